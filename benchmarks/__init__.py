@@ -1,0 +1,1 @@
+"""Agentguard beside its floors and its peers, measured in one run: `python -m benchmarks`."""

@@ -1,0 +1,103 @@
+"""Measure agentguard beside its floors and its peers: `python -m benchmarks [--quick]`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from time import monotonic
+
+from .figures import Group
+from .machine import describe, spin, spread_of_spins
+from .measure import FULL, QUICK, Plan, Say, measure
+from .registry import ALL, GROUPS
+from .report import markdown, notes, record, text
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: under 90 s on 2 cores")
+    parser.add_argument(
+        "--only", choices=GROUPS, action="append", help="measure only this group; may be repeated"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON too")
+    parser.add_argument(
+        "--markdown", type=Path, metavar="FILE", help="write the table as Markdown too"
+    )
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=Path.cwd(),
+        help="where the stores lie during the run, not on a RAM disk (default: here)",
+    )
+    return parser.parse_args(arguments)
+
+
+def progress() -> Say:
+    """Say on standard error what is measured: one changing line on a terminal, else many."""
+    begun, shown = monotonic(), ""
+
+    def say(sentence: str) -> None:
+        nonlocal shown
+        if sys.stderr.isatty():
+            print(
+                f"\r\033[K[{monotonic() - begun:3.0f} s] {sentence}",
+                end="",
+                file=sys.stderr,
+                flush=True,
+            )
+        elif shown != (shown := sentence.partition(",")[0]):
+            print(f"[{monotonic() - begun:3.0f} s] {shown}", file=sys.stderr, flush=True)
+
+    return say
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, print, and write the files that were asked for."""
+    options = parsed(arguments)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=options.folder))
+    say = progress()
+    try:
+        machine, groups = describe(folder), []
+        plans, spins = (QUICK if options.quick else FULL), [spin()]
+        for name in options.only or GROUPS:
+            groups.append(measured(name, plans[name], folder, say))
+            spins += [spin() for _ in range(3)]
+        machine["processor speed"] = spread_of_spins(spins)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    publish(options, machine, groups)
+    return 0
+
+
+def measured(name: str, plan: Plan, folder: Path, say: Say) -> Group:
+    """Measure one group and say what had to be left out."""
+    group = measure(name, [subject for subject in ALL if subject.group == name], plan, folder, say)
+    for note in notes([group]):
+        print(
+            f"\nleft out: {note}" if sys.stderr.isatty() else f"left out: {note}", file=sys.stderr
+        )
+    return group
+
+
+def publish(options: argparse.Namespace, machine: dict[str, str], groups: list[Group]) -> None:
+    """Print the table, and write it elsewhere if asked."""
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    print(text(machine, groups))
+    if options.json:
+        options.json.write_text(json.dumps(record(machine, groups), indent=1) + "\n")
+    if options.markdown:
+        options.markdown.write_text(markdown(machine, groups))
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,11 @@
+"""All subjects; within a group they take turns in this order."""
+
+from __future__ import annotations
+
+from .floors import FLOORS
+from .laps import Subject
+from .peers import PEERS
+from .subjects import SUBJECTS
+
+ALL: list[Subject] = [*FLOORS, *PEERS, *SUBJECTS]
+GROUPS = ("read", "write", "writers", "replay", "import")

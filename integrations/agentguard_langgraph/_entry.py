@@ -1,0 +1,81 @@
+"""How an invocation enters its run: a new one, one to resume, or the one it is already in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.runnables import RunnableConfig
+from langchain_core.runnables.config import merge_configs
+
+from agentguard import Principal, active_run
+
+from . import _node
+from ._callbacks import RunHandler, areported, handler_of, reported
+from ._host import LangGraphHost
+
+if TYPE_CHECKING:
+    from agentguard import Guard, Run
+
+RunIdOf = str | Callable[[RunnableConfig], str | None] | None
+Who = Principal | Callable[[RunnableConfig], Principal | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What is the same for all runs of a guarded graph or agent."""
+
+    guard: Guard
+    workflow: str
+    principal: Who = None
+    run_id: RunIdOf = None
+
+    def __deepcopy__(self, memo: Any) -> Entry:
+        return self  # the guard holds a store, and is the same for all copies
+
+    @contextmanager
+    def entered(self, *configs: RunnableConfig | None) -> Iterator[RunHandler | None]:
+        """Enter the run; give the callback handler to add, if none is at work here yet."""
+        run, is_new = self._choose(merge_configs(*configs))
+        with run if is_new else nullcontext():
+            if handler_of(run):
+                yield None
+            else:
+                with reported(run) as handler:
+                    yield handler
+
+    @asynccontextmanager
+    async def aentered(self, *configs: RunnableConfig | None) -> AsyncIterator[RunHandler | None]:
+        """Like `entered`, on an event loop."""
+        run, is_new = self._choose(merge_configs(*configs))
+        async with run if is_new else nullcontext():
+            if handler_of(run):
+                yield None
+            else:
+                async with areported(run) as handler:
+                    yield handler
+
+    def _choose(self, config: RunnableConfig) -> tuple[Run, bool]:
+        """Return the run for *config*, and whether it has to be entered."""
+        run_id, active = self.id_for(config), active_run()
+        if active is not None and self._belongs(config, run_id, active):
+            if not isinstance(active.host, LangGraphHost):
+                active.host = LangGraphHost(self.guard)
+            return active, False
+        who = self.principal(config) if callable(self.principal) else self.principal
+        host = LangGraphHost(self.guard)
+        return self.guard.run(self.workflow, run_id=run_id, principal=who, host=host), True
+
+    def _belongs(self, config: RunnableConfig, run_id: str | None, active: Run) -> bool:
+        """Return whether an invocation is part of the active run: a subgraph, say."""
+        same = run_id is None or run_id == active.id or _node.is_task(config)
+        return same and active.guard is self.guard
+
+    def id_for(self, config: RunnableConfig) -> str | None:
+        """Return the id that *config* gives its run, if it does."""
+        if callable(self.run_id):
+            return self.run_id(config)
+        thread = _node.configurable(config).get("thread_id")
+        return self.run_id or (None if thread is None else str(thread))

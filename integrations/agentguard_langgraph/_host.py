@@ -1,0 +1,77 @@
+"""What a guarded call may ask of LangGraph: which call this is, a pause, the right exception."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import TYPE_CHECKING, Any
+
+from langgraph.errors import GraphBubbleUp
+from langgraph.types import interrupt
+
+from agentguard import GuardError, Host
+
+from . import _call, _errors, _node, _resume
+
+if TYPE_CHECKING:
+    from agentguard import Approval, CallRef, Guard
+
+_UNNAMED = "The resume value named no approval, so nobody was taken to have decided."
+
+
+class LangGraphHost(Host):
+    """LangGraph around the guarded calls of one run; outside a graph it is like plain Python."""
+
+    name = "langgraph"
+    control_flow = (GraphBubbleUp, GeneratorExit)  # the latter closes a stream early
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+        self._problems: dict[str, str] = {}
+        self._taking = Lock()
+
+    def call(self) -> CallRef | None:
+        """Return the tool call that runs here; first hand over decisions that came this way."""
+        self.take_decisions()
+        return _call.current()
+
+    def can_pause(self) -> bool:
+        """Return whether there is a checkpointer, so that a pause can be resumed."""
+        return _node.can_pause()
+
+    def pause(self, approval: Approval) -> None:
+        """Interrupt the graph until a person has decided, in whichever way the store was told."""
+        if not self.can_pause():
+            return
+        self.take_decisions()
+        while (waiting := self._guard.approvals.show(approval.id)).status == "pending":
+            value = interrupt(_resume.question(waiting, self._problems.get(approval.id)))
+            # It only returns when there was a value to consume, and that was no decision.
+            self._problems[approval.id] = _UNNAMED
+            self._hand_over(_resume.flat(value) if _resume.is_decision(value) else [])
+
+    def failure(self, error: GuardError) -> BaseException:
+        """Return the exception that LangGraph brings to whom it concerns."""
+        if not _node.is_task():
+            return error
+        if _errors.reaches_caller(error):
+            return _errors.for_caller(error)
+        return _errors.for_model(error) if _call.in_tool() else error
+
+    def take_decisions(self) -> None:
+        """Hand over the decisions that the running task was resumed with, whosever they are."""
+        # Parallel calls of one task share its resume values: who looks for its own decision in
+        # the store must not do so while another call is still carrying it there.
+        with self._taking:
+            self._hand_over(_resume.take())
+
+    def _hand_over(self, decisions: list[dict[str, Any]]) -> None:
+        for decision in decisions:
+            try:
+                self._decide(**_resume.checked(decision))
+            except GuardError as refusal:
+                self._problems[str(decision.get("approval_id"))] = refusal.message
+
+    def _decide(
+        self, approval_id: str, decision: str, by: str, *, generation: int = 1, **more: Any
+    ) -> None:
+        self._guard.approvals.decide(approval_id, decision, by=by, generation=generation, **more)

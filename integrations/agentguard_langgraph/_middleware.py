@@ -1,0 +1,113 @@
+"""A middleware for `create_agent`: the run and the right errors, also without `guard_graph`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+
+from langchain.agents.middleware.types import AgentMiddleware, AgentState, PrivateStateAttr
+from langchain_core.messages import ToolMessage
+
+from agentguard import GuardError, active_run
+
+from . import _errors, _node
+from ._entry import Entry, RunIdOf, Who
+
+if TYPE_CHECKING:
+    from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
+    from langgraph.runtime import Runtime
+    from langgraph.types import Command
+
+    from agentguard import Guard
+
+    ToolResult = ToolMessage | Command[Any]
+
+
+class GuardedState(AgentState[Any]):
+    """The agent's state, with the id of a run that has no thread to be named after."""
+
+    agentguard_run: NotRequired[Annotated[str, PrivateStateAttr]]
+
+
+class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
+    """Guards an agent of `create_agent`; put it first among the middlewares.
+
+    Inside a guarded graph it changes nothing. Without one it enters the run anew around every
+    model and tool call, so prefer `guard_graph` where you hold the compiled agent.
+    """
+
+    state_schema = GuardedState
+
+    def __init__(
+        self, guard: Guard, *, workflow: str | None = None, principal: Who = None,
+        run_id: RunIdOf = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._entry = Entry(
+            guard, workflow or guard.settings.workflow or "agent", principal, run_id
+        )
+
+    def before_agent(self, state: GuardedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+        """Give the run an id, if nothing else does; it is kept with the state."""
+        if active_run() is not None or self._entry.id_for(_node.configuration()):
+            return None
+        return {"agentguard_run": f"run_{uuid.uuid4().hex[:16]}"}
+
+    async def abefore_agent(
+        self, state: GuardedState, runtime: Runtime[Any]
+    ) -> dict[str, Any] | None:
+        """Give the run an id, if nothing else does; it is kept with the state."""
+        return self.before_agent(state, runtime)
+
+    def wrap_model_call(
+        self, request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
+    ) -> ModelResponse[Any]:  # fmt: skip
+        """Call the model inside the run, which counts the call."""
+        with self._for(request.state).entered(_node.configuration()):
+            return handler(request)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any],
+        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
+    ) -> ModelResponse[Any]:  # fmt: skip
+        """Call the model inside the run, which counts the call."""
+        async with self._for(request.state).aentered(_node.configuration()):
+            return await handler(request)
+
+    def wrap_tool_call(
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolResult]
+    ) -> ToolResult:
+        """Call the tool inside the run; tell the model about refusals."""
+        try:
+            with self._for(request.state).entered(_node.configuration()):
+                return handler(request)
+        except GuardError as error:
+            return _told(request, error)
+
+    async def awrap_tool_call(
+        self, request: ToolCallRequest,
+        handler: Callable[[ToolCallRequest], Awaitable[ToolResult]],
+    ) -> ToolResult:  # fmt: skip
+        """Call the tool inside the run; tell the model about refusals."""
+        try:
+            async with self._for(request.state).aentered(_node.configuration()):
+                return await handler(request)
+        except GuardError as error:
+            return _told(request, error)
+
+    def _for(self, state: Any) -> Entry:
+        run_id = state.get("agentguard_run") if isinstance(state, dict) else None
+        return replace(self._entry, run_id=run_id) if run_id else self._entry
+
+
+def _told(request: ToolCallRequest, error: GuardError) -> ToolMessage:
+    """Return what the model is told of *error*, unless it is for the caller."""
+    if _errors.reaches_caller(error):
+        raise _errors.for_caller(error)
+    call = request.tool_call
+    return ToolMessage(
+        error.for_model(), name=call["name"], tool_call_id=call["id"] or "", status="error"
+    )

@@ -1,0 +1,84 @@
+"""agentguard: operate the AI agents you already run.
+
+Decorate tools, wrap a graph, keep your runtime: no silent duplicate writes, approvals that bind
+to exactly what runs, budgets that cannot be overshot, and a record of every run.
+"""
+
+from ._signature import register_injected
+from .approval import requires_approval
+from .budget import budget
+from .contract import tool_contract
+from .errors import (
+    ApprovalExpired,
+    ApprovalRejected,
+    ApprovalRequired,
+    BudgetExceeded,
+    ConfigurationError,
+    ContractViolation,
+    DecisionRefused,
+    EffectInDoubt,
+    EffectInProgress,
+    EffectRecordingFailed,
+    ForbiddenAction,
+    GuardError,
+    IdempotencyConflict,
+    LoopDetected,
+    PermissionDenied,
+    RateLimited,
+    ResultUnavailable,
+    RunHalted,
+    StoreUnavailable,
+    ToolFailed,
+    ToolTimeout,
+    VerificationFailed,
+)
+from .guard import Guard, configure
+from .idempotency import idempotent
+from .model import Happened, NoEffect, NotHappened, Principal, Retry, Unknown, Verdict
+from .protocols import CallRef, Host
+from .run import Run, current_run
+from .verification import verified_by
+
+__all__ = [
+    "ApprovalExpired",
+    "ApprovalRejected",
+    "ApprovalRequired",
+    "BudgetExceeded",
+    "CallRef",
+    "ConfigurationError",
+    "ContractViolation",
+    "DecisionRefused",
+    "EffectInDoubt",
+    "EffectInProgress",
+    "EffectRecordingFailed",
+    "ForbiddenAction",
+    "Guard",
+    "GuardError",
+    "Happened",
+    "Host",
+    "IdempotencyConflict",
+    "LoopDetected",
+    "NoEffect",
+    "NotHappened",
+    "PermissionDenied",
+    "Principal",
+    "RateLimited",
+    "ResultUnavailable",
+    "Retry",
+    "Run",
+    "RunHalted",
+    "StoreUnavailable",
+    "ToolFailed",
+    "ToolTimeout",
+    "Unknown",
+    "VerificationFailed",
+    "Verdict",
+    "budget",
+    "configure",
+    "current_run",
+    "idempotent",
+    "register_injected",
+    "requires_approval",
+    "tool_contract",
+    "verified_by",
+]

@@ -1,0 +1,202 @@
+"""Run: one start of the tool's body, and what its end says about the world."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from ._runtime import DeadlinePassed, Outcome
+from .codec import NotStorable
+from .errors import (
+    ContractViolation,
+    EffectInDoubt,
+    GuardError,
+    ToolTimeout,
+    VerificationFailed,
+)
+from .model import EffectState, NoEffect, Unknown, Verdict
+from .run import executing
+from .tool import Failure, declared
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+    from .run import Run
+    from .tool import Call, Tool
+
+_CONTROL_FLOW = frozenset({"GraphBubbleUp", "WaitingForEvent"})
+"""Exceptions by which runtimes steer themselves, by name: the core imports no runtime."""
+
+
+@dataclass(slots=True)
+class End:
+    """How one attempt ended: the state to settle, and what the caller gets.
+
+    Attributes:
+        error: raised to the caller; None if *value* is returned.
+        again: the failure is known to have had no effect and may be tried again.
+        wait: seconds that the backend asked to wait before that.
+        body_ended: False while an abandoned thread may still act.
+    """
+
+    state: EffectState
+    value: Any = None
+    error: BaseException | None = None
+    doubt: str | None = None
+    again: bool = False
+    wait: float | None = None
+    kept: str | None = None
+    result_state: str | None = None
+    verdicts: list[dict[str, Any]] = field(default_factory=list)
+    body_ended: bool = True
+
+
+def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[[], Any]:
+    """Return the tool's body with this call's arguments, to be run inside `current_run().call`."""
+    args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
+    if not call.tool.is_async:
+        def body() -> Any:
+            with executing(call):
+                return wrapped(*args, **kwargs)
+    else:
+        async def body() -> Any:
+            with executing(call):
+                return await wrapped(*args, **kwargs)
+    return body
+
+
+async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> End:
+    """Start the body once and judge its end."""
+    outcome = await runtime.invoke(body, call.tool.timeout)
+    return await judge(runtime, run, call, outcome)
+
+
+async def judge(runtime: Runtime, run: Run, call: Call, outcome: Outcome) -> End:
+    """Return what *outcome* says about the world."""
+    value, error = outcome
+    if error is not None:
+        return _raised(run, call, error)
+    tool = call.tool
+    end = _failed_by_value(tool, value) if tool.fails_when else None
+    if end is not None:
+        return end
+    try:
+        value = tool.results.check(value)
+    except ContractViolation as violation:
+        return _doubtful(call, violation, "output_contract", violation)
+    end = End(EffectState.SUCCEEDED, value)
+    await _verify(runtime, call, end)
+    _keep(tool, end)
+    return end
+
+
+def _keep(tool: Tool, end: End) -> None:
+    """A result that cannot be stored does not make the effect unhappen."""
+    try:
+        end.kept, end.result_state = tool.results.keep(end.value), "stored"
+    except NotStorable as error:
+        end.result_state = "too_large" if "bytes" in str(error) else "unserialisable"
+
+
+def _raised(run: Run, call: Call, error: BaseException) -> End:
+    tool = call.tool
+    if isinstance(error, DeadlinePassed):
+        timeout = ToolTimeout(f"{tool.name} did not end within {tool.timeout} s", reason="timeout")
+        end = _doubtful(call, timeout, "timeout", timeout)
+        end.body_ended = tool.isolation != "thread"
+        return end
+    if tool.effect == "read":
+        return _read_failed(run, call, error)
+    if steers(run, error):
+        interrupt = ContractViolation(
+            f"{tool.name}: the runtime was interrupted inside a write, so nobody knows whether it"
+            " happened; ask before it, with @requires_approval or in a tool of its own"
+        )
+        return _doubtful(call, interrupt, "interrupted", error)
+    if not isinstance(error, Exception):
+        return End(EffectState.IN_DOUBT, error=error, doubt="cancelled")
+    failure = declared(error, tool.retry) or tool.classify(error)
+    if failure.no_effect:
+        return _no_effect(failure, error)
+    reason = "conflict" if failure.conflict else "error_unclassified"
+    doubt = EffectInDoubt(
+        f"{tool.name} failed with {type(error).__name__}, which does not tell whether it happened",
+        reason=reason,
+    )
+    return _doubtful(call, doubt, reason, error)
+
+
+def _read_failed(run: Run, call: Call, error: BaseException) -> End:
+    """A read has no effect, so it may be tried again; refusals and pauses may not."""
+    ordinary = isinstance(error, Exception) and not isinstance(error, GuardError)
+    said = declared(error, call.tool.retry)
+    again = ordinary and not steers(run, error) and (said is None or said.retryable)
+    return End(EffectState.FAILED_RETRYABLE, error=error, again=again)
+
+
+def steers(run: Run, error: BaseException) -> bool:
+    """Return whether the agent runtime uses *error* to steer itself."""
+    if isinstance(error, GuardError):
+        return False
+    if run.host.control_flow and isinstance(error, run.host.control_flow):
+        return True
+    return any(kind.__name__ in _CONTROL_FLOW for kind in type(error).__mro__)
+
+
+def _no_effect(failure: Failure, error: BaseException) -> End:
+    state = EffectState.FAILED_FINAL if failure.final else EffectState.FAILED_RETRYABLE
+    return End(state, error=error, again=failure.retryable, wait=failure.retry_after)
+
+
+def _doubtful(call: Call, shown: GuardError, reason: str, cause: BaseException) -> End:
+    """What the caller is told is ours; what happened is kept as its cause."""
+    if isinstance(shown, EffectInDoubt):
+        shown.effect_id = call.idempotency_key
+    if cause is not shown:
+        shown.__cause__ = cause
+    return End(EffectState.IN_DOUBT, error=shown, doubt=reason)
+
+
+def _failed_by_value(tool: Tool, value: Any) -> End | None:
+    """Judge a result that says by its value that the tool failed."""
+    assert tool.fails_when is not None
+    said = tool.fails_when(value)
+    if said is None or said is False:
+        return None
+    if isinstance(said, Unknown):
+        doubt = EffectInDoubt(f"{tool.name} answered with a failure: {said.reason}", reason="answer")
+        return End(EffectState.IN_DOUBT, value, doubt, doubt="answer")
+    final = isinstance(said, NoEffect) and not said.retryable
+    end = End(EffectState.FAILED_FINAL if final else EffectState.FAILED_RETRYABLE, value)
+    _keep(tool, end)
+    return end
+
+
+async def _verify(runtime: Runtime, call: Call, end: End) -> None:
+    """Ask the verifiers in order; the first that does not confirm ends the asking."""
+    for name, check in call.tool.checks:
+        verdict = await _ask(call, check, end.value)
+        end.verdicts.append({
+            "verifier": name, "passed": verdict.passed, "reason": verdict.reason[:500],
+            "confidence": None if verdict.confidence is None else str(verdict.confidence),
+        })  # fmt: skip
+        if not verdict.passed:
+            end.state, end.doubt = EffectState.IN_DOUBT, "verifier_failed"
+            reason = verdict.reason or "not confirmed"
+            end.error = VerificationFailed(f"{call.tool.name}: {name} says no: {reason}")
+            return
+
+
+async def _ask(call: Call, check: Callable[..., Any], result: Any) -> Verdict:
+    """A verifier that breaks has not confirmed anything."""
+    try:
+        said = check(call.arguments, result)
+        if inspect.isawaitable(said):
+            said = await said
+    except Exception as error:  # noqa: BLE001 - any failure of a verifier is a no
+        return Verdict(passed=False, reason=f"it failed with {type(error).__name__}: {error}")
+    if isinstance(said, Verdict):
+        return said
+    return Verdict(passed=said is True or said is None)

@@ -1,0 +1,165 @@
+"""Decide: everything about a call that needs no I/O."""
+
+from __future__ import annotations
+
+import secrets
+from typing import TYPE_CHECKING, Any
+
+from .canonical import canonical, effect_key, jsonable, keyed_hash
+from .errors import ContractViolation, ForbiddenAction, GuardError, PermissionDenied
+from .ledger.values import NEW_STEP, Ask, Draft, Intent
+from .tool import Call
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from .protocols import CallRef
+    from .run import Run
+    from .tool import Tool
+
+MAX_PAYLOAD_BYTES = 1024 * 1024
+"""Larger arguments are refused: pass a reference to the data instead."""
+
+
+def decide(
+    run: Run, tool: Tool, ref: CallRef | None, instance: Any, args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+) -> Call:  # fmt: skip
+    """Return the call with its arguments checked, hashed and keyed.
+
+    Raises:
+        ContractViolation: the arguments do not fit.
+        ForbiddenAction: the tool may never be called.
+        PermissionDenied: the principal lacks a scope.
+    """
+    values, given = tool.arguments.read(instance, args, kwargs)
+    _permit(run, tool)
+    plain = {name: jsonable(value, name) for name, value in values.items()}
+    call = Call(
+        tool=tool,
+        run_id=run.id,
+        principal=run.principal,
+        arguments=values,
+        given=given,
+        plain=plain,
+        payload_hash=payload_hash(run, tool, plain),
+        at=run.around.store.clock.now(),
+        ref=ref,
+    )
+    if tool.durable:
+        call.occurrence = _occurrence(run, call)
+        call.scope, call.idempotency_key = _key(run, call)
+    return call
+
+
+def _permit(run: Run, tool: Tool) -> None:
+    if tool.effect == "forbidden":
+        raise ForbiddenAction(f"{tool.name} is forbidden: no agent may call it")
+    scopes = run.principal.scopes
+    missing = [] if scopes is None else [s for s in tool.scopes if s not in scopes]
+    if missing:
+        raise PermissionDenied(f"{tool.name} needs the scope {', '.join(missing)}")
+
+
+def payload_hash(run: Run, tool: Tool, plain: Mapping[str, Any]) -> str:
+    """Return the tenant-keyed hash of what will run, without declared volatile arguments."""
+    payload = {name: value for name, value in plain.items() if name not in tool.volatile}
+    data = canonical([tool.name, tool.version, payload])
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise ContractViolation(
+            f"{tool.name}: the arguments have {len(data)} bytes, {MAX_PAYLOAD_BYTES} are allowed;"
+            " pass a reference to the data instead"
+        )
+    return keyed_hash(run.hash_key, data)
+
+
+def _occurrence(run: Run, call: Call) -> int:
+    """Count equal calls: within one execution of the runtime's call, or in this part of the run."""
+    place = (call.tool.name, call.payload_hash)
+    if call.ref is None:
+        return run.meter.occurrence(*place)
+    count = call.ref.seen.get(place, 0)
+    call.ref.seen[place] = count + 1
+    return count
+
+
+def _key(run: Run, call: Call) -> tuple[str, str]:
+    tool = call.tool
+    if tool.key_of is None:
+        return "call", f"call_{secrets.token_hex(16)}"
+    scope, fields = tool.key_of(call)
+    tenant = "" if scope == "global" else run.principal.tenant
+    return scope, effect_key(tenant, scope, tool.name, tool.major, fields)
+
+
+def call_id(call: Call) -> str | None:
+    """Return the runtime's call id with its occurrence: models reuse ids."""
+    ref = call.ref
+    if ref is None:
+        return None
+    return ref.id if not ref.occurrence else f"{ref.id}#{ref.occurrence}"
+
+
+def rule_for(call: Call) -> Ask | None:
+    """Return the first rule that wants a person to decide, or None."""
+    for rule in call.tool.rules:
+        ask = rule(call)
+        if ask is not None:
+            return ask
+    return None
+
+
+def shown(run: Run, call: Call) -> dict[str, Any]:
+    """Return the arguments as the record may show them."""
+    return run.redactor.hide(call.tool.sensitive, call.plain)
+
+
+def intent_of(run: Run, call: Call) -> Intent:
+    """Return what the start transaction needs to know of *call*."""
+    tool = call.tool
+    reservations, cost = tool.reserve(call) if tool.reserve else ((), 0)
+    ask = rule_for(call)
+    return Intent(
+        run=run.ref,
+        key=call.idempotency_key,
+        scope=call.scope,
+        tool=tool.name,
+        effect=tool.effect,
+        contract_version=tool.version,
+        policy_version=tool.policy,
+        payload_hash=call.payload_hash,
+        claim_id=secrets.token_hex(8),
+        rule=ask.rule if ask else ("no rule asks" if tool.rules else "allowed by contract"),
+        arguments=shown(run, call),
+        ask=ask,
+        input_schema=tool.input_schema if ask else None,
+        frozen_fields=tuple(sorted({*tool.key_fields, *tool.sensitive})),
+        call_id=call_id(call),
+        cost=cost,
+        reservations=reservations,
+        rate=tool.rate,
+        lease_us=int((tool.timeout or 0) * 1_000_000),
+        dedupe_us=_dedupe(tool),
+        undo=tool.undo,
+        agent=run.principal.agent,
+        subject=run.principal.subject,
+        limits=run.limits,
+    )
+
+
+def _dedupe(tool: Tool) -> int | None:
+    if tool.on_doubt != "retry_same_key" or tool.dedupe_seconds is None:
+        return None
+    # A margin of a tenth, so that the last retry still arrives inside the backend's window.
+    return int(tool.dedupe_seconds * 900_000)
+
+
+def note_refusal(run: Run, tool: Tool, ref: CallRef | None, error: GuardError) -> None:
+    """Put a call that was refused before it had a key into the record; it takes a step."""
+    error.run_id = run.id
+    data = {
+        "tool": tool.name, "effect": tool.effect, "decision": "deny", "error": error.kind,
+        "reason": error.message[:500], "contract": tool.version, "policy": tool.policy,
+        "call_id": ref.id if ref else None,
+    }  # fmt: skip
+    run.meter.note(Draft("step.decided", run.redactor.scrub(data), NEW_STEP))

@@ -1,0 +1,146 @@
+"""Contracts that come as JSON Schema, as MCP's do; validated by jsonschema-rs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import codec
+from .canonical import jsonable
+from .codec import MAX_RESULT_BYTES, NotStorable
+from .errors import ConfigurationError, ContractViolation
+
+try:
+    import jsonschema_rs
+except ImportError as error:  # pragma: no cover - seen only without the extra
+    raise ConfigurationError(
+        'input_schema needs the extra: pip install "agentguard[jsonschema]"'
+    ) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+
+def _validator(schema: Mapping[str, Any], tool: str) -> Any:
+    try:
+        return jsonschema_rs.validator_for(dict(schema))
+    except (ValueError, jsonschema_rs.ValidationError) as error:
+        raise ConfigurationError(f"{tool}: its schema is no JSON Schema: {error!s:.200}") from error
+
+
+def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
+    """Refuse arguments that the schema does not name, unless it says itself what it wants of them."""
+    open_ended = {"additionalProperties", "patternProperties", "unevaluatedProperties", "$ref"}
+    combined = {"allOf", "anyOf", "oneOf"}
+    if open_ended & schema.keys():
+        return dict(schema)
+    if combined & schema.keys():
+        return {**schema, "unevaluatedProperties": False}
+    return {**schema, "additionalProperties": False}
+
+
+class SchemaArguments:
+    """Arguments described by JSON Schema, passed by name."""
+
+    def __init__(self, schema: Mapping[str, Any], tool: str, sensitive: frozenset[str]) -> None:
+        self._tool, self._sensitive = tool, sensitive
+        self._defaults = {
+            name: part["default"]
+            for name, part in schema.get("properties", {}).items()
+            if isinstance(part, dict) and "default" in part
+        }
+        self._validator = _validator(_closed(schema), tool)
+
+    def read(
+        self, _instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return validated arguments.
+
+        Raises:
+            ContractViolation: they do not fit, or were given by position.
+        """
+        if args:
+            raise ContractViolation(f"{self._tool} takes its arguments by name")
+        return self.check(kwargs), {}
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *values* validated.
+
+        Raises:
+            ContractViolation: they do not fit.
+        """
+        plain = {name: jsonable(value, name) for name, value in values.items()}
+        try:
+            if self._validator.is_valid(plain):
+                return dict(values)
+        except ValueError as error:
+            raise ContractViolation(f"{self._tool}: {error!s:.200}") from None
+        raise ContractViolation(self._sentence(plain))
+
+    def _sentence(self, plain: Mapping[str, Any]) -> str:
+        """One sentence on the first problems; values are never quoted, they may be secret."""
+        shown = []
+        for problem in list(self._validator.iter_errors(plain))[:3]:
+            place = ".".join(str(part) for part in problem.instance_path) or "arguments"
+            shown.append(f"{place}: does not fit {problem.kind.name!r} of the schema{_names(problem)}")
+        return f"{self._tool}: " + "; ".join(shown)
+
+    def place(
+        self, _instance: Any, values: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return keyword arguments for the body."""
+        return [], {**values, **given}
+
+
+def _names(problem: Any) -> str:
+    """Return which argument is missing or unknown; names are no secrets."""
+    missing = getattr(problem.kind, "property", None)
+    unknown = getattr(problem.kind, "unexpected", None)
+    if missing:
+        return f" ({missing} is missing)"
+    return f" ({', '.join(unknown)} is unknown)" if unknown else ""
+
+
+def problem_of_edits(schema: Mapping[str, Any], edits: Mapping[str, Any]) -> str | None:
+    """Return what is wrong with edited arguments, each looked at by itself, or None."""
+    parts = schema.get("properties", {})
+    for name, value in edits.items():
+        if name not in parts:
+            continue
+        one = {"$defs": schema.get("$defs", {}), **parts[name]}
+        if not _validator(one, name).is_valid(value):
+            return f"{name} is no {parts[name].get('type', 'value of the declared kind')}"
+    return None
+
+
+class SchemaResults:
+    """Results, checked against JSON Schema if the tool comes with one."""
+
+    def __init__(self, schema: Mapping[str, Any] | None, tool: str) -> None:
+        self._tool = tool
+        self._validator = None if schema is None else _validator(schema, tool)
+
+    def check(self, result: Any) -> Any:
+        """Return the result.
+
+        Raises:
+            ContractViolation: it does not fit the schema.
+        """
+        if self._validator is not None and not self._validator.is_valid(jsonable(result, "result")):
+            raise ContractViolation(f"{self._tool} returned something else than its schema says")
+        return result
+
+    def keep(self, result: Any) -> str:
+        """Return JSON text from which `restore` makes an equal result.
+
+        Raises:
+            NotStorable: there is none, or it is too large.
+        """
+        text = codec.encode(result).decode()
+        if len(text) > MAX_RESULT_BYTES:
+            msg = f"it has more than {MAX_RESULT_BYTES} bytes"
+            raise NotStorable(msg)
+        return text
+
+    def restore(self, kept: str) -> Any:
+        """Return the result that `keep` was given."""
+        return codec.decode(kept.removeprefix("j"))

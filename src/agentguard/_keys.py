@@ -1,0 +1,258 @@
+"""The keys that `agent_run.yaml` may hold, their types and what editors say about them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
+
+from .errors import ConfigurationError
+from .expressions import MAX_LENGTH, compile_expression
+from .model import Retry
+
+_MOST_DOLLARS: Final = 9 * 10**9  # what fits into the store as nano-dollars
+_MOST: Final = 10**18
+_YEAR: Final = 366 * 24 * 3600
+
+
+def _number(value: object, most: int, example: str) -> int | Decimal:
+    # A bool is an int to Python, and a float has already lost what the file says.
+    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
+        msg = f"must be a number without quotes, such as {example}"
+    elif isinstance(value, Decimal) and not value.is_finite():
+        msg = f"must be a finite number, such as {example}"
+    elif not 0 <= value <= most:
+        msg = f"must be from 0 to {most}"
+    else:
+        return value
+    raise ValueError(msg)
+
+
+def _money(value: object) -> Decimal:
+    return Decimal(_number(value, _MOST_DOLLARS, "0.40"))
+
+
+def _amount(value: object) -> Decimal:
+    return Decimal(_number(value, _MOST, "50"))
+
+
+def _seconds(value: object) -> float:
+    seconds = _number(value, _YEAR, "2.5")
+    if not seconds:
+        msg = "must be more than 0"
+        raise ValueError(msg)
+    return float(seconds)
+
+
+def _pause(value: object) -> float:
+    return float(_number(value, _YEAR, "0.2"))
+
+
+def _cost(value: object) -> object:
+    return value if isinstance(value, str) and value.isidentifier() else _money(value)
+
+
+def _expression(text: str) -> str:
+    try:
+        return compile_expression(text, None).text
+    except ConfigurationError as error:
+        raise ValueError(error.message) from None
+
+
+def _numeric(most: int, **limits: int) -> WithJsonSchema:
+    return WithJsonSchema({"type": "number", "minimum": 0, "maximum": most, **limits})
+
+
+LOOKS: Final[dict[str, str]] = {}
+"""What a text must look like, by the pattern that it did not match."""
+
+
+def _like(pattern: str, looks: str, longest: int = 100) -> Any:
+    LOOKS[pattern] = looks
+    return Field(pattern=pattern, max_length=longest)
+
+
+Text = Annotated[str, _like(r"^\S(.*\S)?$", "one line without blanks at its ends", 200)]
+Word = Annotated[str, _like(r"^[^\W\d]\w*$", "a name of letters, digits and _")]
+Over = Annotated[str, _like(r"^[^\W\d]\w*_over$", "<fact>_over, such as refund_usd_over: 50")]
+Duration = Annotated[str, _like(r"^[1-9][0-9]{0,5}[smhd]$", "90s, 30m, 24h or 7d")]
+Rate = Annotated[str, _like(r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$", "5/second")]
+Whole = Annotated[int, Field(ge=1, le=10**9)]
+Count = Annotated[int, Field(ge=0, le=10**9)]
+Money = Annotated[Decimal, BeforeValidator(_money), _numeric(_MOST_DOLLARS)]
+Amount = Annotated[Decimal, BeforeValidator(_amount), _numeric(_MOST)]
+Seconds = Annotated[float, BeforeValidator(_seconds), _numeric(_YEAR, exclusiveMinimum=0)]
+Pause = Annotated[float, BeforeValidator(_pause), _numeric(_YEAR)]
+Cost = Annotated[
+    str | Decimal,
+    BeforeValidator(_cost),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}),
+]
+Rule = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH), AfterValidator(_expression)]
+
+
+def _says(description: str, default: Any = None) -> Any:
+    return Field(default=default, description=description)
+
+
+class Keys(BaseModel):
+    """Nothing unknown, nothing coerced; built when the first file is read, not at import."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
+
+
+class Routing(Keys):
+    """Which model does what; recorded with every run."""
+
+    planner_model: Text | None = _says("The model that plans.")
+    executor_model: Text | None = _says("The model that calls tools.")
+    verifier_model: Text | None = _says("The model that verifies.")
+
+
+class Logging(Keys):
+    """Where traces go and how long records are kept."""
+
+    trace: Literal["opentelemetry", "none"] | None = _says("Whether spans are emitted.")
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = _says(
+        "How many days results and contents are kept."
+    )
+
+
+class RetryPolicy(Keys):
+    """How often to try again after a failure that is known to have had no effect."""
+
+    attempts: Annotated[int, Field(ge=1, le=100)] = _says("Tries in all, the first included.", 3)
+    wait: Pause = _says("Seconds before the second try; doubles from there.", 0.2)
+    max_wait: Pause = _says("The longest wait in seconds.", 10.0)
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RetryPolicy:
+        if self.max_wait < self.wait:
+            msg = "max_wait must be at least wait"
+            raise ValueError(msg)
+        return self
+
+    def retry(self) -> Retry:
+        """Return it as the value that the contract takes."""
+        return Retry(attempts=self.attempts, wait=self.wait, max_wait=self.max_wait)
+
+
+class IdempotencyPolicy(Keys):
+    """What makes two calls the same effect, and what happens when it is in doubt."""
+
+    key: Text | None = _says("Template over the arguments, such as refund:{ticket_id}.")
+    per: Literal["call"] | None = _says("One effect per call of the model, instead of a key.")
+    scope: Literal["tenant", "run", "global"] = _says("Within what the key is unique.", "tenant")
+    retention: Duration | None = _says("How long the result is kept, such as 30d.")
+    on_doubt: Literal["halt", "retry_same_key"] = _says(
+        "What to do when nobody knows whether it happened.", "halt"
+    )
+    downstream_dedupe: Duration | None = _says("How long the backend drops repeats of the key.")
+    volatile: tuple[Word, ...] = _says("Arguments that do not make a call another call.", ())
+
+    @model_validator(mode="after")
+    def _one_of_two(self) -> IdempotencyPolicy:
+        if (self.key is None) == (self.per is None):
+            msg = "needs either 'key' with a template or 'per: call', one of the two"
+            raise ValueError(msg)
+        return self
+
+
+class ApprovalPolicy(Keys):
+    """When and by whom a call has to be approved."""
+
+    when: Rule | None = _says("Expression over the arguments; left out: always.")
+    roles: tuple[Text, ...] = _says("Who may decide.", ())
+    quorum: Annotated[int, Field(ge=1, le=100)] = _says("How many people have to agree.", 1)
+    expires: Duration | None = _says("How long the approval waits, such as 24h.")
+    allow_edit: bool = _says("Whether approvers may change arguments.", default=False)
+
+
+class BudgetPolicy(Keys):
+    """How often the tool may be called and what it may cost."""
+
+    max_calls: Count | None = _says("Calls at most.")
+    max_spend_usd: Money | None = _says("US dollars at most.")
+    cost: Cost | None = _says("What a call costs: an argument's name or an amount.")
+    per: Literal["run", "day"] = _says("What the budget is counted over.", "run")
+
+
+class ToolPolicy(Keys):
+    """The policy of one tool that cannot be decorated."""
+
+    effect: Literal["read", "write", "forbidden"] = Field(description="What the tool does.")
+    scopes: tuple[Text, ...] = _says("What the agent must be allowed to do.", ())
+    facts: dict[Word, Word] = _says(
+        "Names for thresholds, each with the argument that holds the value.", {}
+    )
+    timeout: Seconds | None = _says("Seconds until the call is given up.")
+    isolation: Literal["thread", "process"] | None = _says("How a sync tool is given up.")
+    retry: RetryPolicy | None = _says("Tries after a failure without effect.")
+    rate_limit: Rate | None = _says("Calls in a time, such as 5/second.")
+    sensitive: tuple[Word, ...] = _says("Arguments that are never stored in clear.", ())
+    irreversible: bool = _says("Whether nothing can undo it.", default=False)
+    idempotency: IdempotencyPolicy | None = _says("What makes two calls the same effect.")
+    approval: ApprovalPolicy | None = _says("When a person decides; {} means always.")
+    budget: BudgetPolicy | None = _says("How often and for how much it may be called.")
+
+
+class AgentRun(Keys):
+    """The budget, the thresholds and the tools of a workflow's runs."""
+
+    workflow: Text | None = _says("The workflow that this file is for.")
+    autonomy: Literal["auto"] | None = _says("How far the agent may go by itself.")
+    max_steps: Whole | None = _says("Steps of a run at most.")
+    max_model_calls: Count | None = _says("Calls of a model at most.")
+    max_tool_calls: Count | None = _says("Calls of tools at most.")
+    max_spend_usd: Money | None = _says("US dollars a run may spend.")
+    max_seconds: Seconds | None = _says("Seconds a run may take.")
+    max_repeats: Whole | None = _says("How often the same call may come without progress.")
+    routing: Routing = _says("Which model does what; recorded with the run.", Routing())
+    approvals: dict[Over, Amount] = _says(
+        "<fact>_over: amount. Above it a person decides; facts are declared by tools.", {}
+    )
+    logging: Logging = _says("Traces and retention.", Logging())
+    tools: dict[Text, ToolPolicy] = _says("Policy of tools that cannot be decorated.", {})
+
+
+class File(Keys):
+    """Configuration of agentguard."""
+
+    agent_run: AgentRun = Field(description="The one key at the top.")
+
+
+class Schema(GenerateJsonSchema):
+    """JSON Schema as the loader reads: an empty value is refused, so null is in no type."""
+
+    def generate(self, schema: Any, mode: JsonSchemaMode = "validation") -> JsonSchemaValue:
+        """Name the dialect first."""
+        return {"$schema": self.schema_dialect, **super().generate(schema, mode)}
+
+    def nullable_schema(self, schema: Any) -> JsonSchemaValue:
+        """Leave null out."""
+        return self.generate_inner(schema["schema"])
+
+    def default_schema(self, schema: Any) -> JsonSchemaValue:
+        """Leave out defaults that say nothing."""
+        found = super().default_schema(schema)
+        if not isinstance(found.get("default"), (bool, int, float, str)):
+            found.pop("default", None)
+        return found
+
+    def dict_schema(self, schema: Any) -> JsonSchemaValue:
+        """Refuse keys that match no pattern."""
+        return {**super().dict_schema(schema), "additionalProperties": False}
+
+    def field_title_should_be_set(self, schema: Any) -> bool:
+        """Leave out titles that only repeat the key."""
+        return not schema

@@ -1,0 +1,164 @@
+"""What a run has used, as one process counts it, and the events that wait for the next commit.
+
+The store counts exactly, across processes, whatever passes through a transaction. Plain reads do
+not: they are counted here, before they run, and written with the next commit. Calls whose
+transaction is under way are counted here too, so that no read slips past them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from .errors import LoopDetected
+from .ledger.runs import exceeded
+from .ledger.values import NEW_STEP, Draft, Pending
+from .model import Limits, Usage
+
+if TYPE_CHECKING:
+    from .protocols import Clock
+
+FLUSH_AFTER = 64
+"""So many events of reads wait for a commit at the most."""
+FLUSH_SECONDS = 1.0
+"""So old does a waiting event of a read get before the next call writes it."""
+
+
+class Meter:
+    """Counters and waiting events of one run in one process; safe for threads."""
+
+    def __init__(self, run_id: str, clock: Clock) -> None:
+        self._run_id, self._clock = run_id, clock
+        self._lock = threading.Lock()
+        self.limits = Limits()
+        self._base = Usage()
+        self._steps_ahead = self._tools_ahead = 0
+        self._active_us = self._part_started = 0
+        self._pending, self._oldest = Pending(), 0.0
+        self._repeats: dict[tuple[str, str], int] = {}
+        self._occurrences: dict[tuple[str, str], int] = {}
+        self._visited: set[str] = set()
+
+    def open(self, usage: Usage, limits: Limits, active_us: int, part_started: int) -> None:
+        """Go on from what the store knows."""
+        self._base, self.limits = usage, limits
+        self._active_us, self._part_started = active_us, part_started
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has used, as far as this process knows."""
+        with self._lock:
+            base, steps, tools = self._base, self._steps_ahead, self._tools_ahead
+        return Usage(
+            base.steps + steps, base.model_calls, base.tool_calls + tools, base.spent, base.held,
+            base.input_tokens, base.output_tokens,
+        )  # fmt: skip
+
+    def note(self, draft: Draft, *, tool_call: bool = False) -> None:
+        """Keep an event until the next commit; it is written before anything newer."""
+        with self._lock:
+            if not self._pending.drafts:
+                self._oldest = time.monotonic()
+            self._pending.drafts.append(draft)
+            self._pending.steps += draft.step == NEW_STEP
+            self._pending.tool_calls += tool_call
+
+    def due(self) -> bool:
+        """Return whether waiting events should be written now."""
+        count = len(self._pending.drafts)
+        return count >= FLUSH_AFTER or (
+            count > 0 and time.monotonic() - self._oldest > FLUSH_SECONDS
+        )
+
+    def drain(self) -> Pending:
+        """Take the waiting events for a commit; give them back with `restore` if it fails."""
+        with self._lock:
+            taken, self._pending = self._pending, Pending()
+            return taken
+
+    def restore(self, taken: Pending) -> None:
+        """Put events back whose commit failed."""
+        with self._lock:
+            later, self._pending = self._pending, taken
+            taken.drafts.extend(later.drafts)
+            taken.steps += later.steps
+            taken.tool_calls += later.tool_calls
+
+    def expect(self, steps: int, tools: int) -> None:
+        """Count what a transaction under way may count."""
+        with self._lock:
+            self._steps_ahead += steps
+            self._tools_ahead += tools
+
+    def synced(self, usage: Usage, taken: Pending, steps: int = 0, tools: int = 0) -> None:
+        """Take over what the store counts now, and stop counting that here."""
+        with self._lock:
+            if usage.steps >= self._base.steps:
+                self._base = usage
+            self._steps_ahead -= taken.steps + steps
+            self._tools_ahead -= taken.tool_calls + tools
+
+    def take(self, *, tool: bool = True) -> None:
+        """Count one step of a call that needs no transaction, or refuse it.
+
+        Raises:
+            BudgetExceeded: a limit of the run would be crossed.
+        """
+        limits = self.limits
+        with self._lock:
+            steps = self._base.steps + self._steps_ahead
+            tools = self._base.tool_calls + self._tools_ahead
+            if limits.max_steps is not None and steps + 1 > limits.max_steps:
+                raise exceeded("max_steps", limits.max_steps, steps, self._run_id)
+            if tool and limits.max_tool_calls is not None and tools + 1 > limits.max_tool_calls:
+                raise exceeded("max_tool_calls", limits.max_tool_calls, tools, self._run_id)
+            if limits.max_seconds is not None:
+                self._check_seconds(limits.max_seconds)
+            self._steps_ahead += 1
+            self._tools_ahead += tool
+
+    def _check_seconds(self, limit: float) -> None:
+        active = (self._active_us + self._clock.now() - self._part_started) / 1_000_000
+        if active > limit:
+            raise exceeded("max_seconds", limit, round(active, 3), self._run_id)
+
+    def count_repeat(self, tool: str, payload_hash: str) -> None:
+        """Count equal calls without progress between them.
+
+        Raises:
+            LoopDetected: the same call came more often than `max_repeats`.
+        """
+        limit = self.limits.max_repeats
+        if limit is None:
+            return
+        with self._lock:
+            count = self._repeats.get((tool, payload_hash), 0) + 1
+            self._repeats[tool, payload_hash] = count
+        if count > limit:
+            raise LoopDetected(
+                f"{tool} came {count} times with the same arguments and no progress between",
+                budget="max_repeats",
+                limit=str(limit),
+                used=str(count - 1),
+                run_id=self._run_id,
+            )
+
+    def progressed(self) -> None:
+        """A new effect happened: what came before it is no loop."""
+        with self._lock:
+            self._repeats.clear()
+
+    def occurrence(self, tool: str, payload_hash: str) -> int:
+        """Count equal calls that the runtime gives no id, in this part of the run."""
+        with self._lock:
+            count = self._occurrences.get((tool, payload_hash), 0)
+            self._occurrences[tool, payload_hash] = count + 1
+            return count
+
+    def visit(self, key: str) -> bool:
+        """Return whether *key* comes for the first time in this part of the run."""
+        with self._lock:
+            first = key not in self._visited
+            self._visited.add(key)
+            return first

@@ -1,0 +1,201 @@
+"""Where waiting happens: one pipeline of coroutines, driven inline or by asyncio.
+
+The pipeline is `async def` and awaits nothing but its runtime. A sync tool drives it with a
+single `send(None)` over the inline runtime; an async tool awaits it over the asyncio runtime.
+The technique is gel-python's blocking client; the state it guards is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Coroutine
+
+T = TypeVar("T")
+
+
+Outcome: TypeAlias = "tuple[Any, BaseException | None]"
+"""What a body returned, and what it raised instead."""
+
+
+class DeadlinePassed(Exception):  # noqa: N818 - a signal inside the pipeline, never seen outside
+    """Our deadline passed, as opposed to a TimeoutError of the tool's own."""
+
+
+class Transactions(Protocol):
+    """What a runtime needs of a store: one verb, one transaction."""
+
+    def transact(self, verb: Callable[..., T], *args: Any) -> T:
+        """Run *verb*(tx, *args) in one durable transaction and return its result."""
+        ...
+
+    def submit(self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any) -> None:
+        """Queue *verb* and call *done*(result, error) from the writer's thread."""
+        ...
+
+
+class Runtime(Protocol):
+    """The only things the pipeline awaits."""
+
+    async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
+        """Run one verb in one transaction; never given up half-way by a cancellation."""
+        ...
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait without holding a pool thread."""
+        ...
+
+    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+        """Run the tool body and return its end as a value; nothing is raised.
+
+        Ends are values, so that the tool's exceptions are never taken for ours and a
+        StopIteration survives the coroutine around it (pluggy #544). The error is
+        `DeadlinePassed` once *timeout* seconds are over.
+        """
+        ...
+
+    def check_cancelled(self) -> None:
+        """Raise the cancellation that arrived while a commit was under way, if one did."""
+        ...
+
+
+class InlineRuntime:
+    """Runs everything in the caller's own thread."""
+
+    async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
+        return store.transact(verb, *args)
+
+    async def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+        return outcome_of(body)
+
+    def check_cancelled(self) -> None:
+        return None
+
+
+class ThreadRuntime(InlineRuntime):
+    """Runs the body in a thread of its own, so that the caller can stop waiting for it.
+
+    Python cannot stop a thread: after the deadline the body goes on. `late` is called with its
+    answer, so that a late success still settles the effect.
+    """
+
+    def __init__(self) -> None:
+        self.late: Callable[[Any, BaseException | None], None] = lambda _value, _error: None
+
+    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+        ends: list[Outcome] = []
+        lock, done = threading.Lock(), threading.Event()
+        abandoned = False
+
+        def work() -> None:
+            end = outcome_of(body)
+            with lock:
+                ends.append(end)
+                done.set()
+                late = abandoned
+            if late:
+                self.late(*end)
+
+        context = contextvars.copy_context()
+        threading.Thread(target=context.run, args=(work,), daemon=True).start()
+        if not done.wait(timeout):
+            with lock:
+                abandoned = not ends
+        return ends[0] if not abandoned else (None, DeadlinePassed())
+
+
+class AsyncioRuntime:
+    """Runs the body on the event loop and commits through the store's writer."""
+
+    __slots__ = ("_cancelled",)
+
+    def __init__(self) -> None:
+        self._cancelled: asyncio.CancelledError | None = None
+
+    async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[T] = loop.create_future()
+
+        def deliver(result: Any, error: BaseException | None) -> None:
+            loop.call_soon_threadsafe(_resolve, future, result, error)
+
+        store.submit(deliver, verb, *args)
+        return await self._whole(future)
+
+    async def _whole(self, future: asyncio.Future[T]) -> T:
+        """Wait for *future* even when cancelled: a commit under way cannot be taken back."""
+        while not future.done():
+            try:
+                await asyncio.wait([future])
+            except asyncio.CancelledError as cancelled:
+                self._cancelled = cancelled
+        return future.result()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+    async def invoke(self, body: Callable[[], Awaitable[Any]], timeout: float | None) -> Outcome:
+        try:
+            if timeout is None:
+                return await body(), None
+            return await self._in_time(body, timeout)
+        except BaseException as error:  # noqa: BLE001 - carried as a value, raised at the edge
+            return None, error
+
+    async def _in_time(self, body: Callable[[], Awaitable[Any]], timeout: float) -> Outcome:
+        own: TimeoutError | None = None
+        try:
+            async with asyncio.timeout(timeout):
+                try:
+                    return await body(), None
+                except TimeoutError as error:
+                    own = error  # the tool's own, not our deadline
+                    raise
+        except TimeoutError:
+            return None, own or DeadlinePassed()
+
+    def check_cancelled(self) -> None:
+        cancelled, self._cancelled = self._cancelled, None
+        if cancelled is not None:
+            raise cancelled
+
+
+def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(result)
+    else:
+        future.set_exception(error)
+
+
+def outcome_of(body: Callable[[], Any]) -> Outcome:
+    """Run *body* and return its end as a value."""
+    try:
+        return body(), None
+    except BaseException as error:  # noqa: BLE001 - carried as a value, raised at the edge
+        return None, error
+
+
+def run_inline(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Drive *coroutine* to its end without an event loop.
+
+    Raises:
+        RuntimeError: if it waited for something that only an event loop can give.
+    """
+    try:
+        coroutine.send(None)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    coroutine.close()
+    msg = "a synchronous guarded call waited on an event loop; this is a defect in agentguard"
+    raise RuntimeError(msg)

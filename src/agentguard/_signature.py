@@ -1,0 +1,278 @@
+"""A function's signature as a contract: arguments through pydantic, whatever the runtime passes.
+
+Runtimes call the same tool with defaults filled or not, coerced or not, by position or by name.
+Here they all become the same validated arguments.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from typing import Annotated, Any, NotRequired
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.errors import PydanticUserError
+from pydantic.fields import FieldInfo
+from typing_extensions import TypedDict
+
+from . import codec
+from .codec import MAX_RESULT_BYTES, NotStorable
+from .errors import ConfigurationError, ContractViolation
+
+_INJECTED: list[Callable[[inspect.Parameter], bool]] = []
+_POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+_LOOSE = frozenset({Any, inspect.Parameter.empty, dict, list, tuple, set, object})
+
+
+def register_injected(predicate: Callable[[inspect.Parameter], bool]) -> None:
+    """Teach agentguard which parameters an agent runtime fills in itself.
+
+    They are no arguments of the model's call: they stay out of validation, hashes, approvals and
+    the record. Adapters call this once, at import; *predicate* gets the parameter with its
+    annotation resolved.
+    """
+    if predicate not in _INJECTED:
+        _INJECTED.append(predicate)
+
+
+def is_async(function: Any) -> bool:
+    """Return whether calling *function* gives an awaitable."""
+    return inspect.iscoroutinefunction(getattr(function, "__func__", function))
+
+
+def names_of(function: Any) -> list[str] | None:
+    """Return a function's parameters without a method's receiver; None if it takes any keyword."""
+    inner = getattr(function, "__func__", function)
+    inner = getattr(inner, "__wrapped__", inner)
+    parameters = inspect.signature(inner).parameters
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return None
+    names = list(parameters)
+    return names[1:] if _has_receiver(_plain(inner), names) else names
+
+
+def _has_receiver(function: Any, parameters: Sequence[str]) -> bool:
+    qualified = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
+    return "." in qualified and bool(parameters) and parameters[0] in ("self", "cls")
+
+
+def _hints(function: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(_plain(function), include_extras=True)
+    except (NameError, TypeError, AttributeError):
+        return dict(getattr(_plain(function), "__annotations__", {}))
+
+
+def _plain(function: Any) -> Any:
+    return function.func if isinstance(function, functools.partial) else function
+
+
+class Signature:
+    """Arguments of a plain function."""
+
+    def __init__(self, function: Any, tool: str, sensitive: frozenset[str], *, strict: bool) -> None:
+        self._tool, self._sensitive = tool, sensitive
+        signature, hints = inspect.signature(function), _hints(function)
+        parameters = [
+            p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()
+        ]
+        self._receiver = _has_receiver(_plain(function), [p.name for p in parameters])
+        own = parameters[1:] if self._receiver else parameters
+        for parameter in own:
+            _refuse_variadic(parameter, tool)
+        self._injected = frozenset(p.name for p in own if any(is_it(p) for is_it in _INJECTED))
+        self._positions = tuple(p.name for p in own if p.kind in _POSITIONAL)
+        self._only_positions = tuple(p.name for p in own if p.kind is _POSITIONAL[0])
+        asked = [p for p in own if p.name not in self._injected]
+        self.names = tuple(p.name for p in asked)
+        self._defaults = {
+            p.name: p.default for p in asked
+            if p.default is not p.empty and not isinstance(p.default, FieldInfo)
+        }  # fmt: skip
+        self._adapter = _adapter(asked, tool, strict=strict)
+
+    def read(
+        self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return validated arguments and what the runtime gave besides.
+
+        Raises:
+            ContractViolation: they do not fit.
+        """
+        given: dict[str, Any] = {}
+        if self._receiver and instance is None and args:
+            given[""], args = args[0], args[1:]
+        values = dict(kwargs)
+        if args:
+            self._place_positions(args, values)
+        for name in self._injected & values.keys():
+            given[name] = values.pop(name)
+        return self.check(values), given
+
+    def _place_positions(self, args: Sequence[Any], values: dict[str, Any]) -> None:
+        if len(args) > len(self._positions):
+            raise ContractViolation(
+                f"{self._tool} takes {len(self._positions)} arguments by position, {len(args)} were given"
+            )
+        for name, value in zip(self._positions, args, strict=False):
+            if name in values:
+                raise ContractViolation(f"{self._tool}: the argument {name} was given twice")
+            values[name] = value
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *values* validated, with defaults filled in.
+
+        Raises:
+            ContractViolation: they do not fit.
+        """
+        try:
+            checked: dict[str, Any] = self._adapter.validate_python(dict(values))
+        except ValidationError as error:
+            raise ContractViolation(self._sentence(error)) from None
+        except UnicodeEncodeError:
+            raise ContractViolation(
+                f"{self._tool}: a text contains a lone surrogate, which no encoding can carry; remove it"
+            ) from None
+        for name, default in self._defaults.items():
+            checked.setdefault(name, default)
+        return checked
+
+    def _sentence(self, error: ValidationError) -> str:
+        """One sentence on the first problems; values are never quoted, they may be secret."""
+        shown = []
+        for problem in error.errors(include_input=False, include_url=False, include_context=False)[:3]:
+            place = ".".join(str(part) for part in problem["loc"]) or "arguments"
+            hidden = problem["loc"] and str(problem["loc"][0]) in self._sensitive
+            said = "does not fit" if hidden else _said(problem["type"], problem["msg"])
+            shown.append(f"{place}: {said}")
+        return f"{self._tool}: " + "; ".join(shown)
+
+    def place(
+        self, instance: Any, values: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and keyword arguments for the body."""
+        del instance
+        kwargs = {**values, **given}
+        args = [kwargs.pop("")] if "" in kwargs else []
+        args += [kwargs.pop(name) for name in self._only_positions if name in kwargs]
+        return args, kwargs
+
+    def schema(self) -> dict[str, Any] | None:
+        """Return JSON Schema of the arguments, or None if they have none."""
+        try:
+            return self._adapter.json_schema()
+        except PydanticUserError:
+            return None
+
+
+def _refuse_variadic(parameter: inspect.Parameter, tool: str) -> None:
+    if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        raise ConfigurationError(
+            f"{tool}: *{parameter.name} has no schema; name the arguments, or use Guard.protect with"
+            " input_schema="
+        )
+
+
+def _said(kind: str, message: str) -> str:
+    if kind == "extra_forbidden":
+        return "the tool has no such argument; leave it out"
+    if kind == "missing":
+        return "this argument is missing; give it"
+    return message[0].lower() + message[1:]
+
+
+def _adapter(asked: Sequence[inspect.Parameter], tool: str, *, strict: bool) -> TypeAdapter[Any]:
+    fields: dict[str, Any] = {}
+    for parameter in asked:
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if isinstance(parameter.default, FieldInfo):
+            annotation = Annotated[annotation, parameter.default]
+            required = parameter.default.is_required()
+        else:
+            required = parameter.default is parameter.empty
+        fields[parameter.name] = annotation if required else NotRequired[annotation]
+    shape = TypedDict(f"{tool}_arguments", fields)  # type: ignore[operator]
+    shape.__pydantic_config__ = ConfigDict(
+        extra="forbid", strict=strict, allow_inf_nan=False, arbitrary_types_allowed=True
+    )
+    try:
+        return TypeAdapter(shape)
+    except (PydanticUserError, NameError, TypeError) as error:
+        raise ConfigurationError(f"{tool}: its arguments cannot be checked: {error}") from error
+
+
+class Returned:
+    """A tool's result as its return annotation says."""
+
+    def __init__(self, function: Any, tool: str, *, strict: bool) -> None:
+        self._tool, self._strict = tool, strict
+        annotation = _hints(function).get("return", inspect.Parameter.empty)
+        self._adapter = self._typed(annotation)
+
+    def _typed(self, annotation: Any) -> TypeAdapter[Any] | None:
+        try:
+            if annotation in _LOOSE:
+                return None
+        except TypeError:  # an unhashable annotation is no loose one
+            pass
+        try:
+            return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
+        except PydanticUserError:
+            try:  # models and dataclasses carry a configuration of their own
+                return TypeAdapter(annotation)
+            except (PydanticUserError, TypeError):
+                return None
+        except (NameError, TypeError):
+            return None
+
+    def check(self, result: Any) -> Any:
+        """Return the result as declared.
+
+        Raises:
+            ContractViolation: it is something else; nobody knows then what the tool did.
+        """
+        if self._adapter is None:
+            return result
+        try:
+            return self._adapter.validate_python(result, strict=self._strict or None)
+        except ValidationError as error:
+            problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise ContractViolation(
+                f"{self._tool} returned something else than it declares: {place or 'result'}:"
+                f" {_said(problem['type'], problem['msg'])}"
+            ) from None
+
+    def keep(self, result: Any) -> str:
+        """Return JSON text from which `restore` makes an equal result.
+
+        Raises:
+            NotStorable: there is none, or it is too large.
+        """
+        text = self._keep_typed(result)
+        if text is None:
+            text = "j" + codec.encode(result).decode()
+        if len(text) > MAX_RESULT_BYTES:
+            msg = f"it has more than {MAX_RESULT_BYTES} bytes"
+            raise NotStorable(msg)
+        return text
+
+    def _keep_typed(self, result: Any) -> str | None:
+        """The declared type's own JSON, if it comes back as itself; most do."""
+        if self._adapter is None:
+            return None
+        try:
+            data = self._adapter.dump_json(result)
+            same = self._adapter.validate_json(data) == result
+        except Exception:  # noqa: BLE001 - any type's own failure means: not this way
+            return None
+        return "t" + data.decode() if same is True else None
+
+    def restore(self, kept: str) -> Any:
+        """Return the result that `keep` was given."""
+        kind, data = kept[0], kept[1:]
+        if kind == "t" and self._adapter is not None:
+            return self._adapter.validate_json(data)
+        return codec.decode(data)

@@ -1,0 +1,459 @@
+"""The guard: one store and one configuration, and the doors through which teams use them."""
+
+from __future__ import annotations
+
+import threading
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Self
+
+from . import config as configuration
+from .approval import ApprovalPolicy, add_thresholds
+from .canonical import dumps, jsonable, sha256
+from .codec import encode
+from .declaration import _DEFAULT, Declaration, Guarded, declaration_of
+from .errors import ConfigurationError, DecisionRefused, GuardError
+from .ledger import approvals, effects, queries, runs, switches
+from .model import Limits, Principal, nanos
+from .policies import apply_policy
+from .protocols import Host
+from .run import Run, Surroundings, new_run_id
+from .stores import DEFAULT_URL, open_store
+from .tool import Stage, Tool
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from .model import Approval, Effect, Event, RunInfo
+    from .protocols import Clock, Store
+
+Prices = "Mapping[str, tuple[Any, Any]] | Callable[[str, int, int], Decimal | None]"
+
+
+class Guard:
+    """Guards tools with one store and one configuration.
+
+    Args:
+        store: a store's URL such as `sqlite:///agentguard.db`, or a store.
+        config: the settings; none by default.
+        principal: who acts in runs that name nobody.
+        prices: what models cost: a mapping of model name to US dollars per million input and
+            output tokens, or a callable (model, input tokens, output tokens) to US dollars or
+            None. A model without a price makes the cost of its run incomplete, never zero.
+        clock: the time, for tests.
+
+    Raises:
+        ConfigurationError: the store is not one, or belongs to something else.
+        StoreUnavailable: the store cannot be opened.
+    """
+
+    def __init__(
+        self, store: str | Store = DEFAULT_URL, *, config: configuration.Settings | None = None,
+        principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        self.settings = config or configuration.Settings.empty()
+        self.store: Any = open_store(store, clock=clock) if isinstance(store, str) else store
+        self.principal = principal or Principal()
+        self._price = _pricing(prices)
+        self._lock = threading.Lock()
+        self._tools: dict[str, Tool] = {}
+        self.approvals = Approvals(self)
+        self.effects = Effects(self)
+        self.runs = Runs(self)
+        self.store.sweep()
+
+    @classmethod
+    def from_config(cls, path: str | Path, *, store: str | Store = DEFAULT_URL, **options: Any) -> Self:
+        """Return a guard with the configuration in a YAML file.
+
+        Raises:
+            ConfigurationError: with file, line and what to change.
+        """
+        return cls(store, config=configuration.load(path), **options)
+
+    def run(
+        self, workflow: str | None = None, *, run_id: str | None = None,
+        principal: Principal | None = None, autonomy: str | None = None, host: Host | None = None,
+        **budget: Any,
+    ) -> Run:  # fmt: skip
+        """Return a run to enter with `with` or `async with`; a known id goes on where it stopped.
+
+        Args:
+            workflow: its name; the configuration's by default.
+            run_id: its id; a fresh one by default.
+            principal: who acts; the guard's by default.
+            autonomy: only `auto` is enforced in this version.
+            host: the agent runtime around it; adapters give it.
+            budget: `max_steps`, `max_model_calls`, `max_tool_calls`, `max_spend_usd`,
+                `max_seconds`, `max_repeats`; they replace the configuration's.
+
+        Raises:
+            ConfigurationError: an unknown limit, or one that is no number.
+        """
+        if autonomy not in (None, "auto"):
+            raise ConfigurationError(f"autonomy={autonomy!r}: this version enforces only 'auto'")
+        name = workflow or self.settings.workflow or "workflow"
+        limits = _limits(self.settings.limits, budget)
+        around = Surroundings(self.store, self.settings.version, self._price, self._sensitive_of)
+        chosen = run_id if run_id is not None else new_run_id()
+        if not isinstance(chosen, str) or not chosen or len(chosen) > 512:  # noqa: PLR2004
+            raise ConfigurationError("run_id is a text of 1 to 512 characters")
+        return Run(self, around, name, chosen, principal or self.principal, limits, host or Host())
+
+    def _sensitive_of(self, tool: str) -> frozenset[str]:
+        known = self._tools.get(tool)
+        return known.sensitive if known else frozenset()
+
+    def bind(self, declaration: Declaration) -> Tool:
+        """Return the sheet of a declared tool under this guard's configuration.
+
+        Raises:
+            ConfigurationError: the declaration is not complete; for a write, it lacks a key.
+        """
+        tool = declaration.tools.get(self)
+        if tool is None:
+            with self._lock:
+                tool = _bind(declaration, self.settings)
+                declaration.tools[self] = tool
+                self._tools[tool.name] = tool
+        return tool
+
+    def protect(
+        self, function: Callable[..., Any], *, name: str | None = None,
+        input_schema: Mapping[str, Any] | None = None,
+        output_schema: Mapping[str, Any] | None = None, **policy: Any,
+    ) -> Callable[..., Any]:  # fmt: skip
+        """Return *function* guarded, for tools one cannot decorate.
+
+        Args:
+            function: what runs the tool.
+            name: the tool's name; policy of this name in the configuration applies too.
+            input_schema: JSON Schema of the arguments, for tools that come with one; *function*
+                is called with keywords.
+            output_schema: JSON Schema of the result.
+            policy: the options of `tool_contract`, `idempotent` (`key`, `per`, …),
+                `requires_approval` (`when`, `roles`, …) and `budget`; a nested dict under
+                `idempotency`, `approval` or `budget` reads as in YAML.
+
+        Raises:
+            ConfigurationError: an unknown or missing option, with the sentence that mends it.
+        """
+        guarded = function if isinstance(function, Guarded) else Guarded(function)
+        declaration = declaration_of(guarded)
+        assert declaration is not None
+        known = name or declaration.name
+        section = self.settings.tools.get(known)
+        apply_policy(
+            guarded, known, policy, section, input_schema=input_schema, output_schema=output_schema
+        )
+        self.bind(declaration)
+        return guarded
+
+    def check(self, tools: Iterable[Any]) -> list[str]:
+        """Return what is wrong with decorated *tools* and this configuration, before any effect.
+
+        Each problem is one sentence; an empty list means that all tools can be used.
+        """
+        problems: list[str] = []
+        facts: set[str] = set()
+        for tool in tools:
+            declaration = declaration_of(tool)
+            if declaration is None:
+                problems.append(f"{getattr(tool, '__name__', tool)!s} has no agentguard decorator")
+                continue
+            try:
+                facts |= set(self.bind(declaration).facts)
+            except ConfigurationError as error:
+                problems.append(error.message)
+        return problems + [error.message for error in self.settings.unknown_facts(facts)]
+
+    def kill(
+        self, *, tool: str | None = None, agent: str | None = None, tenant: str | None = None,
+        all: bool = False, by: str, reason: str, lift: bool = False,  # noqa: A002 - DESIGN's name
+    ) -> None:  # fmt: skip
+        """Stop a tool, an agent, a tenant or everything; no start passes after this commits.
+
+        Args:
+            tool: this tool, for everybody.
+            agent: this agent, with all its tools and model calls.
+            tenant: everybody in this tenant.
+            all: everything in this store.
+            by: the person who does it.
+            reason: shown to everybody who is stopped.
+            lift: take the switch away again.
+
+        Raises:
+            ConfigurationError: not exactly one thing is named, or nobody and no reason.
+        """
+        named = {"tool": tool, "agent": agent, "tenant": tenant, "all": "" if all else None}
+        chosen = [(kind, name) for kind, name in named.items() if name is not None]
+        if len(chosen) != 1 or not by.strip() or not reason.strip():
+            raise ConfigurationError("kill: name one of tool, agent, tenant, all, and give by and reason")
+        kind, name = chosen[0]
+        if lift:
+            self.store.transact(switches.lift, kind, name, by)
+        else:
+            self.store.transact(switches.throw, kind, name, by, reason)
+
+    def close(self) -> None:
+        """Close the store."""
+        self.store.close()
+
+
+class Approvals:
+    """Calls that wait for people: `guard.approvals`."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def list(
+        self, status: str | None = None, *, tenant: str | None = None, limit: int = 100
+    ) -> list[Approval]:
+        """Return approvals, oldest first; *status* is pending, approved, rejected, expired, used."""
+        return self._guard.store.read(queries.waiting, tenant, status, limit)
+
+    def show(self, approval_id: str, *, tenant: str | None = None) -> Approval:
+        """Return one approval; a unique beginning of its id is enough.
+
+        Raises:
+            DecisionRefused: there is none, or more than one.
+        """
+        found = self._guard.store.read(queries.approval, tenant, approval_id)
+        return _only(found, "approval", approval_id)
+
+    def decide(
+        self, approval_id: str, decision: str, *, by: str, reason: str = "",
+        roles: Sequence[str] = (), edits: Mapping[str, Any] | None = None,
+        generation: int | None = None, tenant: str | None = None,
+    ) -> Approval:  # fmt: skip
+        """Take one person's decision.
+
+        Args:
+            approval_id: the approval, or a unique beginning of its id.
+            decision: `approve`, `reject` or `edit`.
+            by: the person; neither the requester, nor who it is done for, nor an editor.
+            reason: needed to reject; the agent is told.
+            roles: the roles the person holds, as the caller has verified them.
+            edits: for `edit`: arguments and their new values; somebody else then approves.
+            generation: refuse if the call was edited since this generation.
+            tenant: look only in this tenant.
+
+        Raises:
+            DecisionRefused: it is decided already, unknown, or cannot be edited so.
+            PermissionDenied: this person may not decide.
+            ApprovalExpired: the time is over.
+        """
+        approval = self.show(approval_id, tenant=tenant)
+        if decision == "edit" and approval.input_schema is not None:
+            _check_edits(approval, edits or {})
+        ruling = approvals.Ruling(
+            approval.tenant, approval.id, decision, by, reason,
+            tuple([roles] if isinstance(roles, str) else roles), edits, generation,
+        )  # fmt: skip
+        return _raised(self._guard.store.transact(approvals.decide, ruling))
+
+
+def _check_edits(approval: Approval, edits: Mapping[str, Any]) -> None:
+    """Check edited arguments against the tool's schema where the library for it is installed."""
+    try:
+        from . import _jsonschema
+    except ImportError:
+        return  # the contract checks them again before the call starts
+    problem = _jsonschema.problem_of_edits(approval.input_schema or {}, jsonable(dict(edits)))
+    if problem:
+        raise DecisionRefused(f"{approval.tool}: the edit does not fit the tool's contract: {problem}")
+
+
+class Effects:
+    """The effect ledger: `guard.effects`."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def list(
+        self, state: str | None = None, *, run_id: str | None = None, tenant: str | None = None,
+        limit: int = 100,
+    ) -> list[Effect]:  # fmt: skip
+        """Return effects, newest first; `state="in_doubt"` lists what needs a ruling."""
+        self._guard.store.sweep()
+        return self._guard.store.read(queries.effects, tenant, state, run_id, limit)
+
+    def show(self, effect_id: str, *, tenant: str | None = None) -> Effect:
+        """Return one effect; a unique beginning of its id is enough.
+
+        Raises:
+            DecisionRefused: there is none, or more than one.
+        """
+        return _only(self._guard.store.read(queries.effect, tenant, effect_id), "effect", effect_id)
+
+    def resolve(
+        self, effect_id: str, ruling: str, *, by: str, reason: str, result: Any = None,
+        tenant: str | None = None,
+    ) -> Effect:  # fmt: skip
+        """Rule on an effect in doubt, as a named person with a reason.
+
+        Args:
+            effect_id: the effect, or a unique beginning of its id.
+            ruling: `happened`, `not_happened` (it may start again) or `failed` (for good).
+            by: the person.
+            reason: how they know.
+            result: for `happened`: what later callers get as its result.
+            tenant: look only in this tenant.
+
+        Raises:
+            DecisionRefused: it is not in doubt, or by or reason is missing.
+        """
+        if not by.strip() or not reason.strip():
+            raise DecisionRefused("a ruling needs the person who makes it and how they know: by, reason")
+        effect = self.show(effect_id, tenant=tenant)
+        kept = "j" + encode(result).decode() if ruling == "happened" else None
+        ruled = self._guard.store.transact(
+            effects.resolve, effect.tenant, effect.id, ruling, by, reason, kept
+        )
+        return _raised(ruled)
+
+
+class Runs:
+    """The run records: `guard.runs`."""
+
+    def __init__(self, guard: Guard) -> None:
+        self._guard = guard
+
+    def list(
+        self, *, status: str | None = None, tenant: str | None = None, limit: int = 100
+    ) -> list[RunInfo]:
+        """Return runs, newest first."""
+        return self._guard.store.read(queries.runs, tenant, limit, status)
+
+    def show(self, run_id: str, *, tenant: str | None = None) -> RunInfo:
+        """Return one run; a unique beginning of its id is enough.
+
+        Raises:
+            DecisionRefused: there is none, or more than one.
+        """
+        return _only(self._guard.store.read(queries.run, tenant, run_id), "run", run_id)
+
+    def events(self, run_id: str, *, tenant: str | None = None, after: int = 0) -> list[Event]:
+        """Return the events of a run in order, those after sequence number *after*."""
+        run = self.show(run_id, tenant=tenant)
+        return self._guard.store.read(queries.events, run.tenant, run.id, after)
+
+    def verify(self, run_id: str, *, tenant: str | None = None) -> str | None:
+        """Return None if the run's hash chain is whole, else what is wrong with it."""
+        run = self.show(run_id, tenant=tenant)
+        return self._guard.store.read(queries.broken_link, run.tenant, run.id)
+
+    def cancel(self, run_id: str, *, by: str, reason: str, tenant: str | None = None) -> None:
+        """Stop a run for good: nothing more starts in it, and it cannot be resumed."""
+        if not by.strip() or not reason.strip():
+            raise DecisionRefused("cancelling a run needs by and reason")
+        run = self.show(run_id, tenant=tenant)
+        self._guard.store.transact(runs.cancel_run, run.tenant, run.id, by, reason)
+
+
+def _only(found: Sequence[Any], what: str, name: str) -> Any:
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise DecisionRefused(f"there is no {what} {name!r} in this store")
+    raise DecisionRefused(f"{name!r} is the beginning of more than one {what}; give more of it")
+
+
+def _raised(answer: Any) -> Any:
+    if isinstance(answer, GuardError):
+        raise answer
+    return answer
+
+
+def _bind(declaration: Declaration, settings: configuration.Settings) -> Tool:
+    tool = Tool(
+        name=declaration.name, function=declaration.function, is_async=declaration.is_async,
+        arguments=None, results=None,  # type: ignore[arg-type] # the contract fills them in
+    )  # fmt: skip
+    if Stage.CONTRACT not in declaration.policies:
+        raise ConfigurationError(
+            f'{tool.name} has no contract: add @tool_contract(effect="read") or effect="write"'
+        )
+    for _, policy in sorted(declaration.policies.items()):
+        policy.bind(tool, settings)
+    own = declaration.policies.get(Stage.APPROVAL)
+    add_thresholds(tool, settings, own if isinstance(own, ApprovalPolicy) else None)
+    if tool.effect == "write" and tool.key_of is None:
+        raise ConfigurationError(
+            f"{tool.name} writes but has no idempotency key: add @idempotent(key=...) over the arguments"
+            ' that name the intent, or @idempotent(per="call")'
+        )
+    tool.policy = f"{settings.version}:{_fingerprint(declaration)}"
+    return tool
+
+
+def _fingerprint(declaration: Declaration) -> str:
+    """Eight characters that change when the tool's own approval rule does."""
+    own = declaration.policies.get(Stage.APPROVAL)
+    shape = [getattr(own, n, None) for n in ("when", "roles", "quorum", "expires", "allow_edit")]
+    return sha256(dumps([str(item) for item in shape]).encode()).hex()[:8]
+
+
+def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:
+    known = {"max_spend_usd": "max_spend", **{n: n for n in Limits.__dataclass_fields__}}
+    del known["max_spend"]
+    values = {name: getattr(settings, name) for name in Limits.__dataclass_fields__}
+    for name, value in given.items():
+        if name not in known:
+            raise ConfigurationError(f"run has no limit {name!r}; it has {', '.join(sorted(known))}")
+        if value is None:
+            continue
+        values[known[name]] = _limit(name, value)
+    return Limits(**values)
+
+
+def _limit(name: str, value: Any) -> Any:
+    if name == "max_spend_usd":
+        return nanos(value)
+    kinds = (int, float) if name == "max_seconds" else (int,)
+    if isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
+        raise ConfigurationError(f"{name}={value!r} is not a number from 0")
+    return float(value) if name == "max_seconds" else value
+
+
+def _pricing(prices: Any) -> Callable[[str, int, int], Decimal | None]:
+    if prices is None:
+        return lambda _model, _asked, _answered: None
+    if callable(prices):
+        found: Callable[[str, int, int], Decimal | None] = prices
+        return found
+    table = {m: (Decimal(str(i)), Decimal(str(o))) for m, (i, o) in prices.items()}
+
+    def price(model: str, asked: int, answered: int) -> Decimal | None:
+        known = table.get(model)
+        return None if known is None else (known[0] * asked + known[1] * answered) / 1_000_000
+
+    return price
+
+
+_CONFIGURED: list[Guard] = []
+_CONFIGURING = threading.Lock()
+
+
+def configure(guard: Guard | None = None, **options: Any) -> Guard:
+    """Set the guard for calls outside any run, and return it.
+
+    Args:
+        guard: the guard; or give the options of `Guard` instead.
+        options: as for `Guard`.
+    """
+    chosen = guard or Guard(**options)
+    with _CONFIGURING:
+        _CONFIGURED[:] = [chosen]
+    return chosen
+
+
+def configured() -> Guard:
+    """Return the configured guard; the default store in `.agentguard/` if none was configured."""
+    with _CONFIGURING:
+        if not _CONFIGURED:
+            _CONFIGURED.append(Guard())
+        return _CONFIGURED[0]
+
+
+_DEFAULT.append(configured)

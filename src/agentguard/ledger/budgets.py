@@ -1,0 +1,77 @@
+"""Budgets and rates: reserved before a call is dispatched, in the transaction that starts it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BudgetExceeded, RateLimited
+from ..model import dollars
+from .runs import exceeded
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ..protocols import Tx
+    from .values import Rate, Reservation
+
+
+def over(tx: Tx, tenant: str, wanted: Iterable[Reservation], run_id: str) -> BudgetExceeded | None:
+    """Return the refusal, if one of the budgets has no room for this call."""
+    for item in wanted:
+        calls, spent, held = _row(tx, tenant, item.name, item.span)
+        if item.max_calls is not None and calls + 1 > item.max_calls:
+            return exceeded(f"max_calls of {item.label}", item.max_calls, calls, run_id)
+        if item.max_spend is not None and spent + held + item.amount > item.max_spend:
+            limit, used = dollars(item.max_spend), dollars(spent + held)
+            return exceeded(f"max_spend_usd of {item.label}", limit, used, run_id)
+    return None
+
+
+def _row(tx: Tx, tenant: str, name: str, span: str) -> Any:
+    found = tx.row(
+        "SELECT calls, spent, held FROM budgets WHERE tenant = ? AND name = ? AND span = ?",
+        (tenant, name, span),
+    )
+    return found or (0, 0, 0)
+
+
+def hold(tx: Tx, tenant: str, wanted: Iterable[Reservation]) -> None:
+    """Reserve one call and its cost in every budget; `over` was asked in this transaction."""
+    for item in wanted:
+        tx.run(
+            "INSERT INTO budgets (tenant, name, span, calls, spent, held) VALUES (?,?,?,1,0,?)"
+            " ON CONFLICT (tenant, name, span) DO UPDATE"
+            " SET calls = budgets.calls + 1, held = budgets.held + excluded.held",
+            (tenant, item.name, item.span, item.amount),
+        )
+
+
+def settle(tx: Tx, tenant: str, reserved: Sequence[Sequence[Any]], *, happened: bool) -> None:
+    """Turn what was held into what is spent, or give it back when nothing happened."""
+    for name, span, amount in reserved:
+        tx.run(
+            "UPDATE budgets SET held = held - ?, spent = spent + ?, calls = calls - ?"
+            " WHERE tenant = ? AND name = ? AND span = ?",
+            (amount, amount if happened else 0, 0 if happened else 1, tenant, name, span),
+        )
+
+
+def take_turn(tx: Tx, tenant: str, tool: str, rate: Rate) -> RateLimited | None:
+    """Take one place under the rate limit, or return the refusal with the time to wait.
+
+    The generic cell rate algorithm (ITU-T I.371): one number a tool, no window to straddle.
+    """
+    found = tx.row("SELECT next_at FROM rates WHERE tenant = ? AND tool = ?", (tenant, tool))
+    due = max(tx.now, found[0] if found else 0)
+    early = due - tx.now - rate.interval_us * (rate.burst - 1)
+    if early > 0:
+        wait = early / 1_000_000
+        return RateLimited(
+            f"{tool} may be called {rate.text}; try again in {wait:.3f} s", retry_after=wait
+        )
+    tx.run(
+        "INSERT INTO rates (tenant, tool, next_at) VALUES (?,?,?)"
+        " ON CONFLICT (tenant, tool) DO UPDATE SET next_at = excluded.next_at",
+        (tenant, tool, due + rate.interval_us),
+    )
+    return None

@@ -1,0 +1,542 @@
+"""The effect ledger's state machine.
+
+Theory of operation. One row per (tenant, key). The row is durable before the tool body starts;
+`begin` is the point of no return and does everything that must not be separable from a start:
+kill switch, key, payload, approval used up, budget reserved, rate, fence, events. A row whose
+owner vanished becomes `in_doubt` and is never run again by a timer.
+
+    (none) --asks-----------------> awaiting_approval --start--> executing
+    (none) --start----------------> executing
+    awaiting_approval --no/late---> denied --another payload, run, or after expiry--> asked anew
+    executing --returned----------> succeeded                   [fence is mine]
+    executing --no effect---------> failed_retryable | failed_final     [fence is mine]
+    executing --anything else-----> in_doubt                    [fence is mine, or owner proven dead]
+    in_doubt --late answer--------> as the answer says          [fence is mine]
+    in_doubt --reconcile, ruling--> succeeded | failed_retryable | failed_final
+    in_doubt --backend drops repeats, window open--> executing
+    failed_retryable --start------> executing                   [approval still good]
+
+Anything else is illegal and raises. Completion names its fence; whoever comes too late leaves
+evidence, never truth.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..errors import (
+    ApprovalExpired,
+    ApprovalRejected,
+    DecisionRefused,
+    GuardError,
+    IdempotencyConflict,
+)
+from ..model import Approval, Effect, EffectState, Usage
+from . import approvals, budgets, switches
+from .rows import load_effect
+from .runs import RunLog
+from .values import (
+    Answer,
+    Ask,
+    Busy,
+    Doubt,
+    Draft,
+    Edited,
+    Intent,
+    Refused,
+    Replay,
+    RunRef,
+    Settled,
+    Settlement,
+    Started,
+    Waiting,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..protocols import Tx
+
+FINAL = (EffectState.SUCCEEDED, EffectState.FAILED_FINAL)
+_OPEN = "('executing', 'in_doubt')"
+
+
+def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
+    """Decide, in one transaction, whether the body may start, and if so make that durable."""
+    log = RunLog(tx, intent.run)
+    log.absorb(intent.pending)
+    answer = _begin(tx, log, intent)
+    return answer, log.save()
+
+
+def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
+    stopped = log.stopped() or switches.closed(tx, intent.run.tenant, intent.agent, intent.tool)
+    if stopped is not None:
+        return _refuse(log, intent, stopped, intent.step)
+    row = load_effect(tx, intent.run.tenant, intent.key)
+    if row is None:
+        return _fresh(tx, log, intent, 0)
+    if row.payload_hash != intent.payload_hash and row.state is not EffectState.DENIED:
+        return _conflict(log, intent, row)
+    return _FROM[row.state](tx, log, intent, row)
+
+
+def _conflict(log: RunLog, intent: Intent, row: Effect) -> Refused:
+    error = IdempotencyConflict(
+        f"{intent.tool}: this key was used with other arguments in run {row.run_id}, step {row.step};"
+        " the same intent must carry the same arguments, another intent another key"
+    )
+    return _refuse(log, intent, error, None)
+
+
+def _refuse(log: RunLog, intent: Intent, error: GuardError, step: int | None) -> Refused:
+    """Write the refusal into the record; it takes a step of its own unless it has one."""
+    counted = step is None
+    step = log.next_step() if step is None else step
+    log.add(Draft("step.decided", {
+        **_decision(intent), "decision": "deny", "error": error.kind, "reason": error.message[:500],
+    }, step, {"arguments": intent.arguments}))  # fmt: skip
+    if error.kind in ("budget_exceeded", "loop_detected"):
+        log.add(Draft("budget.exceeded", dict(error.details()), step))
+    error.run_id, error.step = intent.run.run_id, step
+    return Refused(error, step, counted)
+
+
+def _decision(intent: Intent) -> dict[str, Any]:
+    return {
+        "tool": intent.tool, "effect": intent.effect, "key": intent.key, "rule": intent.rule,
+        "payload_hash": intent.payload_hash, "contract": intent.contract_version,
+        "policy": intent.policy_version, "call_id": intent.call_id,
+    }  # fmt: skip
+
+
+def _fresh(tx: Tx, log: RunLog, intent: Intent, generation: int) -> Answer:
+    """A key that is free: ask people if the rule says so, else start."""
+    if intent.ask is not None:
+        return _ask(tx, log, intent, intent.ask, generation + 1, None)
+    return _start(tx, log, intent, None, None)
+
+
+def _ask(
+    tx: Tx, log: RunLog, intent: Intent, ask: Ask, generation: int, step: int | None
+) -> Waiting | Refused:
+    limits = intent.limits
+    full = None if limits is None else log.over(limits, step=step is None, tool=True, model=False, cost=0)
+    if full is not None:
+        return _refuse_budget(log, intent, full, step)
+    counted = step is None
+    step = log.next_step() if step is None else step
+    log.add(Draft("step.decided", {**_decision(intent), "decision": "ask", "rule": ask.rule},
+                  step, {"arguments": intent.arguments}))  # fmt: skip
+    approval = approvals.request(tx, log, intent, ask, step, generation)
+    _write_row(tx, intent, EffectState.AWAITING_APPROVAL, step, generation, approval.id)
+    return Waiting(approval, step, counted)
+
+
+def _refuse_budget(log: RunLog, intent: Intent, error: GuardError, step: int | None) -> Refused:
+    """A call over budget takes no step when the steps themselves are used up."""
+    return _refuse(log, intent, error, step if step is not None else log.last_step)
+
+
+def _write_row(
+    tx: Tx, intent: Intent, state: EffectState, step: int, generation: int, approval_id: str | None
+) -> None:
+    tx.run(
+        "INSERT INTO effects (tenant, key, tool, effect, scope, state, payload_hash,"
+        " contract_version, run_id, step, call_id, generation, approval_id, created_at, undo)"
+        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+        " ON CONFLICT (tenant, key) DO UPDATE SET state = excluded.state,"
+        " payload_hash = excluded.payload_hash, contract_version = excluded.contract_version,"
+        " run_id = excluded.run_id, step = excluded.step, call_id = excluded.call_id,"
+        " generation = excluded.generation, approval_id = excluded.approval_id, error = NULL,"
+        " undo = excluded.undo",
+        (intent.run.tenant, intent.key, intent.tool, intent.effect, intent.scope, state,
+         intent.payload_hash,
+         intent.contract_version, intent.run.run_id, step, intent.call_id, generation, approval_id,
+         tx.now, intent.undo),
+    )  # fmt: skip
+
+
+def _start(
+    tx: Tx, log: RunLog, intent: Intent, row: Effect | None, approval: Approval | None
+) -> Started | Refused:
+    """The point of no return: check everything first, then write everything."""
+    tenant = intent.run.tenant
+    step = intent.step if intent.step is not None else _step_of(intent, row)
+    held = row is not None and row.state is EffectState.IN_DOUBT
+    full = None if held else _no_room(tx, log, intent, step)
+    if full is not None:
+        return _refuse_budget(log, intent, full, step)
+    turn = None if intent.rate is None else budgets.take_turn(tx, tenant, intent.tool, intent.rate)
+    if turn is not None:
+        return _refuse(log, intent, turn, step)
+    counted = step is None
+    if step is None:
+        step = log.next_step()
+        log.add(Draft("step.decided", {**_decision(intent), "decision": "allow"}, step,
+                      {"arguments": intent.arguments}))  # fmt: skip
+    if approval is not None and approval.status == "approved":
+        approvals.use(tx, log, approval, step)
+    if not held:
+        _hold(tx, log, intent, step)
+    fence = (row.fence if row else 0) + 1
+    _execute(tx, intent, row, step, fence, approval)
+    log.add(Draft("step.started", {"key": intent.key, "fence": fence, "attempt": intent.attempt}, step))
+    first = tx.now
+    if row is not None:
+        found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
+                       (tenant, intent.key))  # fmt: skip
+        first = found[0] if found else tx.now
+    edits = approval.edits if approval else None
+    return Started(step, fence, intent.attempt, counted, first, edits, approval)
+
+
+def _step_of(intent: Intent, row: Effect | None) -> int | None:
+    """A call that goes on where it stopped keeps its step; anything else gets a new one."""
+    same = row is not None and row.run_id == intent.run.run_id and intent.continues
+    return row.step if same and row is not None else None
+
+
+def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardError | None:
+    run = intent.run
+    if intent.limits is not None:
+        full = log.over(intent.limits, step=step is None, tool=True, model=False, cost=intent.cost)
+        if full is not None:
+            return full
+    return budgets.over(tx, run.tenant, intent.reservations, run.run_id)
+
+
+def _hold(tx: Tx, log: RunLog, intent: Intent, step: int) -> None:
+    log.tool_calls += 1
+    log.held += intent.cost
+    budgets.hold(tx, intent.run.tenant, intent.reservations)
+    if intent.cost or intent.reservations:
+        log.add(Draft("budget.reserved", {
+            "run_nanos": intent.cost,
+            "budgets": [[r.name, r.span, r.amount] for r in intent.reservations],
+        }, step))  # fmt: skip
+
+
+def _execute(
+    tx: Tx, intent: Intent, row: Effect | None, step: int, fence: int,
+    approval: Approval | None,
+) -> None:  # fmt: skip
+    reserved = json.dumps([[r.name, r.span, r.amount] for r in intent.reservations])
+    lease = tx.now + intent.lease_us if intent.lease_us else None
+    if row is None:
+        tx.run(
+            "INSERT INTO effects (tenant, key, tool, effect, scope, state, payload_hash,"
+            " contract_version, run_id, step, call_id, fence, attempt, owner, claim_id, lease_until,"
+            " first_started_at, created_at, started_at, reserved, cost, undo)"
+            " VALUES (?,?,?,?,?,'executing',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (intent.run.tenant, intent.key, intent.tool, intent.effect, intent.scope,
+             intent.payload_hash,
+             intent.contract_version, intent.run.run_id, step, intent.call_id, fence, intent.attempt,
+             tx.owner, intent.claim_id, lease, tx.now, tx.now, tx.now, reserved, intent.cost,
+             intent.undo),
+        )  # fmt: skip
+        return
+    tx.run(
+        "UPDATE effects SET state = 'executing', payload_hash = ?, contract_version = ?, run_id = ?,"
+        " step = ?, call_id = ?, fence = ?, attempt = ?, owner = ?, claim_id = ?, lease_until = ?,"
+        " first_started_at = coalesce(first_started_at, ?), started_at = ?, finished_at = NULL,"
+        " reserved = ?, cost = ?, error = NULL, doubt_reason = NULL, approval_id = ?"
+        " WHERE tenant = ? AND key = ?",
+        (intent.payload_hash, intent.contract_version, intent.run.run_id, step, intent.call_id, fence,
+         intent.attempt, tx.owner, intent.claim_id, lease, tx.now, tx.now, reserved, intent.cost,
+         approval.id if approval else row.approval_id, intent.run.tenant, intent.key),
+    )  # fmt: skip
+
+
+def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:
+    return Replay(row)
+
+
+def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+    if row.owner is not None and row.owner != tx.owner and tx.is_dead(row.owner):
+        row = mark_doubt(tx, log, row, "owner_lost")
+        return _FROM[row.state](tx, log, intent, row)
+    return Busy(row, own=row.owner == tx.owner)
+
+
+def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+    """A backend that drops repeats of the key may be asked again while its window is open."""
+    found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
+                   (intent.run.tenant, intent.key))  # fmt: skip
+    first = found[0] if found else None
+    if intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us:
+        log.add(Draft("effect.resolved", {
+            "key": intent.key, "ruling": "retry_same_key", "fence": row.fence,
+        }, row.step))  # fmt: skip
+        return _start(tx, log, intent, row, None)
+    return Doubt(row)
+
+
+def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+    approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
+    if approval is None or approval.status == "superseded":
+        return _ask(tx, log, intent, _again(intent, None), 1, row.step)
+    if approval.status == "pending":
+        return Waiting(approval, row.step)
+    if approval.status == "approved":
+        return _approved(tx, log, intent, row, approval)
+    return _denied(tx, log, intent, row, approval)
+
+
+def _approved(
+    tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval
+) -> Answer:
+    """Start only what was approved: this payload, this contract, this policy."""
+    stale = (approval.contract_version, approval.policy_version) != (
+        intent.contract_version, intent.policy_version,
+    )  # fmt: skip
+    if stale:
+        return _ask(tx, log, intent, _again(intent, approval), approval.generation + 1, row.step)
+    if approval.edits != intent.edits:
+        return Edited(approval)
+    return _start(tx, log, intent, row, approval)
+
+
+def _again(intent: Intent, approval: Approval | None) -> Ask:
+    """Once a person had to decide, a person has to decide, whatever the rule says now."""
+    if intent.ask is not None:
+        return intent.ask
+    if approval is None:
+        return Ask("asked before")
+    return Ask(f"{approval.rule} (contract or policy changed)", approval.roles, approval.quorum,
+               allow_edit=approval.allow_edit)  # fmt: skip
+
+
+def _denied(
+    tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval
+) -> Refused:
+    if approval.status == "expired":
+        approvals.expire(tx, log, approval)
+        error: GuardError = ApprovalExpired(f"{row.tool}: nobody decided on {approval.id} in time")
+    else:
+        error = _rejected(row, approval)
+    tx.run(
+        "UPDATE effects SET state = 'denied', finished_at = ?, doubt_reason = NULL, error = ?"
+        " WHERE tenant = ? AND key = ?",
+        (tx.now, json.dumps({"kind": error.kind}), row.tenant, row.id),
+    )
+    return _refuse(log, intent, error, row.step)
+
+
+def _rejected(row: Effect, approval: Approval) -> ApprovalRejected:
+    who = ", ".join(d.person for d in approval.decisions if d.decision == "reject")
+    reason = approval.reason() or "no reason given"
+    return ApprovalRejected(f"{row.tool} was rejected by {who}: {reason}", approval=approval)
+
+
+def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+    """A no stands for this payload in this run; another payload or run may ask anew."""
+    approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
+    same = row.payload_hash == intent.payload_hash and row.run_id == intent.run.run_id
+    if same and approval is not None and approval.status == "rejected":
+        return _refuse(log, intent, _rejected(row, approval), row.step if intent.continues else None)
+    generation = approval.generation if approval else 0
+    ask = _again(intent, approval if same else None) if same else intent.ask
+    if ask is None:
+        return _start(tx, log, intent, row, None)
+    return _ask(tx, log, intent, ask, generation + 1, None)
+
+
+def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+    """Nothing happened: start again, under the same approval if there is one and it still holds."""
+    if row.approval_id is None:
+        if intent.ask is not None and row.fence == 0:
+            return _ask(tx, log, intent, intent.ask, 1, None)
+        return _start(tx, log, intent, row, None)
+    approval = approvals.load(tx, intent.run.tenant, row.approval_id)
+    if approval is None or tx.now >= int(approval.expires_at.timestamp() * 1_000_000):
+        return _ask(tx, log, intent, _again(intent, approval), 1, _step_of(intent, row))
+    return _approved(tx, log, intent, row, approval)
+
+
+_FROM = {
+    EffectState.SUCCEEDED: _from_final,
+    EffectState.FAILED_FINAL: _from_final,
+    EffectState.EXECUTING: _from_executing,
+    EffectState.IN_DOUBT: _from_doubt,
+    EffectState.AWAITING_APPROVAL: _from_awaiting,
+    EffectState.DENIED: _from_denied,
+    EffectState.FAILED_RETRYABLE: _from_retryable,
+}
+
+
+def mark_doubt(tx: Tx, log: RunLog, row: Effect, reason: str) -> Effect:
+    """An executing effect whose end nobody will tell becomes doubtful; its budget stays held.
+
+    A read has no effect to be in doubt about: it may simply be started again.
+    """
+    read = row.kind == "read"
+    state = EffectState.FAILED_RETRYABLE if read else EffectState.IN_DOUBT
+    held = tx.row("SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ?",
+                  (row.tenant, row.id))  # fmt: skip
+    tx.run(
+        "UPDATE effects SET state = ?, doubt_reason = ?, finished_at = ?, lease_until = NULL"
+        " WHERE tenant = ? AND key = ? AND fence = ? AND state = 'executing'",
+        (state, None if read else reason, tx.now, row.tenant, row.id, row.fence),
+    )
+    kind = "attempt.failed" if read else "effect.in_doubt"
+    log.add(Draft(kind, {"key": row.id, "fence": row.fence, "reason": reason}, row.step))
+    _give_back(tx, log, held, state, row.step, None)
+    found = load_effect(tx, row.tenant, row.id)
+    assert found is not None
+    return found
+
+
+def settle(tx: Tx, end: Settlement) -> Settled:
+    """Write how an attempt ended, if its fence is still the last one."""
+    log = RunLog(tx, end.run)
+    log.absorb(end.pending)
+    written = _settle(tx, log, end)
+    return Settled(written, log.save())
+
+
+def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
+    tenant = end.run.tenant
+    held = tx.row(
+        f"SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ? AND fence = ?"  # noqa: S608
+        f" AND state IN {_OPEN}",
+        (tenant, end.key, end.fence),
+    )
+    if held is None:
+        _leave_evidence(tx, log, end)
+        return False
+    lease = None if end.data.get("body_ended", True) else tx.now + 60_000_000
+    tx.run(
+        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = ?,"
+        " finished_at = ?, cost = ?, lease_until = ? WHERE tenant = ? AND key = ?",
+        (end.state, end.result, end.result_state, _text(end.error), end.doubt_reason, tx.now,
+         held[1] if end.cost is None else end.cost, lease, tenant, end.key),
+    )  # fmt: skip
+    _give_back(tx, log, held, end.state, end.step, end.cost)
+    for verdict in end.verdicts:
+        log.add(Draft("verified", verdict, end.step))
+    if end.state is EffectState.IN_DOUBT:
+        data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
+        log.add(Draft("effect.in_doubt", data, end.step))
+    log.add(Draft("step.finished", {"outcome": end.state.value, **end.data}, end.step, end.content))
+    return True
+
+
+def _text(value: Mapping[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+def _give_back(
+    tx: Tx, log: RunLog, held: Any, state: EffectState, step: int, actual: int | None
+) -> None:
+    """Spend what was held, or give it back; while in doubt it stays held."""
+    if state is EffectState.IN_DOUBT:
+        return
+    reserved, cost = json.loads(held[0]), held[1]
+    happened = state is EffectState.SUCCEEDED
+    spent = (cost if actual is None else actual) if happened else 0
+    log.held -= cost
+    log.spent += spent
+    log.tool_calls -= 0 if happened else 1
+    budgets.settle(tx, log.ref.tenant, reserved, happened=happened)
+    if cost or reserved:
+        log.add(Draft("budget.settled", {"spent_nanos": spent, "happened": happened}, step))
+
+
+def _leave_evidence(tx: Tx, log: RunLog, end: Settlement) -> None:
+    """Somebody else took over or ruled meanwhile: keep the late answer where people see it."""
+    late = {"fence": end.fence, "outcome": end.state.value, "run_id": end.run.run_id}
+    tx.run(
+        "UPDATE effects SET late = ? WHERE tenant = ? AND key = ?",
+        (json.dumps(late), end.run.tenant, end.key),
+    )
+    log.add(Draft("effect.evidence", {"key": end.key, **late}, end.step))
+
+
+def resolve(
+    tx: Tx, tenant: str, key: str, ruling: str, by: str, reason: str,
+    result: str | None = None, fence: int | None = None,
+) -> Effect | GuardError:  # fmt: skip
+    """Rule on an effect in doubt: happened, not_happened, or failed (for good).
+
+    *by* is a person, or `reconcile` when the tool's own hook has found out.
+    """
+    row = load_effect(tx, tenant, key)
+    if row is None:
+        return DecisionRefused(f"there is no effect {key!r} in this tenant")
+    actor = f"system:{by}" if by == "reconcile" else f"person:{by}"
+    log = RunLog(tx, RunRef(tenant, row.run_id, actor))
+    if row.state is EffectState.EXECUTING and row.owner and tx.is_dead(row.owner):
+        row = mark_doubt(tx, log, row, "owner_lost")
+    refusal = _cannot_rule(tx, row, ruling, by, fence)
+    if refusal is None:
+        _rule(tx, log, row, ruling, reason, result)
+    log.save()
+    found = load_effect(tx, tenant, key)
+    assert found is not None
+    return refusal or found
+
+
+def _cannot_rule(tx: Tx, row: Effect, ruling: str, by: str, fence: int | None) -> GuardError | None:
+    if ruling not in ("happened", "not_happened", "failed"):
+        return DecisionRefused(f"{ruling!r} is not a ruling; say happened, not_happened or failed")
+    if row.state is not EffectState.IN_DOUBT or fence not in (None, row.fence):
+        return DecisionRefused(f"{row.id} is {row.state}, not in doubt; nothing was changed")
+    if by == "reconcile" and ruling != "happened" and _may_still_act(tx, row):
+        return DecisionRefused(f"{row.id}: its body may still be running; ask again later")
+    return None
+
+
+def _may_still_act(tx: Tx, row: Effect) -> bool:
+    """An abandoned thread of a live process can still make the effect happen."""
+    found = tx.row("SELECT lease_until FROM effects WHERE tenant = ? AND key = ?",
+                   (row.tenant, row.id))  # fmt: skip
+    lease = found[0] if found else None
+    if lease is None or tx.now >= lease:
+        return False
+    return row.owner is None or not tx.is_dead(row.owner)
+
+
+_RULED = {
+    "happened": EffectState.SUCCEEDED,
+    "not_happened": EffectState.FAILED_RETRYABLE,
+    "failed": EffectState.FAILED_FINAL,
+}
+
+
+def _rule(tx: Tx, log: RunLog, row: Effect, ruling: str, reason: str, result: str | None) -> None:
+    state = _RULED[ruling]
+    happened = state is EffectState.SUCCEEDED
+    result_state = ("stored" if result is not None else "none") if happened else None
+    error = None if happened else json.dumps({"kind": "ruled", "message": reason})
+    held = tx.row("SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ?",
+                  (row.tenant, row.id))  # fmt: skip
+    tx.run(
+        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = NULL,"
+        " finished_at = ?, lease_until = NULL WHERE tenant = ? AND key = ?",
+        (state, result, result_state, error, tx.now, row.tenant, row.id),
+    )
+    content = {"reason": reason} if reason else None
+    log.add(Draft("effect.resolved", {"key": row.id, "ruling": ruling, "fence": row.fence},
+                  row.step, content))  # fmt: skip
+    _give_back(tx, log, held, state, row.step, None)
+
+
+def sweep(tx: Tx) -> int:
+    """Find executing effects whose owner is proven dead and put them in doubt, to be listed."""
+    rows = tx.rows(
+        "SELECT tenant, key, owner FROM effects WHERE state = 'executing' AND owner <> ?", (tx.owner,)
+    )
+    found = 0
+    for tenant, key, owner in list(rows):
+        if not tx.is_dead(owner):
+            continue
+        row = load_effect(tx, tenant, key)
+        if row is None:
+            continue
+        log = RunLog(tx, RunRef(tenant, row.run_id, "system:sweep"))
+        mark_doubt(tx, log, row, "owner_lost")
+        log.save()
+        found += 1
+    return found

@@ -1,0 +1,63 @@
+"""Rows as values: what the verbs and the readers load."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..model import Effect, EffectState, dollars, moment
+
+if TYPE_CHECKING:
+    from ..protocols import Tx
+
+EFFECT = (
+    "key", "tenant", "tool", "effect", "scope", "state", "run_id", "step", "fence", "attempt",
+    "payload_hash", "contract_version", "doubt_reason", "result_state", "result", "error",
+    "approval_id", "cost", "created_at", "started_at", "finished_at", "owner", "undo", "call_id", "late",
+)  # fmt: skip
+SELECT_EFFECT = f"SELECT {', '.join(EFFECT)} FROM effects"  # noqa: S608 - fixed names
+_ONE = f"{SELECT_EFFECT} WHERE tenant = ? AND key = ?"
+
+
+def load_effect(tx: Tx, tenant: str, key: str) -> Effect | None:
+    """Return the row of one effect."""
+    row = tx.row(_ONE, (tenant, key))
+    return None if row is None else effect_of(row)
+
+
+def effect_of(row: Any) -> Effect:
+    """Return the value that a row of `SELECT_EFFECT` stands for."""
+    (key, tenant, tool, kind, scope, state, run_id, step, fence, attempt, payload_hash, contract, doubt,
+     result_state, result, error, approval_id, cost, created, started, finished, owner, undo,
+     call_id, late) = row  # fmt: skip
+    return Effect(
+        id=key,
+        tenant=tenant,
+        tool=tool,
+        kind=kind,
+        scope=scope,
+        state=EffectState(state),
+        run_id=run_id,
+        step=step,
+        fence=fence,
+        attempt=attempt,
+        payload_hash=payload_hash,
+        contract_version=contract,
+        doubt_reason=doubt,
+        result_state=result_state,
+        result=result,
+        error=_json(error),
+        approval_id=approval_id,
+        cost_usd=dollars(cost),
+        created_at=moment(created),  # type: ignore[arg-type]
+        started_at=moment(started),
+        finished_at=moment(finished),
+        owner=owner,
+        undo=undo,
+        call_id=call_id,
+        late=_json(late),
+    )
+
+
+def _json(text: str | None) -> Any:
+    return None if text is None else json.loads(text)

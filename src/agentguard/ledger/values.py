@@ -1,0 +1,241 @@
+"""What goes into the ledger's verbs and what comes out of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..errors import GuardError
+    from ..model import Approval, Effect, EffectState, Limits, Usage
+
+NEW_STEP = -1
+"""In a draft: give this event, and those that follow with it, a step number of its own."""
+
+
+@dataclass(slots=True)
+class Draft:
+    """An event before it has a place in the chain."""
+
+    kind: str
+    data: Mapping[str, Any]
+    step: int | None = None
+    content: Mapping[str, Any] | None = None
+    actor: str | None = None
+
+
+@dataclass(slots=True)
+class Pending:
+    """Events of reads, and the usage they stand for, that ride along with the next commit."""
+
+    drafts: list[Draft] = field(default_factory=list)
+    steps: int = 0
+    tool_calls: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunRef:
+    """Which run, and who acts in it."""
+
+    tenant: str
+    run_id: str
+    actor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """A wish to enter a run, new or known."""
+
+    ref: RunRef
+    workflow: str
+    agent: str
+    subject: str | None
+    limits: Limits
+    policy_version: str
+    trace: str | None
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The run as it stands now that it is entered.
+
+    Attributes:
+        part: 1 for a new run, counting up with every resume.
+        earlier_trace: W3C trace context of the earlier part, if it left one.
+    """
+
+    part: int
+    usage: Usage
+    limits: Limits
+    active_us: int
+    started_at: int
+    hash_key: bytes
+    earlier_trace: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The decision that people have to decide: which rule, and who may."""
+
+    rule: str
+    roles: tuple[str, ...] = ()
+    quorum: int = 1
+    expires: float = 86_400.0
+    allow_edit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """One budget's share in a call.
+
+    Attributes:
+        name: the budget, such as `tool:issue_refund`.
+        span: the run or the window of time it counts in.
+        label: what the error calls it.
+        amount: nano-dollars held for this call.
+    """
+
+    name: str
+    span: str
+    label: str
+    max_calls: int | None
+    max_spend: int | None
+    amount: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """At most *burst* calls in *burst* × *interval_us* (GCRA, ITU-T I.371)."""
+
+    interval_us: int
+    burst: int
+    text: str
+
+
+@dataclass(slots=True)
+class Intent:
+    """Everything the start transaction needs to know of a call."""
+
+    run: RunRef
+    key: str
+    scope: str
+    tool: str
+    effect: str
+    contract_version: str
+    policy_version: str
+    payload_hash: str
+    claim_id: str
+    rule: str
+    arguments: Any
+    ask: Ask | None = None
+    input_schema: Mapping[str, Any] | None = None
+    frozen_fields: tuple[str, ...] = ()
+    call_id: str | None = None
+    continues: bool = False
+    step: int | None = None
+    attempt: int = 1
+    cost: int = 0
+    reservations: tuple[Reservation, ...] = ()
+    rate: Rate | None = None
+    lease_us: int = 0
+    dedupe_us: int | None = None
+    undo: str | None = None
+    agent: str = ""
+    subject: str | None = None
+    limits: Limits | None = None
+    edits: Mapping[str, Any] | None = None
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """The point of no return is passed: the body may run, once, under this fence."""
+
+    step: int
+    fence: int
+    attempt: int
+    counted: bool
+    first_started_at: int
+    edits: Mapping[str, Any] | None = None
+    approval: Approval | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The effect is final; its recorded end is the answer."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """People have not decided yet."""
+
+    approval: Approval
+    step: int
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edited:
+    """People approved other arguments: take them over, then begin again."""
+
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class Busy:
+    """A live owner is executing the same effect."""
+
+    effect: Effect
+    own: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """It is not known whether the effect happened."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The call does not start; the refusal is in the record."""
+
+    error: GuardError
+    step: int | None = None
+    counted: bool = False
+
+
+Answer = Started | Replay | Waiting | Edited | Busy | Doubt | Refused
+
+
+@dataclass(slots=True)
+class Settlement:
+    """How an attempt ended, to be written under its fence."""
+
+    run: RunRef
+    key: str
+    fence: int
+    step: int
+    state: EffectState
+    data: Mapping[str, Any]
+    result: str | None = None
+    result_state: str | None = None
+    error: Mapping[str, Any] | None = None
+    doubt_reason: str | None = None
+    content: Mapping[str, Any] | None = None
+    verdicts: tuple[Mapping[str, Any], ...] = ()
+    cost: int | None = None
+    pending: Pending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Whether the settlement was written, and what the run has used now."""
+
+    written: bool
+    usage: Usage

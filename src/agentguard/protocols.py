@@ -1,0 +1,123 @@
+"""The ports: what the guarded call needs from a store, a clock and an agent runtime."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from .errors import GuardError
+    from .model import Approval
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Time, injectable. The store's clock rules: expiry, windows and the record use it."""
+
+    def now(self) -> int:
+        """Return microseconds since the epoch, UTC."""
+        ...
+
+
+class Tx(Protocol):
+    """One transaction of a store; every ledger verb gets one and never commits it itself."""
+
+    now: int
+    """Microseconds since the epoch, read once per transaction and never running backwards."""
+    owner: str
+    """The process that runs this transaction."""
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Execute one statement and return how many rows it changed."""
+        ...
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
+        """Return the first row or None."""
+        ...
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
+        """Return all rows."""
+        ...
+
+    def is_dead(self, owner: str) -> bool:
+        """Return whether *owner* is proven to be gone; False when that cannot be proven."""
+        ...
+
+
+class Store(Protocol):
+    """A transactional engine. What is written, and when, is the ledger's; it is SQL once."""
+
+    clock: Clock
+    url: str
+
+    def transact(self, verb: Callable[..., T], *args: Any) -> T:
+        """Run *verb*(tx, *args) in one durable transaction.
+
+        Raises:
+            StoreUnavailable: nothing was written, or it is not known whether it was.
+        """
+        ...
+
+    def submit(
+        self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any
+    ) -> None:
+        """Queue *verb*; *done*(result, error) is called from the writer's thread."""
+        ...
+
+    def read(self, query: Callable[..., T], *args: Any) -> T:
+        """Run *query*(tx, *args) over the committed state; it cannot write."""
+        ...
+
+    def close(self) -> None:
+        """Give up the connections; rows that this process was executing become doubtful."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallRef:
+    """Which call of the model this is, as the runtime knows it.
+
+    Attributes:
+        id: the runtime's tool call id.
+        occurrence: counts equal calls under one id; models reuse ids.
+        agent: the name of the agent or node that called, if the runtime knows it.
+        seen: equal guarded calls inside this one execution of the tool; make a new object for
+            every execution.
+    """
+
+    id: str
+    occurrence: int = 0
+    agent: str | None = None
+    seen: dict[tuple[str, str], int] = field(default_factory=dict, compare=False, repr=False)
+
+
+class Host:
+    """The agent runtime around a guarded call. Adapters override what their runtime can do.
+
+    The default host is plain Python: nothing pauses, errors are raised as they are.
+    """
+
+    name = "python"
+    control_flow: tuple[type[BaseException], ...] = ()
+    """Exceptions by which the runtime steers itself; they pass through untouched."""
+
+    def call(self) -> CallRef | None:
+        """Return the model's call that is being executed, if the runtime can tell."""
+        return None
+
+    def pause(self, approval: Approval) -> None:
+        """Pause until somebody may have decided, or return to let `ApprovalRequired` be raised.
+
+        A return or a wake-up is never taken for a yes: the store is asked again.
+        """
+
+    def can_pause(self) -> bool:
+        """Return whether `pause` can really pause here."""
+        return False
+
+    def failure(self, error: GuardError) -> BaseException:
+        """Return the exception to raise for *error*, so that the runtime treats it rightly."""
+        return error

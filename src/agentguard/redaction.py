@@ -1,0 +1,53 @@
+"""Declared sensitive arguments never reach the record in clear."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+HIDDEN = "[hidden]"
+"""What stands in the record for a sensitive argument."""
+
+_SHORTEST = 4
+"""Shorter texts would be found by chance inside others, so they are not scrubbed from texts."""
+
+
+class Redactor:
+    """Hides declared arguments, and the texts they held wherever else they turn up in the run."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+
+    def hide(self, names: frozenset[str], values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *values* with the named ones hidden, and remember those, to scrub texts."""
+        if not names:
+            return dict(values)
+        for name in names & set(values):
+            self._remember(values[name])
+        return {name: (HIDDEN if name in names else value) for name, value in values.items()}
+
+    def _remember(self, value: Any) -> None:
+        if isinstance(value, str):
+            if len(value) >= _SHORTEST:
+                self._seen.add(value)
+        elif isinstance(value, dict):
+            self._remember(list(value.values()))
+        elif isinstance(value, list):
+            for item in value:
+                self._remember(item)
+
+    def scrub(self, value: Any) -> Any:
+        """Return *value* without the sensitive texts this run has seen."""
+        if not self._seen:
+            return value
+        if isinstance(value, str):
+            for text in self._seen:
+                value = value.replace(text, HIDDEN)
+            return value
+        if isinstance(value, dict):
+            return {key: self.scrub(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.scrub(item) for item in value]
+        return value

@@ -1,0 +1,378 @@
+"""A run: what agents do under one id, one budget and one record, however often it is resumed."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from contextvars import ContextVar, Token
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from opentelemetry import context as otel_context
+from opentelemetry import trace
+
+from . import telemetry
+from ._meter import Meter
+from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
+from .canonical import jsonable
+from .errors import ConfigurationError, GuardError
+from .ledger import model_calls, runs
+from .ledger.values import Opened, Opening, Pending, Refused, RunRef
+from .model import Limits, Principal, Usage, nanos
+from .protocols import CallRef
+from .redaction import Redactor
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from decimal import Decimal
+    from types import TracebackType
+
+    from .protocols import Host, Store
+    from .tool import Call
+
+T = TypeVar("T")
+
+_RUN: ContextVar[Run | None] = ContextVar("agentguard_run", default=None)
+_CALL: ContextVar[Call | None] = ContextVar("agentguard_call", default=None)
+_REF: ContextVar[CallRef | None] = ContextVar("agentguard_call_ref", default=None)
+
+
+def current_run() -> Run:
+    """Return the run in which the caller is executing.
+
+    Raises:
+        ConfigurationError: outside of any run.
+    """
+    run = _RUN.get()
+    if run is None:
+        raise ConfigurationError(
+            "there is no run here: call this inside `with guard.run(...)` or in a guarded tool"
+        )
+    return run
+
+
+def active_run() -> Run | None:
+    """Return the run in which the caller is executing, or None outside of any."""
+    return _RUN.get()
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a run needs from its guard.
+
+    Attributes:
+        price: model, input tokens and output tokens to US dollars, or None if unknown.
+        sensitive_of: a tool's name to the arguments that must not be shown.
+    """
+
+    store: Store
+    policy_version: str
+    price: Callable[[str, int, int], Decimal | None]
+    sensitive_of: Callable[[str], frozenset[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """A model call that was let through and has to be settled."""
+
+    step: int
+    model: str
+    hold: int
+    started: int
+    messages: Any
+    call_id: str | None
+
+
+class Run:
+    """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
+
+    Attributes:
+        id: the run's id; entering the same id again goes on with its budget, steps and effects.
+        workflow: what kind of run it is.
+        principal: who acts.
+        part: 1 at first, counting up with every resume.
+        guard: the guard that made it.
+        host: the agent runtime around it.
+    """
+
+    def __init__(
+        self, guard: Any, around: Surroundings, workflow: str, run_id: str, principal: Principal,
+        limits: Limits, host: Host,
+    ) -> None:  # fmt: skip
+        self.guard, self.workflow, self.id = guard, workflow, run_id
+        self.principal, self.host, self.part = principal, host, 0
+        self.around = around
+        self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
+        self.meter = Meter(run_id, around.store.clock)
+        self.redactor = Redactor()
+        self.hash_key = b""
+        self._asked = limits
+        self._waits: str | None = None
+        self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
+
+    @property
+    def call(self) -> Call:
+        """The guarded call that is being executed; for tool bodies and what they call.
+
+        Raises:
+            ConfigurationError: outside of a guarded call.
+        """
+        call = _CALL.get()
+        if call is None:
+            raise ConfigurationError("there is no guarded call here: `call` is for tool bodies")
+        return call
+
+    @property
+    def limits(self) -> Limits:
+        """The run's budget."""
+        return self.meter.limits
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has used, as far as this process knows."""
+        return self.meter.usage
+
+    def waiting(self, reason: str) -> None:
+        """Say that the run pauses when it is left without an error; it has not succeeded yet."""
+        self._waits = reason
+
+    @contextlib.contextmanager
+    def tool_call(self, call_id: str, occurrence: int = 0) -> Iterator[None]:
+        """Say which call of the model the guarded calls inside belong to.
+
+        For loops without an adapter: one block for every delivery of a call. A delivery of the
+        same id and arguments is the same call; *occurrence* tells reused ids apart.
+        """
+        token = _REF.set(CallRef(call_id, occurrence))
+        try:
+            yield
+        finally:
+            _REF.reset(token)
+
+    def call_ref(self) -> CallRef | None:
+        """Return the model's call that is being executed, as the runtime or `tool_call` says."""
+        return self.host.call() or _REF.get()
+
+    # Entering and leaving.
+
+    def __enter__(self) -> Self:
+        span, opened = run_inline(self._open(InlineRuntime()))
+        self._activate(span, opened)
+        return self
+
+    async def __aenter__(self) -> Self:
+        runtime = AsyncioRuntime()
+        span, opened = await self._open(runtime)
+        self._activate(span, opened)
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._deactivate(error)
+        run_inline(self._close(InlineRuntime(), error))
+
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        self._deactivate(error)
+        await self._close(AsyncioRuntime(), error)
+
+    async def _open(self, runtime: Runtime) -> tuple[trace.Span, Opened]:
+        span = telemetry.start_workflow(self.workflow, self.id)
+        opening = self._opening(telemetry.traceparent(span))
+        try:
+            opened = await runtime.commit(self.around.store, runs.open_run, opening)
+        except BaseException as error:
+            telemetry.end_workflow(span, "failed", error)
+            raise
+        self.part, self.hash_key = opened.part, opened.hash_key
+        self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
+        return span, opened
+
+    def _opening(self, traceparent: str | None) -> Opening:
+        who = self.principal
+        return Opening(
+            ref=self.ref,
+            workflow=self.workflow,
+            agent=who.agent,
+            subject=who.subject,
+            limits=self._asked,
+            policy_version=self.around.policy_version,
+            trace=traceparent,
+            data={
+                "workflow": self.workflow,
+                "agent": who.agent,
+                "agent_version": who.version,
+                "scopes": None if who.scopes is None else sorted(who.scopes),
+                "runtime": self.host.name,
+                "policy": self.around.policy_version,
+            },
+        )
+
+    def _activate(self, span: trace.Span, opened: Opened) -> None:
+        telemetry.resumed(span, opened.part, opened.earlier_trace)
+        token = otel_context.attach(trace.set_span_in_context(span))
+        self._tokens.append((_RUN.set(self), token, span))
+
+    def _deactivate(self, error: BaseException | None) -> None:
+        mine, theirs, span = self._tokens.pop()
+        # A stream closed from another context cannot reset what it set there; that context ends
+        # with the stream.
+        with contextlib.suppress(ValueError):
+            _RUN.reset(mine)
+            otel_context.detach(theirs)
+        telemetry.end_workflow(span, self._ending(error)[0], error, self.usage)
+
+    def _ending(self, error: BaseException | None) -> tuple[str, str | None]:
+        """Return how the run stands when it is left this way, and why."""
+        if error is None:
+            return ("waiting" if self._waits else "succeeded"), None
+        if isinstance(error, GuardError):
+            return "failed", self.redactor.scrub(f"{error.kind}: {error.message}")
+        if isinstance(error, self.host.control_flow):
+            return "waiting", None
+        return "failed", self.redactor.scrub(f"{type(error).__name__}: {error}")[:1000]
+
+    async def _close(self, runtime: Runtime, error: BaseException | None) -> None:
+        status, why = self._ending(error)
+        taken = self.meter.drain()
+        usage = await self.commit(runtime, taken, runs.close_run, self.ref, status, why, taken)
+        self.meter.synced(usage, taken)
+        runtime.check_cancelled()
+
+    # Commits.
+
+    async def commit(
+        self, runtime: Runtime, taken: Pending, verb: Callable[..., T], *args: Any
+    ) -> T:
+        """Run one verb that also writes the waiting events *taken*; keep those if it fails."""
+        try:
+            return await runtime.commit(self.around.store, verb, *args)
+        except BaseException:
+            self.meter.restore(taken)
+            raise
+
+    async def flush(self, runtime: Runtime) -> None:
+        """Write the events that wait."""
+        taken = self.meter.drain()
+        usage = await self.commit(runtime, taken, runs.flush, self.ref, taken)
+        self.meter.synced(usage, taken)
+
+    def redact_call(self, tool_name: str, args: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's tool call arguments with that tool's sensitive ones hidden."""
+        plain = jsonable(dict(args), tool_name)
+        return self.redactor.hide(self.around.sensitive_of(tool_name), plain)
+
+    # Model calls, reported by adapters.
+
+    def model_started(
+        self, *, model: str, messages: Any, call_id: str | None = None,
+        max_output_tokens: int | None = None,
+    ) -> ModelCall:  # fmt: skip
+        """Reserve a model call before it is dispatched.
+
+        Args:
+            model: the model's name, as prices know it.
+            messages: what it is asked, as JSON types; kept beside the chain.
+            call_id: the runtime's id of the call.
+            max_output_tokens: the most it may answer, for the worst case of its cost.
+
+        Raises:
+            BudgetExceeded: the run has no room for it.
+            RunHalted: the run was stopped.
+        """
+        started = self._start_model(InlineRuntime(), model, messages, call_id, max_output_tokens)
+        return run_inline(started)
+
+    async def amodel_started(
+        self, *, model: str, messages: Any, call_id: str | None = None,
+        max_output_tokens: int | None = None,
+    ) -> ModelCall:  # fmt: skip
+        """Like `model_started`, on an event loop."""
+        runtime = AsyncioRuntime()
+        call = await self._start_model(runtime, model, messages, call_id, max_output_tokens)
+        runtime.check_cancelled()
+        return call
+
+    async def _start_model(
+        self, runtime: Runtime, model: str, messages: Any, call_id: str | None, most: int | None
+    ) -> ModelCall:
+        asked = len(str(messages)) // 4 + 1  # about four characters a token
+        worst = self.around.price(model, asked, most or 0)
+        hold = 0 if worst is None else nanos(worst)
+        taken = self.meter.drain()
+        start = model_calls.ModelStart(
+            self.ref, self.principal.agent, model, self.limits, hold, taken
+        )
+        self.meter.expect(1, 0)
+        try:
+            answer, usage = await self.commit(runtime, taken, model_calls.begin_model, start)
+        except BaseException:
+            self.meter.expect(-1, 0)
+            raise
+        self.meter.synced(usage, taken, steps=1)
+        if isinstance(answer, Refused):
+            raise self.host.failure(answer.error)
+        return ModelCall(answer.step, model, hold, time.monotonic_ns(), messages, call_id)
+
+    def model_finished(
+        self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        cached_tokens: int = 0, error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Settle a model call with what it used and answered, or with its error."""
+        used = (input_tokens, output_tokens, cached_tokens)
+        run_inline(self._finish_model(InlineRuntime(), call, output, used, error))
+
+    async def amodel_finished(
+        self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        cached_tokens: int = 0, error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Like `model_finished`, on an event loop."""
+        runtime = AsyncioRuntime()
+        used = (input_tokens, output_tokens, cached_tokens)
+        await self._finish_model(runtime, call, output, used, error)
+        runtime.check_cancelled()
+
+    async def _finish_model(
+        self, runtime: Runtime, call: ModelCall, output: Any, used: tuple[int, int, int],
+        error: BaseException | None,
+    ) -> None:  # fmt: skip
+        price = self.around.price(call.model, used[0], used[1])
+        cost = None if price is None else nanos(price)
+        taken = self.meter.drain()
+        data = {
+            "model": call.model,
+            "call_id": call.call_id,
+            "input_tokens": used[0],
+            "output_tokens": used[1],
+            "cached_tokens": used[2],
+            "cost_nanos": cost,
+            "duration_us": (time.monotonic_ns() - call.started) // 1000,
+            "error": None if error is None else type(error).__name__,
+        }
+        content = {"input": jsonable(call.messages), "output": jsonable(output)}
+        end = model_calls.ModelEnd(
+            self.ref, call.step, call.hold, cost, used[0], used[1], data,
+            self.redactor.scrub(content), taken,
+        )  # fmt: skip
+        usage = await self.commit(runtime, taken, model_calls.end_model, end)
+        self.meter.synced(usage, taken)
+
+
+def new_run_id() -> str:
+    """Return a fresh run id."""
+    return f"run_{uuid.uuid4().hex[:16]}"
+
+
+@contextlib.contextmanager
+def executing(call: Call) -> Iterator[None]:
+    """Make *call* the one that `current_run().call` returns."""
+    token = _CALL.set(call)
+    try:
+        yield
+    finally:
+        _CALL.reset(token)

@@ -1,0 +1,38 @@
+"""Where the record is kept."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from ..protocols import Clock
+    from .sqlite import SqliteStore
+
+DEFAULT_URL = "sqlite:///.agentguard/agentguard.db"
+
+
+def open_store(url: str, *, clock: Clock | None = None, migrate: bool = False) -> SqliteStore:
+    """Open the store that *url* names.
+
+    Args:
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory://`.
+        clock: the time, for tests.
+        migrate: bring an older schema up to date.
+
+    Raises:
+        ConfigurationError: the URL names no store that this version has.
+        StoreUnavailable: the store cannot be opened.
+    """
+    from .sqlite import SqliteStore
+
+    if url == "memory://":
+        return SqliteStore(":memory:", clock=clock)
+    prefix = "sqlite:///"
+    if not url.startswith(prefix) or url == prefix:
+        raise ConfigurationError(
+            f"{url!r} is not a store: write sqlite:///agentguard.db, sqlite:////var/lib/agentguard.db"
+            " or memory://"
+        )
+    return SqliteStore(url.removeprefix(prefix), clock=clock, migrate=migrate)

@@ -1,0 +1,93 @@
+"""Proof of life: a process holds an OS lock for as long as it lives, and nobody else can fake it.
+
+A lease that ran out does not mean that its owner is dead; a free lock does. The lock is `flock`
+on a file of the owner's own. It is inherited by `fork`, so a child closes its copy at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..protocols import Tx
+
+
+class Owner:
+    """This process as the owner of the effects it executes."""
+
+    def __init__(self, directory: Path | None) -> None:
+        self.id = f"own_{secrets.token_hex(10)}"
+        self._directory = directory
+        self._descriptor: int | None = None
+        self._registered = False
+        if directory is not None:
+            directory.mkdir(mode=0o700, exist_ok=True)
+            self._descriptor = os.open(self._path(self.id), os.O_RDWR | os.O_CREAT, 0o600)
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _path(self, owner: str) -> Path:
+        assert self._directory is not None
+        return self._directory / f"{owner}.lock"
+
+    def register(self, tx: Tx) -> None:
+        """Write down, once, which lock proves that this process lives."""
+        if self._registered:
+            return
+        stat = os.fstat(self._descriptor) if self._descriptor is not None else None
+        tx.run(
+            "INSERT INTO owners (owner, host, pid, started_at, lock_device, lock_inode)"
+            " VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            (self.id, socket.gethostname(), os.getpid(), tx.now,
+             stat.st_dev if stat else None, stat.st_ino if stat else None),
+        )  # fmt: skip
+
+    def registered(self) -> None:
+        """Remember that the transaction with `register` was committed."""
+        self._registered = True
+
+    def is_dead(self, tx: Tx, owner: str) -> bool:
+        """Return whether *owner* is proven gone: its lock file is the one it took, and free."""
+        if self._directory is None or owner == self.id:
+            return False
+        row = tx.row("SELECT lock_device, lock_inode FROM owners WHERE owner = ?", (owner,))
+        if row is None:
+            return False
+        try:
+            descriptor = os.open(self._path(owner), os.O_RDWR)
+        except OSError:
+            return False  # no file, no proof
+        try:
+            stat = os.fstat(descriptor)
+            return (stat.st_dev, stat.st_ino) == tuple(row) and _is_free(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def forget(self, owner: str) -> None:
+        """Remove the lock file of an owner that is dead and owns nothing any more."""
+        if self._directory is not None:
+            self._path(owner).unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Give up the lock and its file."""
+        if self._descriptor is not None:
+            self.forget(self.id)
+            self.drop()
+
+    def drop(self) -> None:
+        """Close this process's copy of the lock; in a forked child the parent keeps its own."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _is_free(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,212 @@
+"""A tool as the pipeline sees it: one sheet, on which every promise writes its clause."""
+
+from __future__ import annotations
+
+import datetime as dt
+import enum
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from .model import NoEffect, Retry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from .config import Settings
+    from .ledger.values import Ask, Rate, Reservation
+    from .model import Principal, Verdict
+    from .protocols import CallRef
+
+EffectKind = Literal["read", "write", "forbidden"]
+DoubtPolicy = Literal["halt", "reconcile", "retry_same_key"]
+
+
+class Stage(enum.IntEnum):
+    """The order in which promises write on the sheet; the order on the page has no meaning."""
+
+    CONTRACT = 1
+    IDEMPOTENCY = 2
+    APPROVAL = 3
+    BUDGET = 4
+    VERIFICATION = 5
+
+
+class Policy(Protocol):
+    """What one decorator declares; its room holds the decorator and this."""
+
+    @property
+    def stage(self) -> Stage:
+        """Its place; two of one stage on a tool are refused."""
+        ...
+
+    def bind(self, tool: Tool, settings: Settings) -> None:
+        """Check the declaration against the tool and write its clause on the sheet.
+
+        Raises:
+            ConfigurationError: with the sentence that says what to change.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What an exception says about the world.
+
+    Attributes:
+        no_effect: it is known that nothing happened.
+        retryable: trying again can help and may be done by itself.
+        final: trying again with the same arguments is pointless.
+        retry_after: seconds that the backend asked to wait.
+        conflict: the backend says that something is there already; ask the reconcile hook.
+    """
+
+    no_effect: bool = False
+    retryable: bool = False
+    final: bool = False
+    retry_after: float | None = None
+    conflict: bool = False
+
+
+DOUBT = Failure()
+"""The default for writes: it may have happened."""
+
+
+def declared(error: BaseException, retry: Retry) -> Failure | None:
+    """Return what the tool itself declared about *error*, if it did."""
+    if isinstance(error, NoEffect):
+        return Failure(no_effect=True, retryable=error.retryable, final=not error.retryable)
+    if retry.on and isinstance(error, retry.on):
+        return Failure(no_effect=True, retryable=True)
+    return None
+
+
+class Arguments(Protocol):
+    """How a tool's arguments are read, shown and passed on; the contract supplies it."""
+
+    def read(
+        self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return validated arguments and what the runtime gave besides.
+
+        Raises:
+            ContractViolation: they do not fit.
+        """
+        ...
+
+    def check(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return *values* validated; for arguments that an approver edited."""
+        ...
+
+    def place(
+        self, instance: Any, values: Mapping[str, Any], given: Mapping[str, Any]
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return positional and keyword arguments for the body."""
+        ...
+
+
+class Results(Protocol):
+    """How a tool's result is checked, kept and given back."""
+
+    def check(self, result: Any) -> Any:
+        """Return the result as declared, or raise `ContractViolation`."""
+        ...
+
+    def keep(self, result: Any) -> str:
+        """Return JSON text from which `restore` makes the same result, or raise `NotStorable`."""
+        ...
+
+    def restore(self, kept: str) -> Any:
+        """Return the result that `keep` was given."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Tool:
+    """Everything the guarded call needs to know of one tool under one guard."""
+
+    name: str
+    function: Callable[..., Any]
+    is_async: bool
+    arguments: Arguments
+    results: Results
+    version: str = "1"
+    effect: EffectKind = "read"
+    parameters: tuple[str, ...] = ()
+    input_schema: Mapping[str, Any] | None = None
+    scopes: tuple[str, ...] = ()
+    facts: Mapping[str, str] = field(default_factory=dict)
+    timeout: float | None = None
+    isolation: Literal["thread", "process"] | None = None
+    retry: Retry = field(default_factory=lambda: Retry(attempts=1))
+    rate: Rate | None = None
+    sensitive: frozenset[str] = frozenset()
+    irreversible: bool = False
+    fails_when: Callable[[Any], Any] | None = None
+    classify: Callable[[BaseException], Failure] = lambda _error: DOUBT
+    key_of: Callable[[Call], tuple[str, Any]] | None = None
+    key_fields: tuple[str, ...] = ()
+    per_call: bool = False
+    volatile: frozenset[str] = frozenset()
+    reconcile: Callable[..., Any] | None = None
+    on_doubt: DoubtPolicy = "halt"
+    dedupe_seconds: float | None = None
+    rules: list[Callable[[Call], Ask | None]] = field(default_factory=list)
+    reserve: Callable[[Call], tuple[tuple[Reservation, ...], int]] | None = None
+    checks: list[tuple[str, Callable[..., bool | Verdict | None]]] = field(default_factory=list)
+    undo: str | None = None
+    policy: str = ""
+
+    @property
+    def durable(self) -> bool:
+        """Whether a call needs the start transaction; plain reads ride along instead."""
+        return bool(self.effect == "write" or self.rules or self.reserve or self.rate)
+
+    @property
+    def major(self) -> str:
+        """The part of the version that changes what a key means."""
+        return self.version.partition(".")[0]
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One guarded call, as the tool's body and the reconcile hook see it.
+
+    Attributes:
+        tool: the tool's name is `tool.name`.
+        arguments: validated arguments, without what the runtime injects.
+        at: when the call came, in microseconds by the store's clock.
+        step: the step of the run, once one was given out.
+        idempotency_key: pass it downstream with a write; the same for all attempts.
+        fence: counts the starts of the body under this key.
+        attempt: 1 for the first try of this call.
+        deadline: when the body must be done, or None.
+        first_started_at: when the body was first started under this key.
+    """
+
+    tool: Tool
+    run_id: str
+    principal: Principal
+    arguments: dict[str, Any]
+    given: dict[str, Any]
+    plain: dict[str, Any]
+    payload_hash: str
+    at: int
+    ref: CallRef | None = None
+    occurrence: int = 0
+    step: int | None = None
+    idempotency_key: str = ""
+    scope: str = ""
+    fence: int = 0
+    attempt: int = 1
+    deadline: dt.datetime | None = None
+    first_started_at: dt.datetime | None = None
+    counted: bool = False
+
+    @property
+    def id(self) -> str | None:
+        """The runtime's id of the model's call, if it has one."""
+        return self.ref.id if self.ref else None
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts that the contract declares, for thresholds."""
+        return {fact: self.arguments.get(name) for fact, name in self.tool.facts.items()}
