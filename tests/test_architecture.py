@@ -17,15 +17,14 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    "model canonical expressions _runtime _yaml codec",
+    "model canonical codec durations expressions redaction _backoff _runtime _yaml",
     "protocols",
-    "settings config stores ledger",
-    "telemetry _pipeline declaration run",
-    """approval budget classify compensation contract fallback idempotency identity redaction
-    routing verification""",
-    "guard testing",
+    "config _keys ledger stores",
+    "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _pipeline declaration",
+    "approval budget compensation contract fallback idempotency identity routing verification",
+    "hosting policies operations guard testing record",
     "__init__",
-    "cli __main__",
+    "cli __main__ _isolated",
 )
 PROMISES = 6  # on this floor no room imports another
 

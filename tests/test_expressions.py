@@ -109,7 +109,7 @@ def refusal(text: Any, *names: str) -> str:
         ("False", False),
     ],
 )
-def test_expressions_mean_what_they_mean_in_python(text: str, outcome: bool) -> None:
+def test_expressions_mean_what_they_mean_in_python(text: str, *, outcome: bool) -> None:
     """Comparisons, and, or, not, in, names, fields, items and constants mean what Python means."""
     values = {
         "amount": Decimal(60),

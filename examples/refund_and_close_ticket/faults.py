@@ -7,7 +7,7 @@ header, such as `X-Fault: drop_reply` or `X-Fault: fail_503, retry_after=2`.
 |--------------|-------------------------------------------------------------------------------|
 | `fail_503`   | answers 503 before anything happens, with Retry-After if `retry_after` is set |
 | `latency_ms` | the work takes that much longer, until set to 0                               |
-| `hold`       | waits before the effect until somebody releases it                            |
+| `hold`       | waits before the effect until somebody releases it, or refuses after a minute |
 | `hold_reply` | does the effect, then waits until somebody releases the reply                 |
 | `drop_reply` | does the effect, then closes the connection without a word                    |
 | `fail_500`   | does the effect, then answers 500 all the same                                |
@@ -62,10 +62,13 @@ class FaultSwitch:
         with self._changed:
             return self._orders[kind].get(name)
 
-    def hold(self, since: int) -> None:
-        """Wait until somebody releases; a release after *since* counts, even an earlier one."""
+    def hold(self, since: int) -> bool:
+        """Wait until somebody releases, and return whether anybody did.
+
+        A release after *since* counts, even if it came before the wait.
+        """
         with self._changed:
-            self._changed.wait_for(lambda: self.releases > since, LONGEST_HOLD_S)
+            return self._changed.wait_for(lambda: self.releases > since, LONGEST_HOLD_S)
 
     def release(self) -> None:
         """Let everything go that is held now."""
@@ -99,7 +102,7 @@ class RequestFaults:
         self._kind = kind
         self._own = _from_header(header) if header is not None else {}
         # Noted before the effect: a release between effect and hold must not be missed.
-        self._since = 10**9
+        self._since = switch.releases
 
     def before(self) -> None:
         """Refuse the request while nothing has happened, if so ordered."""
@@ -113,13 +116,14 @@ class RequestFaults:
     def work(self) -> None:
         """Take as long over the work as ordered."""
         time.sleep((self._setting("latency_ms") or 0) / 1000)
-        if self._take("hold"):
-            self._switch.hold(self._since)
+        if self._take("hold") and not self._switch.hold(self._since):
+            sentence = "Nobody released this request; nothing has happened."
+            raise Refusal(HTTPStatus.SERVICE_UNAVAILABLE, "held_too_long", sentence)
 
     def after(self) -> None:
         """Spoil the reply of what has been done, if so ordered."""
-        if self._take("hold_reply"):
-            self._switch.hold(self._since)
+        if self._take("hold_reply") and not self._switch.hold(self._since):
+            raise ReplyLost
         if self._take("drop_reply"):
             raise ReplyLost
         if self._take("fail_500"):

@@ -1,6 +1,6 @@
 """agentguard for LangGraph: guard a compiled graph, its tools and its agents from outside."""
 
-from agentguard import register_injected
+from agentguard.hosting import register_injected
 
 from ._graph import guard_graph
 from ._host import LangGraphHost

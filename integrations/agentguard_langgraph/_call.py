@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage
 
-from agentguard import CallRef
+from agentguard.hosting import CallRef
 
 from . import _node
 

@@ -21,10 +21,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
     from uuid import UUID
 
-    from langchain_core.messages import BaseMessage
     from langchain_core.outputs import LLMResult
 
-    from agentguard import ModelCall, Run
+    from agentguard.hosting import Run
 
 # A model that is called with callbacks of its own does not inherit those of the graph's
 # configuration, and a bare thread does not inherit this variable: a handler goes both ways, and
@@ -45,7 +44,7 @@ class _Event:
         self._called, self._awaited = called, awaited
 
     def __get__(self, handler: Any, owner: type) -> Any:
-        asker = sys._getframe(1).f_code.co_flags  # noqa: SLF001 - the only way to know
+        asker = sys._getframe(1).f_code.co_flags
         method = self._awaited if asker & inspect.CO_COROUTINE else self._called
         return method.__get__(handler, owner)
 
@@ -58,20 +57,23 @@ class RunHandler(GraphCallbackHandler):
 
     def __init__(self, run: Run) -> None:
         self.run = run
-        self._open: dict[UUID, ModelCall] = {}
+        self._root: UUID | None = None
+        self._open: dict[UUID, Any] = {}
 
     # Tasks and tool calls.
 
     def on_chain_start(
-        self, _serialized: Any, _inputs: Any, *, run_id: UUID,
+        self, serialized: Any, inputs: Any, *, run_id: UUID,  # noqa: ARG002 - LangChain's names
         metadata: Mapping[str, Any] | None = None, **_: Any,
     ) -> None:  # fmt: skip
         """Name the task that runs next."""
+        self._root = self._root or run_id
         _call.enter_task(run_id, metadata or {})
 
     def on_tool_start(
-        self, serialized: Mapping[str, Any] | None, _input: str, *, run_id: UUID,
-        tool_call_id: str | None = None, inputs: Mapping[str, Any] | None = None, **_: Any,
+        self, serialized: Mapping[str, Any] | None, input_str: str, *,  # noqa: ARG002 - same
+        run_id: UUID, tool_call_id: str | None = None, inputs: Mapping[str, Any] | None = None,
+        **_: Any,
     ) -> None:  # fmt: skip
         """Name the call whose body runs next, and take decisions that are not for that body."""
         if tool_call_id is not None:
@@ -80,36 +82,27 @@ class RunHandler(GraphCallbackHandler):
             self.run.host.take_decisions()
 
     def _left(self, _: Any, *, run_id: UUID, **__: Any) -> None:
-        """Forget the task or the call."""
         _call.leave(run_id)
 
-    on_chain_end = on_chain_error = on_tool_end = on_tool_error = _left
-
-    # Pauses.
+    on_chain_end: Any = _left
+    on_chain_error: Any = _left
+    on_tool_end: Any = _left
+    on_tool_error: Any = _left
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
-        """Say that the run waits when the graph does, for whatever it waits."""
-        self.run.waiting(f"interrupted: {event.status}")
+        """Say that the run waits when its graph does, for whatever it waits."""
+        if event.run_id == self._root:
+            self.run.waiting(f"interrupted: {event.status}")
 
     # Model calls.
 
-    def _chat_start(self, serialized: Any, messages: Any, *, run_id: UUID, **told: Any) -> None:
-        self._open[run_id] = self.run.model_started(**self._chat(serialized, messages, told))
+    def _start(self, serialized: Any, asked: Any, *, run_id: UUID, **told: Any) -> None:
+        call = self._asked(serialized, asked, run_id, told)
+        self._open[run_id] = self.run.model_started(**call)
 
-    async def _achat_start(
-        self, serialized: Any, messages: Any, *, run_id: UUID, **told: Any
-    ) -> None:
-        asked = self._chat(serialized, messages, told)
-        self._open[run_id] = await self.run.amodel_started(**asked)
-
-    def _text_start(self, serialized: Any, prompts: Any, *, run_id: UUID, **told: Any) -> None:
-        self._open[run_id] = self.run.model_started(**_text(serialized, prompts, told))
-
-    async def _atext_start(
-        self, serialized: Any, prompts: Any, *, run_id: UUID, **told: Any
-    ) -> None:
-        asked = _text(serialized, prompts, told)
-        self._open[run_id] = await self.run.amodel_started(**asked)
+    async def _astart(self, serialized: Any, asked: Any, *, run_id: UUID, **told: Any) -> None:
+        call = self._asked(serialized, asked, run_id, told)
+        self._open[run_id] = await self.run.amodel_started(**call)
 
     def _end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         if call := self._open.pop(run_id, None):
@@ -119,37 +112,37 @@ class RunHandler(GraphCallbackHandler):
         if call := self._open.pop(run_id, None):
             await self.run.amodel_finished(call, **self._answer(response))
 
-    def _error(
-        self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any
-    ) -> None:
+    def _error(self, error: BaseException, *, run_id: UUID, **told: Any) -> None:
         if call := self._open.pop(run_id, None):
-            used = {} if response is None else self._answer(response)
-            self.run.model_finished(call, **used, error=error)
+            self.run.model_finished(call, **self._answer(told.get("response")), error=error)
 
-    async def _aerror(
-        self, error: BaseException, *, run_id: UUID, response: LLMResult | None = None, **_: Any
-    ) -> None:
+    async def _aerror(self, error: BaseException, *, run_id: UUID, **told: Any) -> None:
         if call := self._open.pop(run_id, None):
-            used = {} if response is None else self._answer(response)
-            await self.run.amodel_finished(call, **used, error=error)
+            answer = self._answer(told.get("response"))
+            await self.run.amodel_finished(call, **answer, error=error)
 
-    on_chat_model_start: Any = _Event(_chat_start, _achat_start)
-    on_llm_start: Any = _Event(_text_start, _atext_start)
+    on_chat_model_start: Any = _Event(_start, _astart)
+    on_llm_start: Any = _Event(_start, _astart)
     on_llm_end: Any = _Event(_end, _aend)
     on_llm_error: Any = _Event(_error, _aerror)
 
-    def left_open(self) -> Iterator[ModelCall]:
+    def left_open(self) -> Iterator[Any]:
         """Take the model calls that ended without a word, as a cancelled one does."""
         while self._open:
             yield self._open.popitem()[1]
 
-    def _chat(
-        self, serialized: Any, messages: Sequence[Sequence[BaseMessage]], told: Mapping[str, Any]
+    def _asked(
+        self, serialized: Any, asked: Sequence[Any], run_id: UUID, told: Mapping[str, Any]
     ) -> dict[str, Any]:
-        asked = [_messages.record(m, self.run.redact_call) for m in messages[0]]
-        return {"messages": asked, **_model(serialized, told)}
+        return {
+            "messages": _messages.question(asked, self.run.redact_call),
+            "call_id": str(run_id),
+            **_messages.model(serialized, told),
+        }
 
-    def _answer(self, response: LLMResult) -> dict[str, Any]:
+    def _answer(self, response: LLMResult | None) -> dict[str, Any]:
+        if response is None:
+            return {}
         said = _messages.answer(response, self.run.redact_call)
         return {"output": said, **_messages.usage(response)}
 
@@ -188,19 +181,3 @@ async def areported(run: Run) -> AsyncIterator[RunHandler]:
 
 class _CutOff(Exception):  # noqa: N818 - its name is what the record shows
     """The model call neither returned nor failed."""
-
-
-def _text(serialized: Any, prompts: Sequence[str], told: Mapping[str, Any]) -> dict[str, Any]:
-    return {"messages": [{"type": "text", "text": p} for p in prompts], **_model(serialized, told)}
-
-
-def _model(serialized: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model's name and the most it may answer, wherever the provider says so."""
-    asked: Mapping[str, Any] = told.get("invocation_params") or {}
-    known: Mapping[str, Any] = told.get("metadata") or {}
-    name = known.get("ls_model_name") or asked.get("model") or asked.get("model_name")
-    most = known.get("ls_max_tokens") or asked.get("max_tokens")
-    return {
-        "model": str(name or (serialized or {}).get("name") or "unknown"),
-        "max_output_tokens": most if isinstance(most, int) else None,
-    }

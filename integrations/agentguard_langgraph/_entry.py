@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.runnables import RunnableConfig
 from langchain_core.runnables.config import merge_configs
 
-from agentguard import Principal, active_run
+from agentguard import Principal
+from agentguard.hosting import active_run
 
 from . import _node
 from ._callbacks import RunHandler, areported, handler_of, reported
 from ._host import LangGraphHost
 
 if TYPE_CHECKING:
-    from agentguard import Guard, Run
+    from agentguard import Guard
+    from agentguard.hosting import Run
 
 RunIdOf = str | Callable[[RunnableConfig], str | None] | None
 Who = Principal | Callable[[RunnableConfig], Principal | None] | None

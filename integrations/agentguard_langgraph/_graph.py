@@ -77,7 +77,7 @@ class _Guarded(Pregel[Any, Any, Any, Any]):
         copied.entry = self.entry
         return copied
 
-    def stream(  # type: ignore[override]
+    def stream(
         self,
         input: Any,
         config: RunnableConfig | None = None,
@@ -86,7 +86,7 @@ class _Guarded(Pregel[Any, Any, Any, Any]):
         """Stream the graph's steps inside its run, which lasts as long as the stream."""
         return _in_own_context(self._steps(input, config, options))
 
-    def astream(  # type: ignore[override]
+    def astream(
         self,
         input: Any,
         config: RunnableConfig | None = None,

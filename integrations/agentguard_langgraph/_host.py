@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import interrupt
 
-from agentguard import GuardError, Host
+from agentguard import GuardError
+from agentguard.hosting import Host
 
 from . import _call, _errors, _node, _resume
 
 if TYPE_CHECKING:
-    from agentguard import Approval, CallRef, Guard
+    from agentguard import Guard
+    from agentguard.hosting import CallRef
 
 _UNNAMED = "The resume value named no approval, so nobody was taken to have decided."
 
@@ -38,7 +40,7 @@ class LangGraphHost(Host):
         """Return whether there is a checkpointer, so that a pause can be resumed."""
         return _node.can_pause()
 
-    def pause(self, approval: Approval) -> None:
+    def pause(self, approval: Any) -> None:
         """Interrupt the graph until a person has decided, in whichever way the store was told."""
         if not self.can_pause():
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, message_to_dict
@@ -41,6 +41,26 @@ def _without_calls(content: Any) -> Any:
     if not isinstance(content, list):
         return content
     return [b for b in content if not (isinstance(b, dict) and "tool" in str(b.get("type")))]
+
+
+def question(asked: Sequence[Any], redact: Redact) -> list[dict[str, Any]]:
+    """Return what one model call asks: LangChain gives a list of messages, or else a text."""
+    found = asked[0] if asked else []
+    if isinstance(found, str):
+        return [{"type": "text", "text": found}]
+    return [record(message, redact) for message in found]
+
+
+def model(serialized: Any, told: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the model's name and the most it may answer, wherever the provider says so."""
+    asked: Mapping[str, Any] = told.get("invocation_params") or {}
+    known: Mapping[str, Any] = told.get("metadata") or {}
+    name = known.get("ls_model_name") or asked.get("model") or asked.get("model_name")
+    most = known.get("ls_max_tokens") or asked.get("max_tokens")
+    return {
+        "model": str(name or (serialized or {}).get("name") or "unknown"),
+        "max_output_tokens": most if isinstance(most, int) else None,
+    }
 
 
 def answer(result: LLMResult, redact: Redact) -> Any:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, PrivateStateAttr
 from langchain_core.messages import ToolMessage
 
-from agentguard import GuardError, active_run
+from agentguard import GuardError
+from agentguard.hosting import active_run
 
 from . import _errors, _node
 from ._entry import Entry, RunIdOf, Who
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
     from langchain.agents.middleware.types import ModelRequest, ModelResponse, ToolCallRequest
     from langgraph.runtime import Runtime
     from langgraph.types import Command
@@ -49,7 +51,11 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
             guard, workflow or guard.settings.workflow or "agent", principal, run_id
         )
 
-    def before_agent(self, state: GuardedState, runtime: Runtime[Any]) -> dict[str, Any] | None:
+    def before_agent(
+        self,
+        state: GuardedState,
+        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
+    ) -> dict[str, Any] | None:
         """Give the run an id, if nothing else does; it is kept with the state."""
         if active_run() is not None or self._entry.id_for(_node.configuration()):
             return None

@@ -9,6 +9,8 @@ from langgraph.config import get_config
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from langchain_core.runnables import RunnableConfig
+
 # LangGraph hands these to every task; it exports no names for them.
 _CHECKPOINTER = "__pregel_checkpointer"
 _READ = "__pregel_read"
@@ -16,7 +18,7 @@ _SCRATCHPAD = "__pregel_scratchpad"
 _TASK = "__pregel_task_id"
 
 
-def configuration() -> Mapping[str, Any]:
+def configuration() -> RunnableConfig:
     """Return the configuration of what runs now; empty outside LangChain and LangGraph."""
     try:
         return get_config()

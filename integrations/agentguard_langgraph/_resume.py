@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from agentguard import Approval, DecisionRefused
+from agentguard import DecisionRefused
 
 from . import _node
 
@@ -24,7 +24,7 @@ _WORDS = {
 _NEEDED = ("approval_id", "decision", "by")
 
 
-def question(approval: Approval, problem: str | None) -> dict[str, Any]:
+def question(approval: Any, problem: str | None) -> dict[str, Any]:
     """Return what the graph's caller sees of a waiting approval, in plain JSON types."""
     answer = {"approval_id": approval.id, "generation": approval.generation}
     shown = {

@@ -4,7 +4,6 @@ Decorate tools, wrap a graph, keep your runtime: no silent duplicate writes, app
 to exactly what runs, budgets that cannot be overshot, and a record of every run.
 """
 
-from ._signature import register_injected
 from .approval import requires_approval
 from .budget import budget
 from .contract import tool_contract
@@ -35,8 +34,7 @@ from .errors import (
 from .guard import Guard, configure
 from .idempotency import idempotent
 from .model import Happened, NoEffect, NotHappened, Principal, Retry, Unknown, Verdict
-from .protocols import CallRef, Host
-from .run import Run, current_run
+from .run import current_run
 from .verification import verified_by
 
 __all__ = [
@@ -44,7 +42,6 @@ __all__ = [
     "ApprovalRejected",
     "ApprovalRequired",
     "BudgetExceeded",
-    "CallRef",
     "ConfigurationError",
     "ContractViolation",
     "DecisionRefused",
@@ -55,7 +52,6 @@ __all__ = [
     "Guard",
     "GuardError",
     "Happened",
-    "Host",
     "IdempotencyConflict",
     "LoopDetected",
     "NoEffect",
@@ -65,19 +61,17 @@ __all__ = [
     "RateLimited",
     "ResultUnavailable",
     "Retry",
-    "Run",
     "RunHalted",
     "StoreUnavailable",
     "ToolFailed",
     "ToolTimeout",
     "Unknown",
-    "VerificationFailed",
     "Verdict",
+    "VerificationFailed",
     "budget",
     "configure",
     "current_run",
     "idempotent",
-    "register_injected",
     "requires_approval",
     "tool_contract",
     "verified_by",

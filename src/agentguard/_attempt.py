@@ -55,31 +55,33 @@ class End:
 
 def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[[], Any]:
     """Return the tool's body with this call's arguments, to be run inside `current_run().call`."""
-    args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
-    if not call.tool.is_async:
-        def body() -> Any:
-            with executing(call):
-                return wrapped(*args, **kwargs)
-    else:
-        async def body() -> Any:
-            with executing(call):
-                return await wrapped(*args, **kwargs)
-    return body
+
+    def body() -> Any:
+        args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
+        with executing(call):
+            return wrapped(*args, **kwargs)
+
+    async def async_body() -> Any:
+        args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
+        with executing(call):
+            return await wrapped(*args, **kwargs)
+
+    return async_body if call.tool.is_async else body
 
 
 async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> End:
     """Start the body once and judge its end."""
     outcome = await runtime.invoke(body, call.tool.timeout)
-    return await judge(runtime, run, call, outcome)
+    return await judge(run, call, outcome)
 
 
-async def judge(runtime: Runtime, run: Run, call: Call, outcome: Outcome) -> End:
+async def judge(run: Run, call: Call, outcome: Outcome) -> End:
     """Return what *outcome* says about the world."""
     value, error = outcome
     if error is not None:
         return _raised(run, call, error)
     tool = call.tool
-    end = _failed_by_value(tool, value) if tool.fails_when else None
+    end = _failed_by_value(tool, value)
     if end is not None:
         return end
     try:
@@ -87,7 +89,7 @@ async def judge(runtime: Runtime, run: Run, call: Call, outcome: Outcome) -> End
     except ContractViolation as violation:
         return _doubtful(call, violation, "output_contract", violation)
     end = End(EffectState.SUCCEEDED, value)
-    await _verify(runtime, call, end)
+    await _verify(call, end)
     _keep(tool, end)
     return end
 
@@ -161,12 +163,13 @@ def _doubtful(call: Call, shown: GuardError, reason: str, cause: BaseException) 
 
 def _failed_by_value(tool: Tool, value: Any) -> End | None:
     """Judge a result that says by its value that the tool failed."""
-    assert tool.fails_when is not None
-    said = tool.fails_when(value)
+    said = tool.fails_when(value) if tool.fails_when else None
     if said is None or said is False:
         return None
     if isinstance(said, Unknown):
-        doubt = EffectInDoubt(f"{tool.name} answered with a failure: {said.reason}", reason="answer")
+        doubt = EffectInDoubt(
+            f"{tool.name} answered with a failure: {said.reason}", reason="answer"
+        )
         return End(EffectState.IN_DOUBT, value, doubt, doubt="answer")
     final = isinstance(said, NoEffect) and not said.retryable
     end = End(EffectState.FAILED_FINAL if final else EffectState.FAILED_RETRYABLE, value)
@@ -174,7 +177,7 @@ def _failed_by_value(tool: Tool, value: Any) -> End | None:
     return end
 
 
-async def _verify(runtime: Runtime, call: Call, end: End) -> None:
+async def _verify(call: Call, end: End) -> None:
     """Ask the verifiers in order; the first that does not confirm ends the asking."""
     for name, check in call.tool.checks:
         verdict = await _ask(call, check, end.value)

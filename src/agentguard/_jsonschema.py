@@ -81,7 +81,9 @@ class SchemaArguments:
         shown = []
         for problem in list(self._validator.iter_errors(plain))[:3]:
             place = ".".join(str(part) for part in problem.instance_path) or "arguments"
-            shown.append(f"{place}: does not fit {problem.kind.name!r} of the schema{_names(problem)}")
+            shown.append(
+                f"{place}: does not fit {problem.kind.name!r} of the schema{_names(problem)}"
+            )
         return f"{self._tool}: " + "; ".join(shown)
 
     def place(

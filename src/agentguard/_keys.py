@@ -173,7 +173,7 @@ class ApprovalPolicy(Keys):
 
     when: Rule | None = _says("Expression over the arguments; left out: always.")
     roles: tuple[Text, ...] = _says("Who may decide.", ())
-    quorum: Annotated[int, Field(ge=1, le=100)] = _says("How many people have to agree.", 1)
+    quorum: Annotated[int, Field(ge=1, le=10)] = _says("How many people have to agree.", 1)
     expires: Duration | None = _says("How long the approval waits, such as 24h.")
     allow_edit: bool = _says("Whether approvers may change arguments.", default=False)
 
@@ -184,7 +184,9 @@ class BudgetPolicy(Keys):
     max_calls: Count | None = _says("Calls at most.")
     max_spend_usd: Money | None = _says("US dollars at most.")
     cost: Cost | None = _says("What a call costs: an argument's name or an amount.")
-    per: Literal["run", "day"] = _says("What the budget is counted over.", "run")
+    per: Literal["run", "hour", "day", "week", "month"] = _says(
+        "What the budget is counted over.", "run"
+    )
 
 
 class ToolPolicy(Keys):

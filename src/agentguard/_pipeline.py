@@ -31,7 +31,7 @@ from .errors import (
     StoreUnavailable,
     ToolFailed,
 )
-from .ledger import effects
+from .ledger import effects, settling
 from .ledger.rows import load_effect
 from .ledger.values import (
     NEW_STEP,
@@ -76,7 +76,11 @@ async def guarded(
     if isinstance(runtime, ThreadRuntime) and tool.durable:
         runtime.late = late_answer(run, call, body)
     try:
-        path = _Durable(runtime, run, call, body).run() if tool.durable else _read(runtime, run, call, body)
+        path = (
+            _Durable(runtime, run, call, body).run()
+            if tool.durable
+            else _read(runtime, run, call, body)
+        )
         value, outcome = await path
     except GuardError as error:
         error.run_id, error.step = error.run_id or run.id, error.step or call.step
@@ -125,9 +129,7 @@ def _facts(call: Call) -> dict[str, Any]:
     }
 
 
-async def _read(
-    runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]
-) -> tuple[Any, str]:
+async def _read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> tuple[Any, str]:
     """A read without rules, budget or rate of its own: no transaction, an event that rides along."""
     try:
         run.meter.take()
@@ -163,7 +165,9 @@ def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
         "error": None if end.error is None else type(end.error).__name__,
     }  # fmt: skip
     content = {"arguments": _decide.shown(run, call), **_kept(end)}
-    run.meter.note(Draft("step.finished", data, NEW_STEP, run.redactor.scrub(content)), tool_call=True)
+    run.meter.note(
+        Draft("step.finished", data, NEW_STEP, run.redactor.scrub(content)), tool_call=True
+    )
 
 
 def _kept(end: End) -> dict[str, Any]:
@@ -189,7 +193,7 @@ class _Durable:
         known: Effect | None = self.store.read(
             load_effect, self.run_.principal.tenant, self.call.idempotency_key
         )
-        self.continues = self._continues(known, first)
+        self.continues = self._is_same_call(known, first=first)
         if not self.continues:
             self.run_.meter.count_repeat(self.tool.name, self.call.payload_hash)
         if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
@@ -202,12 +206,12 @@ class _Durable:
                 return self._replay(answer.effect), "duplicate_noop"
             if isinstance(answer, Started):
                 end = await self._execute(answer)
-                if not await self._again(end, intent):
+                if not await self._again(end):
                     return self._result(end)
             else:
                 intent = await self._answered(answer, intent)
 
-    def _continues(self, known: Effect | None, first: bool) -> bool:
+    def _is_same_call(self, known: Effect | None, *, first: bool) -> bool:
         """Return whether this is the call that took the effect's step, delivered once more."""
         if known is None or known.run_id != self.run_.id:
             return False
@@ -297,7 +301,7 @@ class _Durable:
 
     async def _rule(self, key: str, ruling: str, kept: str | None, fence: int) -> Any:
         return await self.runtime.commit(
-            self.store, effects.resolve, self.run_.principal.tenant, key, ruling, "reconcile", "",
+            self.store, settling.resolve, self.run_.principal.tenant, key, ruling, "reconcile", "",
             kept, fence,
         )  # fmt: skip
 
@@ -329,14 +333,17 @@ class _Durable:
         settlement = self._settlement(end, duration_us)
         try:
             settled = await self.run_.commit(
-                self.runtime, settlement.pending, effects.settle, settlement  # type: ignore[arg-type]
+                self.runtime,
+                settlement.pending,
+                settling.settle,
+                settlement,
             )
         except StoreUnavailable as error:
             _keep_trying(self.run_, settlement)
             end.error = _unrecorded(self.call, end, error)
             end.state = EffectState.IN_DOUBT
             return end
-        self.run_.meter.synced(settled.usage, settlement.pending)  # type: ignore[arg-type]
+        self.run_.meter.synced(settled.usage, settlement.pending)
         if end.state is EffectState.SUCCEEDED:
             self.run_.meter.progressed()
             if not settled.written:
@@ -381,7 +388,7 @@ class _Durable:
             pending=self.run_.meter.drain(),
         )  # fmt: skip
 
-    async def _again(self, end: End, intent: Intent) -> bool:
+    async def _again(self, end: End) -> bool:
         """Return whether the body is to be started once more, after waiting as long as it takes."""
         wait = self.backoff.next(end.wait) if end.again else None
         if wait is None:
@@ -412,7 +419,9 @@ class _Durable:
         if effect.result_state == "stored":
             return self.tool.results.restore(effect.result)
         if effect.state is EffectState.FAILED_FINAL:
-            raise ToolFailed(f"{effect.tool} failed for good earlier: {(effect.error or {}).get('message', '')}")
+            raise ToolFailed(
+                f"{effect.tool} failed for good earlier: {(effect.error or {}).get('message', '')}"
+            )
         raise ResultUnavailable(
             f"{effect.tool} was done in run {effect.run_id}, step {effect.step}; its result is"
             f" {effect.result_state or 'not kept'}"
@@ -447,7 +456,7 @@ def _keep_trying(run: Run, settlement: Settlement) -> None:
         while True:
             time.sleep(wait)
             try:
-                run.around.store.transact(effects.settle, settlement)
+                run.around.store.transact(settling.settle, settlement)
             except StoreUnavailable:
                 wait = min(wait * 2, 30.0)
             else:
@@ -463,7 +472,7 @@ def late_answer(
 
     def settle(value: Any, error: BaseException | None) -> None:
         path = _Durable(InlineRuntime(), run, call, body)
-        end = run_inline(judge(path.runtime, run, call, (value, error)))
-        run.around.store.transact(effects.settle, path._settlement(end, 0))  # noqa: SLF001
+        end = run_inline(judge(run, call, (value, error)))
+        run.around.store.transact(settling.settle, path._settlement(end, 0))  # noqa: SLF001
 
     return settle

@@ -23,7 +23,7 @@ Outcome: TypeAlias = "tuple[Any, BaseException | None]"
 """What a body returned, and what it raised instead."""
 
 
-class DeadlinePassed(Exception):  # noqa: N818 - a signal inside the pipeline, never seen outside
+class DeadlinePassed(Exception):
     """Our deadline passed, as opposed to a TimeoutError of the tool's own."""
 
 
@@ -34,7 +34,9 @@ class Transactions(Protocol):
         """Run *verb*(tx, *args) in one durable transaction and return its result."""
         ...
 
-    def submit(self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any) -> None:
+    def submit(
+        self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any
+    ) -> None:
         """Queue *verb* and call *done*(result, error) from the writer's thread."""
         ...
 
@@ -50,12 +52,12 @@ class Runtime(Protocol):
         """Wait without holding a pool thread."""
         ...
 
-    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+    async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
         """Run the tool body and return its end as a value; nothing is raised.
 
         Ends are values, so that the tool's exceptions are never taken for ours and a
         StopIteration survives the coroutine around it (pluggy #544). The error is
-        `DeadlinePassed` once *timeout* seconds are over.
+        `DeadlinePassed` once *seconds* are over.
         """
         ...
 
@@ -71,9 +73,10 @@ class InlineRuntime:
         return store.transact(verb, *args)
 
     async def sleep(self, seconds: float) -> None:
-        time.sleep(seconds)
+        time.sleep(seconds)  # noqa: ASYNC251 - this runtime has no event loop to block
 
-    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+    async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
+        del seconds  # a timeout without an isolation is refused where it is declared
         return outcome_of(body)
 
     def check_cancelled(self) -> None:
@@ -90,7 +93,7 @@ class ThreadRuntime(InlineRuntime):
     def __init__(self) -> None:
         self.late: Callable[[Any, BaseException | None], None] = lambda _value, _error: None
 
-    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
+    async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
         ends: list[Outcome] = []
         lock, done = threading.Lock(), threading.Event()
         abandoned = False
@@ -106,7 +109,7 @@ class ThreadRuntime(InlineRuntime):
 
         context = contextvars.copy_context()
         threading.Thread(target=context.run, args=(work,), daemon=True).start()
-        if not done.wait(timeout):
+        if not done.wait(seconds):
             with lock:
                 abandoned = not ends
         return ends[0] if not abandoned else (None, DeadlinePassed())
@@ -142,18 +145,18 @@ class AsyncioRuntime:
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def invoke(self, body: Callable[[], Awaitable[Any]], timeout: float | None) -> Outcome:
+    async def invoke(self, body: Callable[[], Awaitable[Any]], seconds: float | None) -> Outcome:
         try:
-            if timeout is None:
+            if seconds is None:
                 return await body(), None
-            return await self._in_time(body, timeout)
+            return await self._in_time(body, seconds)
         except BaseException as error:  # noqa: BLE001 - carried as a value, raised at the edge
             return None, error
 
-    async def _in_time(self, body: Callable[[], Awaitable[Any]], timeout: float) -> Outcome:
+    async def _in_time(self, body: Callable[[], Awaitable[Any]], seconds: float) -> Outcome:
         own: TimeoutError | None = None
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 try:
                     return await body(), None
                 except TimeoutError as error:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import typing
-from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, Any, NotRequired
+from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
@@ -20,6 +19,9 @@ from typing_extensions import TypedDict
 from . import codec
 from .codec import MAX_RESULT_BYTES, NotStorable
 from .errors import ConfigurationError, ContractViolation
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
 
 _INJECTED: list[Callable[[inspect.Parameter], bool]] = []
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -72,11 +74,14 @@ def _plain(function: Any) -> Any:
 class Signature:
     """Arguments of a plain function."""
 
-    def __init__(self, function: Any, tool: str, sensitive: frozenset[str], *, strict: bool) -> None:
+    def __init__(
+        self, function: Any, tool: str, sensitive: frozenset[str], *, strict: bool
+    ) -> None:
         self._tool, self._sensitive = tool, sensitive
         signature, hints = inspect.signature(function), _hints(function)
         parameters = [
-            p.replace(annotation=hints.get(p.name, p.annotation)) for p in signature.parameters.values()
+            p.replace(annotation=hints.get(p.name, p.annotation))
+            for p in signature.parameters.values()
         ]
         self._receiver = _has_receiver(_plain(function), [p.name for p in parameters])
         own = parameters[1:] if self._receiver else parameters
@@ -142,7 +147,9 @@ class Signature:
     def _sentence(self, error: ValidationError) -> str:
         """One sentence on the first problems; values are never quoted, they may be secret."""
         shown = []
-        for problem in error.errors(include_input=False, include_url=False, include_context=False)[:3]:
+        for problem in error.errors(include_input=False, include_url=False, include_context=False)[
+            :3
+        ]:
             place = ".".join(str(part) for part in problem["loc"]) or "arguments"
             hidden = problem["loc"] and str(problem["loc"][0]) in self._sensitive
             said = "does not fit" if hidden else _said(problem["type"], problem["msg"])
@@ -193,7 +200,8 @@ def _adapter(asked: Sequence[inspect.Parameter], tool: str, *, strict: bool) -> 
         else:
             required = parameter.default is parameter.empty
         fields[parameter.name] = annotation if required else NotRequired[annotation]
-    shape = TypedDict(f"{tool}_arguments", fields)  # type: ignore[operator]
+    make: Any = TypedDict  # the checkers know only shapes that are written down
+    shape = make(f"{tool}_arguments", fields)
     shape.__pydantic_config__ = ConfigDict(
         extra="forbid", strict=strict, allow_inf_nan=False, arbitrary_types_allowed=True
     )

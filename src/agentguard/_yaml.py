@@ -7,12 +7,14 @@ money never passes through a float and nothing that a tag could name is ever bui
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, NoReturn, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias
 
 from .errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 MAX_BYTES: Final = 256 * 1024
 MAX_DEPTH: Final = 16
@@ -21,7 +23,7 @@ _MAX_DIGITS: Final = 40
 _MAX_EXPONENT: Final = 30
 
 Scalar: TypeAlias = bool | int | Decimal | str | None
-Path: TypeAlias = tuple[str, ...]
+KeyPath: TypeAlias = tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ def plain(node: Node) -> Any:
     return node.value
 
 
-def places(node: Node, path: Path = ()) -> Iterator[tuple[Path, Node]]:
+def places(node: Node, path: KeyPath = ()) -> Iterator[tuple[KeyPath, Node]]:
     """Yield every node with the keys that lead to it, the root first."""
     yield path, node
     items = node.value if isinstance(node.value, tuple) else ()

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .tool import Call, Tool
 
 _LONGEST = 7 * 86_400.0
+_MOST_PEOPLE = 10
 
 
 def requires_approval(
@@ -82,11 +83,13 @@ class ApprovalPolicy:
         Raises:
             ConfigurationError: with the sentence that says what to change.
         """
-        if not isinstance(self.quorum, int) or not 1 <= self.quorum <= 10:  # noqa: PLR2004
-            raise ConfigurationError("requires_approval: quorum is a number of people from 1 to 10")
+        if type(self.quorum) is not int or not 1 <= self.quorum <= _MOST_PEOPLE:
+            raise ConfigurationError(
+                f"requires_approval: quorum is a number of people from 1 to {_MOST_PEOPLE}"
+            )
         if self.expires > _LONGEST:
             raise ConfigurationError("requires_approval: expires is at most 7d")
-        if self.when is not None and not isinstance(self.when, str) and not callable(self.when):
+        if not (self.when is None or isinstance(self.when, str) or callable(self.when)):
             raise ConfigurationError("requires_approval: when is an expression or a callable")
 
     def check_names(self, function: Any) -> None:

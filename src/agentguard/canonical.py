@@ -9,6 +9,7 @@ import enum
 import hashlib
 import hmac
 import json
+import math
 import uuid
 from decimal import Decimal
 from pathlib import PurePath
@@ -74,11 +75,13 @@ def _integer(value: int, where: str, _depth: int) -> int | str:
     try:
         return str(value)
     except ValueError:
-        raise ContractViolation(f"{where}: the integer has too many digits; pass a smaller one") from None
+        raise ContractViolation(
+            f"{where}: the integer has too many digits; pass a smaller one"
+        ) from None
 
 
 def _float(value: float, where: str, _depth: int) -> float:
-    if value != value or value in (float("inf"), float("-inf")):
+    if not math.isfinite(value):
         raise ContractViolation(f"{where}: {value} is not a JSON number; pass a finite one")
     return float(value)
 
@@ -166,7 +169,7 @@ def _is_simple(value: Any) -> bool:
     if kind is str or value is None or kind is bool:
         return True
     if kind is int:
-        return -_SAFE_INTEGER <= value <= _SAFE_INTEGER
+        return bool(-_SAFE_INTEGER <= value <= _SAFE_INTEGER)
     if kind is dict:
         return all(type(k) is str and k.isascii() and _is_simple(v) for k, v in value.items())
     if kind is list:

@@ -17,7 +17,7 @@ MAX_RESULT_BYTES = 256 * 1024
 _TAG = "$agentguard"
 
 
-class NotStorable(ValueError):  # noqa: N818 - says what the value is
+class NotStorable(ValueError):
     """The value cannot be written as JSON and read back as itself."""
 
 

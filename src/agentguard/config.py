@@ -5,25 +5,33 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from decimal import Decimal
 from functools import cached_property
+from pathlib import Path
 from types import NoneType
-from typing import Any, Final, get_args
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 
 from pydantic import ValidationError
 
 from . import _yaml, canonical
 from ._keys import LOOKS, AgentRun, File, Logging, Routing, Schema, ToolPolicy
-from ._yaml import Document, Node, Path
 from .errors import ConfigurationError
 from .expressions import suggestion
 from .model import Limits, nanos
 
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterator, Mapping
+    from decimal import Decimal
+
+    from ._yaml import Document, KeyPath, Node
+
 _TOP: Final = "agent_run"
 _OVER: Final = "_over"
 _SHOWN_PROBLEMS: Final = 10
+
+
+def _nothing() -> dict[str, Any]:
+    return {}
 
 
 @dataclass(frozen=True)
@@ -45,12 +53,12 @@ class Settings:
     source: str = ""
     workflow: str | None = None
     limits: Limits = field(default_factory=Limits)
-    thresholds: Mapping[str, Decimal] = field(default_factory=dict[str, Decimal])
-    routing: Mapping[str, str] = field(default_factory=dict[str, str])
+    thresholds: Mapping[str, Decimal] = field(default_factory=_nothing)
+    routing: Mapping[str, str] = field(default_factory=_nothing)
     trace: str = "opentelemetry"
     retention_days: int | None = None
-    tools: Mapping[str, ToolPolicy] = field(default_factory=dict[str, ToolPolicy])
-    lines: Mapping[str, int] = field(default_factory=dict[str, int], repr=False, compare=False)
+    tools: Mapping[str, ToolPolicy] = field(default_factory=_nothing)
+    lines: Mapping[str, int] = field(default_factory=_nothing, repr=False, compare=False)
 
     @classmethod
     def empty(cls) -> Settings:
@@ -90,7 +98,7 @@ def load(path: str | os.PathLike[str]) -> Settings:
     """
     source = os.fspath(path)
     try:
-        with open(source, "rb") as file:
+        with Path(source).open("rb") as file:
             data = file.read(_yaml.MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -127,7 +135,7 @@ def json_schema() -> dict[str, Any]:
     return File.model_json_schema(schema_generator=Schema)
 
 
-def _settings(run: AgentRun, source: str, nodes: Mapping[Path, Node]) -> Settings:
+def _settings(run: AgentRun, source: str, nodes: Mapping[KeyPath, Node]) -> Settings:
     spend = run.max_spend_usd
     limits = Limits(
         max_steps=run.max_steps,
@@ -152,7 +160,7 @@ def _settings(run: AgentRun, source: str, nodes: Mapping[Path, Node]) -> Setting
 
 # Problems: each is a line and a sentence that says what to change.
 
-_Problem = tuple[int, str]
+_Problem: TypeAlias = tuple[int, str]
 
 _UNREAD: Final = "is planned, but this version does not read it yet; remove it"
 _FUNCTION: Final = "is a function, which a file cannot hold; decorate or protect the tool in Python"
@@ -179,7 +187,7 @@ _SENTENCES: Final = {
 }
 
 
-def _refuse_empty(source: str, nodes: Mapping[Path, Node]) -> None:
+def _refuse_empty(source: str, nodes: Mapping[KeyPath, Node]) -> None:
     problems = [
         (node.line, f"{_dotted(path)} is empty; give it a value or remove it")
         for path, node in nodes.items()
@@ -196,8 +204,8 @@ def _together(source: str, problems: list[_Problem]) -> ConfigurationError:
     return ConfigurationError("\n".join(shown))
 
 
-def _problem(detail: Mapping[str, Any], nodes: Mapping[Path, Node]) -> _Problem:
-    path: Path = tuple(map(str, detail["loc"]))
+def _problem(detail: Mapping[str, Any], nodes: Mapping[KeyPath, Node]) -> _Problem:
+    path: KeyPath = tuple(map(str, detail["loc"]))
     kind: str = detail["type"]
     if path[-1] == "[key]":
         path = path[:-1]
@@ -213,14 +221,14 @@ def _problem(detail: Mapping[str, Any], nodes: Mapping[Path, Node]) -> _Problem:
     return line, f"{_dotted(path)} {sentence}"
 
 
-def _odd_key(path: Path, detail: Mapping[str, Any]) -> str:
+def _odd_key(path: KeyPath, detail: Mapping[str, Any]) -> str:
     if path[1:2] == ("approvals",):
         mend = f"; did you mean '{path[-1]}{_OVER}'?" if path[-1].isidentifier() else ""
         return f"{_dotted(path)} must be a threshold such as refund_usd_over: 50{mend}"
     return f"{_dotted(path)} must be {LOOKS.get(detail['ctx'].get('pattern'), 'a shorter name')}"
 
 
-def _unknown_key(path: Path) -> str:
+def _unknown_key(path: KeyPath) -> str:
     if path[-1] in _NOT_HERE:
         return f"{_dotted(path)} {_NOT_HERE[path[-1]]}"
     known = _known_keys(path[:-1])
@@ -228,7 +236,7 @@ def _unknown_key(path: Path) -> str:
     return f"{_dotted(path)} is not a known key{mend}"
 
 
-def _known_keys(path: Path) -> list[str]:
+def _known_keys(path: KeyPath) -> list[str]:
     kind: Any = File
     for key in path:
         if hasattr(kind, "model_fields"):
@@ -239,7 +247,7 @@ def _known_keys(path: Path) -> list[str]:
     return [*kind.model_fields]
 
 
-def _dotted(path: Path) -> str:
+def _dotted(path: KeyPath) -> str:
     """Return the key as in `Settings.lines`; odd characters are escaped."""
     shown = path[1:] if path[:1] == ("agent_run",) and path[1:] else path
     return ".".join(key if _TAME.fullmatch(key) else repr(key[:64]) for key in shown)

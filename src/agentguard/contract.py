@@ -67,7 +67,7 @@ def tool_contract(
     Raises:
         ConfigurationError: the declaration contradicts itself.
     """
-    return _declaring(_contract(**{**locals()}))
+    return _declaring(_contract(**locals()))
 
 
 def _contract(
@@ -134,12 +134,14 @@ class Contract:
         Raises:
             ConfigurationError: with the sentence that says what to change.
         """
-        name = self.name or getattr(function, "__name__", "tool")
+        name = self.name or str(getattr(function, "__name__", "tool"))
         if self.effect not in ("read", "write", "forbidden"):
             raise ConfigurationError(f'{name}: effect is "read", "write" or "forbidden"')
         _check_timeout(self, name, is_async=_signature.is_async(function))
         schema = self.input_schema
-        known = _signature.names_of(function) if schema is None else list(schema.get("properties", {}))
+        known = (
+            _signature.names_of(function) if schema is None else list(schema.get("properties", {}))
+        )
         for what, names in (("sensitive", self.sensitive), ("facts", self.facts.values())):
             for argument in names:
                 if known is not None and argument not in known:
@@ -156,14 +158,18 @@ class Contract:
         tool.rate, tool.sensitive, tool.irreversible = self.rate, self.sensitive, self.irreversible
         tool.fails_when, tool.classify = self.fails_when, self.classify
         if self.input_schema is None:
-            signature = _signature.Signature(tool.function, tool.name, self.sensitive, strict=self.strict)
+            signature = _signature.Signature(
+                tool.function, tool.name, self.sensitive, strict=self.strict
+            )
             tool.arguments, tool.parameters = signature, signature.names
             tool.input_schema = signature.schema()
             tool.results = _signature.Returned(tool.function, tool.name, strict=self.strict)
         else:
             from . import _jsonschema
 
-            tool.arguments = _jsonschema.SchemaArguments(self.input_schema, tool.name, self.sensitive)
+            tool.arguments = _jsonschema.SchemaArguments(
+                self.input_schema, tool.name, self.sensitive
+            )
             tool.parameters = tuple(self.input_schema.get("properties", {}))
             tool.input_schema = self.input_schema
             tool.results = _jsonschema.SchemaResults(self.output_schema, tool.name)

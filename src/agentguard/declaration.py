@@ -74,11 +74,11 @@ class _Copies:
         return self
 
 
-class GuardedMethod(_Copies, wrapt.BoundFunctionWrapper):
+class GuardedMethod(_Copies, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
     """A guarded function bound to its instance."""
 
 
-class Guarded(_Copies, wrapt.FunctionWrapper):
+class Guarded(_Copies, wrapt.FunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
     """A function with agentguard's decorators. To everybody else it looks like the function."""
 
     __bound_function_wrapper__ = GuardedMethod
@@ -125,7 +125,7 @@ def _check_function(function: Any) -> None:
         raise ConfigurationError(
             f"{name} is a generator: a guarded tool returns one result; collect it into a list"
         )
-    seen = inner
+    seen: Any = inner
     while (seen := getattr(seen, "__wrapped__", None)) is not None:
         if isinstance(seen, Guarded):
             raise ConfigurationError(

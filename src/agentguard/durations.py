@@ -15,7 +15,7 @@ def seconds(text: str, what: str) -> float:
     Raises:
         ConfigurationError: it is written otherwise; the sentence calls it *what*.
     """
-    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", text) if isinstance(text, str) else None
+    match = re.fullmatch(r"([1-9][0-9]{0,8})([smhd])", str(text))
     if match is None:
         raise ConfigurationError(
             f"{what}={text!r}: write a number and a unit, such as 30m, 24h or 30d"

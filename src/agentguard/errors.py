@@ -27,9 +27,7 @@ class GuardError(RuntimeError):
     halts: ClassVar[bool] = False
     advice: ClassVar[str] = "Do not repeat this call. Tell the user what happened and stop."
 
-    def __init__(
-        self, message: str, *, run_id: str | None = None, step: int | None = None
-    ) -> None:
+    def __init__(self, message: str, *, run_id: str | None = None, step: int | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.run_id = run_id

@@ -105,7 +105,7 @@ def _parsed(text: str) -> ast.expr:
     raise ConfigurationError(f"the expression {_shown(text)} cannot be read: {reason}; correct it")
 
 
-class _Doubt(Exception):  # noqa: N818 - it is an outcome, not an error
+class _Doubt(Exception):
     """There is no honest True or False."""
 
 
@@ -236,6 +236,15 @@ class _Compiler:
         self.text = text
         self.names = names
         self.read: set[str] = set()
+        self._allowed: dict[type[ast.expr], Callable[[Any, int], _Run]] = {
+            ast.Attribute: self._attribute,
+            ast.BoolOp: self._junction,
+            ast.Compare: self._comparison,
+            ast.Constant: self._constant,
+            ast.Name: self._name,
+            ast.Subscript: self._item,
+            ast.UnaryOp: self._unary,
+        }
 
     def refuse(self, reason: str) -> NoReturn:
         raise ConfigurationError(f"the expression {_shown(self.text)} cannot be used: {reason}")
@@ -246,46 +255,20 @@ class _Compiler:
 
     def truth(self, node: ast.expr, depth: int) -> _Run:
         """Compile a node that must come out as True or False."""
-        match node:
-            case ast.BoolOp():
-                return self._junction(node, depth)
-            case ast.UnaryOp(op=ast.Not(), operand=operand):
-                run = self.truth(operand, self._deeper(depth))
-                return lambda values: not _plain(run(values))
-            case ast.Constant(value=value) if not isinstance(value, bool):
-                self.refuse(f"{value!r} alone is never True or False; compare it with something")
-            case _:
-                return self.value(node, depth)
+        if isinstance(node, ast.Constant) and not isinstance(node.value, bool):
+            self.refuse(f"{node.value!r} alone is never True or False; compare it with something")
+        return self.value(node, depth)
 
     def value(self, node: ast.expr, depth: int) -> _Run:
         """Compile any allowed node."""
-        match node:
-            case ast.Compare():
-                return self._comparison(node, self._deeper(depth))
-            case ast.BoolOp() | ast.UnaryOp(op=ast.Not()):
-                return self.truth(node, self._deeper(depth))
-            case ast.Name(id=name):
-                return self._name(name)
-            case ast.Attribute(value=owner, attr=attribute):
-                return self._attribute(owner, attribute, self._deeper(depth))
-            case ast.Subscript(value=owner, slice=key):
-                return self._item(owner, key, self._deeper(depth))
-            case ast.Constant():
-                return self._constant(node)
-            case ast.UnaryOp(op=ast.USub(), operand=operand):
-                return self._negative(operand, self._deeper(depth))
-            case ast.UnaryOp(op=sign):
-                self.forbid(sign)
-            case _:
-                self.forbid(node)
-
-    def _deeper(self, depth: int) -> int:
-        if depth >= MAX_DEPTH:
+        if type(node) not in self._allowed:
+            self.forbid(node)
+        if depth > MAX_DEPTH:
             self.refuse(f"it is nested deeper than {MAX_DEPTH} levels; split the rule")
-        return depth + 1
+        return self._allowed[type(node)](node, depth + 1)
 
     def _junction(self, node: ast.BoolOp, depth: int) -> _Run:
-        parts = [self.truth(part, self._deeper(depth)) for part in node.values]
+        parts = [self.truth(part, depth) for part in node.values]
         last = isinstance(node.op, ast.Or)  # the answer that settles it
 
         def run(values: Values) -> bool:
@@ -314,15 +297,15 @@ class _Compiler:
 
     def _right(self, sign: ast.cmpop, node: ast.expr, depth: int) -> _Run:
         if isinstance(node, (ast.List, ast.Tuple)) and isinstance(sign, (ast.In, ast.NotIn)):
-            items = [self.value(item, self._deeper(depth)) for item in node.elts]
+            items = [self.value(item, depth) for item in node.elts]
             return lambda values: [item(values) for item in items]
         return self.value(node, depth)
 
-    def _name(self, name: str) -> _Run:
-        if self.names is not None and name not in self.names:
-            self._unknown(name, self.names)
-        self.read.add(name)
-        return operator.itemgetter(name)
+    def _name(self, node: ast.Name, _depth: int) -> _Run:
+        if self.names is not None and node.id not in self.names:
+            self._unknown(node.id, self.names)
+        self.read.add(node.id)
+        return operator.itemgetter(node.id)
 
     def _unknown(self, name: str, names: Collection[str]) -> NoReturn:
         known = sorted(names)
@@ -332,17 +315,17 @@ class _Compiler:
             + (mend or f"; its arguments are: {', '.join(known[:12]) or 'none'}")
         )
 
-    def _attribute(self, owner: ast.expr, attribute: str, depth: int) -> _Run:
-        if attribute.startswith("_"):
-            self.refuse(f"{attribute!r} begins with an underscore; name a public field")
-        run, get = self.value(owner, depth), operator.attrgetter(attribute)
+    def _attribute(self, node: ast.Attribute, depth: int) -> _Run:
+        if node.attr.startswith("_"):
+            self.refuse(f"{node.attr!r} begins with an underscore; name a public field")
+        run, get = self.value(node.value, depth), operator.attrgetter(node.attr)
         return lambda values: get(run(values))
 
-    def _item(self, owner: ast.expr, key: ast.expr, depth: int) -> _Run:
-        run, index = self.value(owner, depth), self.value(key, depth)
+    def _item(self, node: ast.Subscript, depth: int) -> _Run:
+        run, index = self.value(node.value, depth), self.value(node.slice, depth)
         return lambda values: _item_of(run(values), index(values))
 
-    def _constant(self, node: ast.Constant) -> _Run:
+    def _constant(self, node: ast.Constant, _depth: int) -> _Run:
         value = node.value
         if isinstance(value, float):
             value = self._exact(node, value)
@@ -357,8 +340,13 @@ class _Compiler:
         exact.exact = Decimal(ast.get_source_segment(self.text, node) or repr(value))
         return exact
 
-    def _negative(self, operand: ast.expr, depth: int) -> _Run:
-        run = self.value(operand, depth)
+    def _unary(self, node: ast.UnaryOp, depth: int) -> _Run:
+        if isinstance(node.op, ast.Not):
+            run = self.truth(node.operand, depth)
+            return lambda values: not _plain(run(values))
+        if not isinstance(node.op, ast.USub):
+            self.forbid(node.op)
+        run = self.value(node.operand, depth)
         return lambda values: _negated(run(values))
 
 
@@ -375,11 +363,12 @@ def _chain(first: _Run, links: list[tuple[_Test, _Run]]) -> _Run:
     return run
 
 
-def _item_of(owner: Any, key: Any) -> Any:
+def _item_of(owner: Any, key: object) -> Any:
     # Only containers: an item of anything else would be a call of its code. Asking first whether
     # the key is there keeps a defaultdict from inventing, and storing, an answer.
-    kind = type(owner)
-    if not issubclass(kind, _INDEXED) or (issubclass(kind, Mapping) and key not in owner):
+    if not issubclass(type(owner), _INDEXED):
+        raise _Doubt
+    if issubclass(type(owner), Mapping) and key not in owner:
         raise _Doubt
     return owner[key]
 

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from . import config as configuration
 from .approval import ApprovalPolicy, add_thresholds
-from .canonical import dumps, jsonable, sha256
-from .codec import encode
+from .canonical import dumps, sha256
 from .declaration import _DEFAULT, Declaration, Guarded, declaration_of
-from .errors import ConfigurationError, DecisionRefused, GuardError
-from .ledger import approvals, effects, queries, runs, switches
+from .errors import ConfigurationError
+from .ledger import settling, switches
 from .model import Limits, Principal, nanos
+from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
 from .protocols import Host
 from .run import Run, Surroundings, new_run_id
@@ -21,13 +21,11 @@ from .stores import DEFAULT_URL, open_store
 from .tool import Stage, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
-    from .model import Approval, Effect, Event, RunInfo
     from .protocols import Clock, Store
-
-Prices = "Mapping[str, tuple[Any, Any]] | Callable[[str, int, int], Decimal | None]"
+_LONGEST_ID = 512
 
 
 class Guard:
@@ -52,18 +50,20 @@ class Guard:
         principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
         self.settings = config or configuration.Settings.empty()
-        self.store: Any = open_store(store, clock=clock) if isinstance(store, str) else store
+        self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
         self.principal = principal or Principal()
         self._price = _pricing(prices)
         self._lock = threading.Lock()
         self._tools: dict[str, Tool] = {}
-        self.approvals = Approvals(self)
-        self.effects = Effects(self)
-        self.runs = Runs(self)
-        self.store.sweep()
+        self.approvals = Approvals(self.store)
+        self.effects = Effects(self.store)
+        self.runs = Runs(self.store)
+        self.store.transact(settling.sweep)
 
     @classmethod
-    def from_config(cls, path: str | Path, *, store: str | Store = DEFAULT_URL, **options: Any) -> Self:
+    def from_config(
+        cls, path: str | Path, *, store: str | Store = DEFAULT_URL, **options: Any
+    ) -> Self:
         """Return a guard with the configuration in a YAML file.
 
         Raises:
@@ -96,8 +96,8 @@ class Guard:
         limits = _limits(self.settings.limits, budget)
         around = Surroundings(self.store, self.settings.version, self._price, self._sensitive_of)
         chosen = run_id if run_id is not None else new_run_id()
-        if not isinstance(chosen, str) or not chosen or len(chosen) > 512:  # noqa: PLR2004
-            raise ConfigurationError("run_id is a text of 1 to 512 characters")
+        if not chosen or len(chosen) > _LONGEST_ID:
+            raise ConfigurationError(f"run_id is a text of 1 to {_LONGEST_ID} characters")
         return Run(self, around, name, chosen, principal or self.principal, limits, host or Host())
 
     def _sensitive_of(self, tool: str) -> frozenset[str]:
@@ -140,7 +140,8 @@ class Guard:
         """
         guarded = function if isinstance(function, Guarded) else Guarded(function)
         declaration = declaration_of(guarded)
-        assert declaration is not None
+        if declaration is None:
+            raise ConfigurationError(f"{function!r} cannot be guarded")
         known = name or declaration.name
         section = self.settings.tools.get(known)
         apply_policy(
@@ -188,7 +189,9 @@ class Guard:
         named = {"tool": tool, "agent": agent, "tenant": tenant, "all": "" if all else None}
         chosen = [(kind, name) for kind, name in named.items() if name is not None]
         if len(chosen) != 1 or not by.strip() or not reason.strip():
-            raise ConfigurationError("kill: name one of tool, agent, tenant, all, and give by and reason")
+            raise ConfigurationError(
+                "kill: name one of tool, agent, tenant, all, and give by and reason"
+            )
         kind, name = chosen[0]
         if lift:
             self.store.transact(switches.lift, kind, name, by)
@@ -198,171 +201,6 @@ class Guard:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
-
-
-class Approvals:
-    """Calls that wait for people: `guard.approvals`."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    def list(
-        self, status: str | None = None, *, tenant: str | None = None, limit: int = 100
-    ) -> list[Approval]:
-        """Return approvals, oldest first; *status* is pending, approved, rejected, expired, used."""
-        return self._guard.store.read(queries.waiting, tenant, status, limit)
-
-    def show(self, approval_id: str, *, tenant: str | None = None) -> Approval:
-        """Return one approval; a unique beginning of its id is enough.
-
-        Raises:
-            DecisionRefused: there is none, or more than one.
-        """
-        found = self._guard.store.read(queries.approval, tenant, approval_id)
-        return _only(found, "approval", approval_id)
-
-    def decide(
-        self, approval_id: str, decision: str, *, by: str, reason: str = "",
-        roles: Sequence[str] = (), edits: Mapping[str, Any] | None = None,
-        generation: int | None = None, tenant: str | None = None,
-    ) -> Approval:  # fmt: skip
-        """Take one person's decision.
-
-        Args:
-            approval_id: the approval, or a unique beginning of its id.
-            decision: `approve`, `reject` or `edit`.
-            by: the person; neither the requester, nor who it is done for, nor an editor.
-            reason: needed to reject; the agent is told.
-            roles: the roles the person holds, as the caller has verified them.
-            edits: for `edit`: arguments and their new values; somebody else then approves.
-            generation: refuse if the call was edited since this generation.
-            tenant: look only in this tenant.
-
-        Raises:
-            DecisionRefused: it is decided already, unknown, or cannot be edited so.
-            PermissionDenied: this person may not decide.
-            ApprovalExpired: the time is over.
-        """
-        approval = self.show(approval_id, tenant=tenant)
-        if decision == "edit" and approval.input_schema is not None:
-            _check_edits(approval, edits or {})
-        ruling = approvals.Ruling(
-            approval.tenant, approval.id, decision, by, reason,
-            tuple([roles] if isinstance(roles, str) else roles), edits, generation,
-        )  # fmt: skip
-        return _raised(self._guard.store.transact(approvals.decide, ruling))
-
-
-def _check_edits(approval: Approval, edits: Mapping[str, Any]) -> None:
-    """Check edited arguments against the tool's schema where the library for it is installed."""
-    try:
-        from . import _jsonschema
-    except ImportError:
-        return  # the contract checks them again before the call starts
-    problem = _jsonschema.problem_of_edits(approval.input_schema or {}, jsonable(dict(edits)))
-    if problem:
-        raise DecisionRefused(f"{approval.tool}: the edit does not fit the tool's contract: {problem}")
-
-
-class Effects:
-    """The effect ledger: `guard.effects`."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    def list(
-        self, state: str | None = None, *, run_id: str | None = None, tenant: str | None = None,
-        limit: int = 100,
-    ) -> list[Effect]:  # fmt: skip
-        """Return effects, newest first; `state="in_doubt"` lists what needs a ruling."""
-        self._guard.store.sweep()
-        return self._guard.store.read(queries.effects, tenant, state, run_id, limit)
-
-    def show(self, effect_id: str, *, tenant: str | None = None) -> Effect:
-        """Return one effect; a unique beginning of its id is enough.
-
-        Raises:
-            DecisionRefused: there is none, or more than one.
-        """
-        return _only(self._guard.store.read(queries.effect, tenant, effect_id), "effect", effect_id)
-
-    def resolve(
-        self, effect_id: str, ruling: str, *, by: str, reason: str, result: Any = None,
-        tenant: str | None = None,
-    ) -> Effect:  # fmt: skip
-        """Rule on an effect in doubt, as a named person with a reason.
-
-        Args:
-            effect_id: the effect, or a unique beginning of its id.
-            ruling: `happened`, `not_happened` (it may start again) or `failed` (for good).
-            by: the person.
-            reason: how they know.
-            result: for `happened`: what later callers get as its result.
-            tenant: look only in this tenant.
-
-        Raises:
-            DecisionRefused: it is not in doubt, or by or reason is missing.
-        """
-        if not by.strip() or not reason.strip():
-            raise DecisionRefused("a ruling needs the person who makes it and how they know: by, reason")
-        effect = self.show(effect_id, tenant=tenant)
-        kept = "j" + encode(result).decode() if ruling == "happened" else None
-        ruled = self._guard.store.transact(
-            effects.resolve, effect.tenant, effect.id, ruling, by, reason, kept
-        )
-        return _raised(ruled)
-
-
-class Runs:
-    """The run records: `guard.runs`."""
-
-    def __init__(self, guard: Guard) -> None:
-        self._guard = guard
-
-    def list(
-        self, *, status: str | None = None, tenant: str | None = None, limit: int = 100
-    ) -> list[RunInfo]:
-        """Return runs, newest first."""
-        return self._guard.store.read(queries.runs, tenant, limit, status)
-
-    def show(self, run_id: str, *, tenant: str | None = None) -> RunInfo:
-        """Return one run; a unique beginning of its id is enough.
-
-        Raises:
-            DecisionRefused: there is none, or more than one.
-        """
-        return _only(self._guard.store.read(queries.run, tenant, run_id), "run", run_id)
-
-    def events(self, run_id: str, *, tenant: str | None = None, after: int = 0) -> list[Event]:
-        """Return the events of a run in order, those after sequence number *after*."""
-        run = self.show(run_id, tenant=tenant)
-        return self._guard.store.read(queries.events, run.tenant, run.id, after)
-
-    def verify(self, run_id: str, *, tenant: str | None = None) -> str | None:
-        """Return None if the run's hash chain is whole, else what is wrong with it."""
-        run = self.show(run_id, tenant=tenant)
-        return self._guard.store.read(queries.broken_link, run.tenant, run.id)
-
-    def cancel(self, run_id: str, *, by: str, reason: str, tenant: str | None = None) -> None:
-        """Stop a run for good: nothing more starts in it, and it cannot be resumed."""
-        if not by.strip() or not reason.strip():
-            raise DecisionRefused("cancelling a run needs by and reason")
-        run = self.show(run_id, tenant=tenant)
-        self._guard.store.transact(runs.cancel_run, run.tenant, run.id, by, reason)
-
-
-def _only(found: Sequence[Any], what: str, name: str) -> Any:
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise DecisionRefused(f"there is no {what} {name!r} in this store")
-    raise DecisionRefused(f"{name!r} is the beginning of more than one {what}; give more of it")
-
-
-def _raised(answer: Any) -> Any:
-    if isinstance(answer, GuardError):
-        raise answer
-    return answer
 
 
 def _bind(declaration: Declaration, settings: configuration.Settings) -> Tool:
@@ -400,7 +238,9 @@ def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:
     values = {name: getattr(settings, name) for name in Limits.__dataclass_fields__}
     for name, value in given.items():
         if name not in known:
-            raise ConfigurationError(f"run has no limit {name!r}; it has {', '.join(sorted(known))}")
+            raise ConfigurationError(
+                f"run has no limit {name!r}; it has {', '.join(sorted(known))}"
+            )
         if value is None:
             continue
         values[known[name]] = _limit(name, value)

@@ -63,7 +63,9 @@ def idempotent(
         retention=None if retention is None else seconds(retention, "retention"),
         reconcile=reconcile,
         on_doubt=on_doubt or ("reconcile" if reconcile else "halt"),
-        dedupe=None if downstream_dedupe is None else seconds(downstream_dedupe, "downstream_dedupe"),
+        dedupe=None
+        if downstream_dedupe is None
+        else seconds(downstream_dedupe, "downstream_dedupe"),
         volatile=frozenset([volatile] if isinstance(volatile, str) else volatile),
     )
     policy.check()
@@ -100,7 +102,9 @@ class Idempotency:
                 ' per="call" for one that may; exactly one of them'
             )
         if self.per not in (None, "call") or self.scope not in ("tenant", "run", "global"):
-            raise ConfigurationError('idempotent: per is "call"; scope is "tenant", "run" or "global"')
+            raise ConfigurationError(
+                'idempotent: per is "call"; scope is "tenant", "run" or "global"'
+            )
         if self.on_doubt not in ("halt", "reconcile", "retry_same_key"):
             raise ConfigurationError(
                 'idempotent: on_doubt is "halt", "reconcile" or "retry_same_key"'
@@ -148,8 +152,7 @@ class Idempotency:
             # The template and its values, not the filled text: "a:b" + "c" is not "a" + "b:c".
             values = [_look_up(name, call.plain) for name in _names(self.key)]
             return [self.key, *values]
-        assert self.key is not None
-        made = jsonable(self.key(**call.arguments), "key")
+        made = jsonable(self.key(**call.arguments) if self.key else None, "key")
         if made is None or made == "":
             raise ContractViolation(f"{call.tool.name}: its key callable returned nothing")
         return ["callable", made]
@@ -192,6 +195,8 @@ def _look_up(path: str, plain: Any) -> Any:
     found = plain
     for part in path.split("."):
         if not isinstance(found, dict) or part not in found:
-            raise ContractViolation(f"the idempotency key needs {path}, which this call does not have")
+            raise ContractViolation(
+                f"the idempotency key needs {path}, which this call does not have"
+            )
         found = found[part]
     return found

@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from .errors import ConfigurationError
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NANOS = Decimal(10**9)
 """Money is Decimal outside and whole nano-dollars in the store, so that sums stay exact."""
 
-AutonomyStage = Literal["draft", "propose", "approve", "auto"]
+_MOST_ATTEMPTS = 100
 
 
 def nanos(amount: Decimal | int | str) -> int:
@@ -89,13 +89,13 @@ class Retry:
     on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if not 1 <= self.attempts <= 100 or self.wait < 0 or self.max_wait < self.wait:
+        if not 1 <= self.attempts <= _MOST_ATTEMPTS or not 0 <= self.wait <= self.max_wait:
             raise ConfigurationError(
-                "Retry: attempts must be from 1 to 100 and 0 <= wait <= max_wait"
+                f"Retry: attempts must be from 1 to {_MOST_ATTEMPTS} and 0 <= wait <= max_wait"
             )
 
 
-class NoEffect(Exception):  # noqa: N818 - reads as the tool's own statement
+class NoEffect(Exception):
     """Raised by a tool to say: I failed, and nothing happened.
 
     Args:

@@ -14,10 +14,14 @@ from .idempotency import idempotent
 from .verification import verified_by
 
 if TYPE_CHECKING:
-    from .config import ToolPolicy
+    from ._keys import ToolPolicy
     from .declaration import Guarded
 
-_SECTIONS = {"idempotency": idempotent, "approval": requires_approval, "budget": budget}
+_SECTIONS: dict[str, Callable[..., Any]] = {
+    "idempotency": idempotent,
+    "approval": requires_approval,
+    "budget": budget,
+}
 _DECORATORS: tuple[Callable[..., Any], ...] = (tool_contract, *_SECTIONS.values())
 
 

@@ -27,8 +27,11 @@ class Tx(Protocol):
 
     now: int
     """Microseconds since the epoch, read once per transaction and never running backwards."""
-    owner: str
-    """The process that runs this transaction."""
+
+    @property
+    def owner(self) -> str:
+        """The process that runs this transaction."""
+        ...
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
@@ -44,6 +47,10 @@ class Tx(Protocol):
 
     def is_dead(self, owner: str) -> bool:
         """Return whether *owner* is proven to be gone; False when that cannot be proven."""
+        ...
+
+    def forget(self, owner: str) -> None:
+        """Remove what is kept about an owner that is dead and owns nothing any more."""
         ...
 
 

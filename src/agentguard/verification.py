@@ -51,4 +51,5 @@ class Verification:
         for check in self.checks:
             if not tool.is_async and inspect.iscoroutinefunction(check):
                 raise ConfigurationError(f"{tool.name} is sync, so its verifiers must be sync")
-            tool.checks.append((self.by or getattr(check, "__name__", "verifier"), check))
+            name = self.by or str(getattr(check, "__name__", "verifier"))
+            tool.checks.append((name, check))

@@ -375,9 +375,7 @@ class TestFaults:
         switch = FaultSwitch()
         since = switch.releases
         switch.release()
-        began = time.monotonic()
-        switch.hold(since)
-        assert time.monotonic() - began < 5
+        assert switch.hold(since)
 
     @pytest.mark.parametrize(
         "orders",

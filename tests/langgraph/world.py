@@ -83,8 +83,8 @@ class Streaming(Scripted):
         run_manager: CallbackManagerForLLMRun | None = None, **_: Any,
     ) -> Iterator[ChatGenerationChunk]:  # fmt: skip
         for word in str(self._next(messages).content).split():
-            yield ChatGenerationChunk(message=AIMessageChunk(word))
-        yield ChatGenerationChunk(message=AIMessageChunk("", usage_metadata=USAGE))
+            yield ChatGenerationChunk(message=AIMessageChunk(content=word))
+        yield ChatGenerationChunk(message=AIMessageChunk(content="", usage_metadata=USAGE))
 
 
 def say(text: str = "done") -> AIMessage:

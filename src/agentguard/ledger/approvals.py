@@ -19,7 +19,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, dumps, jsonable, keyed_hash, sha256
-from ..errors import ApprovalExpired, DecisionRefused, GuardError, PermissionDenied
+from ..errors import (
+    ApprovalExpired,
+    DecisionRefused,
+    GuardError,
+    PermissionDenied,
+    StoreUnavailable,
+)
 from ..model import Approval, Decision, moment
 from .runs import RunLog, hash_key
 from .values import Ask, Draft, Intent, RunRef
@@ -136,9 +142,7 @@ def request(tx: Tx, log: RunLog, intent: Intent, ask: Ask, step: int, generation
         "roles": list(ask.roles), "quorum": ask.quorum, "payload_hash": intent.payload_hash,
         "preview_hash": sha256(preview.encode()).hex(),
     }, step))  # fmt: skip
-    approval = load(tx, intent.run.tenant, approval_id)
-    assert approval is not None
-    return approval
+    return _reload(tx, intent.run.tenant, approval_id)
 
 
 def _text(value: Any) -> str | None:
@@ -187,18 +191,21 @@ def decide(tx: Tx, ruling: Ruling) -> Approval | GuardError:
         else:
             _vote(tx, log, approval, ruling)
     log.save()
-    return refusal or _reloaded(tx, approval)
+    return refusal or _reload(tx, approval.tenant, approval.id)
 
 
-def _reloaded(tx: Tx, approval: Approval) -> Approval:
-    found = load(tx, approval.tenant, approval.id)
-    assert found is not None
+def _reload(tx: Tx, tenant: str, approval_id: str) -> Approval:
+    found = load(tx, tenant, approval_id)
+    if found is None:
+        raise StoreUnavailable(f"the approval {approval_id} vanished inside a transaction")
     return found
 
 
 def _refusal(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardError | None:
     if ruling.decision not in ("approve", "reject", "edit"):
-        return DecisionRefused(f"{ruling.decision!r} is not a decision; say approve, reject or edit")
+        return DecisionRefused(
+            f"{ruling.decision!r} is not a decision; say approve, reject or edit"
+        )
     if approval.status == "expired":
         expire(tx, log, approval)
         return ApprovalExpired(f"{approval.id} expired at {approval.expires_at:%Y-%m-%d %H:%M} UTC")
@@ -220,14 +227,20 @@ def _not_permitted(approval: Approval, ruling: Ruling) -> GuardError | None:
         ("edited this call", approval.edited_by),
     ):
         if name and person == _same(name) and ruling.decision != "reject":
-            return PermissionDenied(f"{ruling.by} {what} and may not decide on it; ask somebody else")
+            return PermissionDenied(
+                f"{ruling.by} {what} and may not decide on it; ask somebody else"
+            )
     if approval.roles and not set(approval.roles) & set(ruling.roles):
         wanted = " or ".join(approval.roles)
-        return PermissionDenied(f"{approval.id} needs the role {wanted}; {ruling.by} came without it")
+        return PermissionDenied(
+            f"{approval.id} needs the role {wanted}; {ruling.by} came without it"
+        )
     if ruling.decision == "reject" and not ruling.reason.strip():
         return DecisionRefused("a rejection needs a reason: the agent is told, so it can do better")
     if any(_same(d.person) == person for d in approval.decisions):
-        return DecisionRefused(f"{ruling.by} has decided on {approval.id} already; a person counts once")
+        return DecisionRefused(
+            f"{ruling.by} has decided on {approval.id} already; a person counts once"
+        )
     return None
 
 
@@ -277,12 +290,12 @@ def _edit(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardError
         " WHERE tenant = ? AND approval_id = ?",
         (approval.tenant, approval.id),
     )
-    assert row is not None
-    refusal = _bad_edit(approval, edits, set(json.loads(row[0])))
+    frozen, requested, earlier = row or ("[]", "", None)
+    refusal = _bad_edit(approval, edits, set(json.loads(frozen)))
     if refusal is not None:
         return refusal
-    merged = {**(_json(row[2]) or {}), **edits}
-    bound = keyed_hash(hash_key(tx, approval.tenant), canonical([row[1], merged]))
+    merged = {**(_json(earlier) or {}), **edits}
+    bound = keyed_hash(hash_key(tx, approval.tenant), canonical([requested, merged]))
     shown = dumps({**approval.arguments, **merged})
     tx.run(
         "UPDATE approvals SET generation = generation + 1, edits = ?, edited_by = ?, arguments = ?,"
@@ -298,7 +311,9 @@ def _edit(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardError
 
 def _bad_edit(approval: Approval, edits: Mapping[str, Any], frozen: set[str]) -> GuardError | None:
     if not approval.allow_edit:
-        return DecisionRefused(f"{approval.tool} does not allow edits: approve or reject, or set allow_edit=True")
+        return DecisionRefused(
+            f"{approval.tool} does not allow edits: approve or reject, or set allow_edit=True"
+        )
     if not edits:
         return DecisionRefused("an edit needs at least one changed argument")
     for name in edits:

@@ -25,17 +25,12 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..errors import (
-    ApprovalExpired,
-    ApprovalRejected,
-    DecisionRefused,
-    GuardError,
-    IdempotencyConflict,
-)
+from ..errors import ApprovalExpired, ApprovalRejected, GuardError, IdempotencyConflict
 from ..model import Approval, Effect, EffectState, Usage
 from . import approvals, budgets, switches
 from .rows import load_effect
 from .runs import RunLog
+from .settling import mark_doubt
 from .values import (
     Answer,
     Ask,
@@ -46,20 +41,14 @@ from .values import (
     Intent,
     Refused,
     Replay,
-    RunRef,
-    Settled,
-    Settlement,
     Started,
     Waiting,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..protocols import Tx
 
 FINAL = (EffectState.SUCCEEDED, EffectState.FAILED_FINAL)
-_OPEN = "('executing', 'in_doubt')"
 
 
 def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
@@ -122,7 +111,11 @@ def _ask(
     tx: Tx, log: RunLog, intent: Intent, ask: Ask, generation: int, step: int | None
 ) -> Waiting | Refused:
     limits = intent.limits
-    full = None if limits is None else log.over(limits, step=step is None, tool=True, model=False, cost=0)
+    full = (
+        None
+        if limits is None
+        else log.over(limits, step=step is None, tool=True, model=False, cost=0)
+    )
     if full is not None:
         return _refuse_budget(log, intent, full, step)
     counted = step is None
@@ -182,7 +175,9 @@ def _start(
         _hold(tx, log, intent, step)
     fence = (row.fence if row else 0) + 1
     _execute(tx, intent, row, step, fence, approval)
-    log.add(Draft("step.started", {"key": intent.key, "fence": fence, "attempt": intent.attempt}, step))
+    log.add(
+        Draft("step.started", {"key": intent.key, "fence": fence, "attempt": intent.attempt}, step)
+    )
     first = tx.now
     if row is not None:
         found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
@@ -194,8 +189,9 @@ def _start(
 
 def _step_of(intent: Intent, row: Effect | None) -> int | None:
     """A call that goes on where it stopped keeps its step; anything else gets a new one."""
-    same = row is not None and row.run_id == intent.run.run_id and intent.continues
-    return row.step if same and row is not None else None
+    if row is None or row.run_id != intent.run.run_id or not intent.continues:
+        return None
+    return row.step
 
 
 def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardError | None:
@@ -284,9 +280,7 @@ def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     return _denied(tx, log, intent, row, approval)
 
 
-def _approved(
-    tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval
-) -> Answer:
+def _approved(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval) -> Answer:
     """Start only what was approved: this payload, this contract, this policy."""
     stale = (approval.contract_version, approval.policy_version) != (
         intent.contract_version, intent.policy_version,
@@ -308,9 +302,7 @@ def _again(intent: Intent, approval: Approval | None) -> Ask:
                allow_edit=approval.allow_edit)  # fmt: skip
 
 
-def _denied(
-    tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval
-) -> Refused:
+def _denied(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval) -> Refused:
     if approval.status == "expired":
         approvals.expire(tx, log, approval)
         error: GuardError = ApprovalExpired(f"{row.tool}: nobody decided on {approval.id} in time")
@@ -335,9 +327,11 @@ def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
     same = row.payload_hash == intent.payload_hash and row.run_id == intent.run.run_id
     if same and approval is not None and approval.status == "rejected":
-        return _refuse(log, intent, _rejected(row, approval), row.step if intent.continues else None)
+        return _refuse(
+            log, intent, _rejected(row, approval), row.step if intent.continues else None
+        )
     generation = approval.generation if approval else 0
-    ask = _again(intent, approval if same else None) if same else intent.ask
+    ask = _again(intent, approval) if same else intent.ask
     if ask is None:
         return _start(tx, log, intent, row, None)
     return _ask(tx, log, intent, ask, generation + 1, None)
@@ -364,179 +358,3 @@ _FROM = {
     EffectState.DENIED: _from_denied,
     EffectState.FAILED_RETRYABLE: _from_retryable,
 }
-
-
-def mark_doubt(tx: Tx, log: RunLog, row: Effect, reason: str) -> Effect:
-    """An executing effect whose end nobody will tell becomes doubtful; its budget stays held.
-
-    A read has no effect to be in doubt about: it may simply be started again.
-    """
-    read = row.kind == "read"
-    state = EffectState.FAILED_RETRYABLE if read else EffectState.IN_DOUBT
-    held = tx.row("SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ?",
-                  (row.tenant, row.id))  # fmt: skip
-    tx.run(
-        "UPDATE effects SET state = ?, doubt_reason = ?, finished_at = ?, lease_until = NULL"
-        " WHERE tenant = ? AND key = ? AND fence = ? AND state = 'executing'",
-        (state, None if read else reason, tx.now, row.tenant, row.id, row.fence),
-    )
-    kind = "attempt.failed" if read else "effect.in_doubt"
-    log.add(Draft(kind, {"key": row.id, "fence": row.fence, "reason": reason}, row.step))
-    _give_back(tx, log, held, state, row.step, None)
-    found = load_effect(tx, row.tenant, row.id)
-    assert found is not None
-    return found
-
-
-def settle(tx: Tx, end: Settlement) -> Settled:
-    """Write how an attempt ended, if its fence is still the last one."""
-    log = RunLog(tx, end.run)
-    log.absorb(end.pending)
-    written = _settle(tx, log, end)
-    return Settled(written, log.save())
-
-
-def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
-    tenant = end.run.tenant
-    held = tx.row(
-        f"SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ? AND fence = ?"  # noqa: S608
-        f" AND state IN {_OPEN}",
-        (tenant, end.key, end.fence),
-    )
-    if held is None:
-        _leave_evidence(tx, log, end)
-        return False
-    lease = None if end.data.get("body_ended", True) else tx.now + 60_000_000
-    tx.run(
-        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = ?,"
-        " finished_at = ?, cost = ?, lease_until = ? WHERE tenant = ? AND key = ?",
-        (end.state, end.result, end.result_state, _text(end.error), end.doubt_reason, tx.now,
-         held[1] if end.cost is None else end.cost, lease, tenant, end.key),
-    )  # fmt: skip
-    _give_back(tx, log, held, end.state, end.step, end.cost)
-    for verdict in end.verdicts:
-        log.add(Draft("verified", verdict, end.step))
-    if end.state is EffectState.IN_DOUBT:
-        data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
-        log.add(Draft("effect.in_doubt", data, end.step))
-    log.add(Draft("step.finished", {"outcome": end.state.value, **end.data}, end.step, end.content))
-    return True
-
-
-def _text(value: Mapping[str, Any] | None) -> str | None:
-    return None if value is None else json.dumps(value)
-
-
-def _give_back(
-    tx: Tx, log: RunLog, held: Any, state: EffectState, step: int, actual: int | None
-) -> None:
-    """Spend what was held, or give it back; while in doubt it stays held."""
-    if state is EffectState.IN_DOUBT:
-        return
-    reserved, cost = json.loads(held[0]), held[1]
-    happened = state is EffectState.SUCCEEDED
-    spent = (cost if actual is None else actual) if happened else 0
-    log.held -= cost
-    log.spent += spent
-    log.tool_calls -= 0 if happened else 1
-    budgets.settle(tx, log.ref.tenant, reserved, happened=happened)
-    if cost or reserved:
-        log.add(Draft("budget.settled", {"spent_nanos": spent, "happened": happened}, step))
-
-
-def _leave_evidence(tx: Tx, log: RunLog, end: Settlement) -> None:
-    """Somebody else took over or ruled meanwhile: keep the late answer where people see it."""
-    late = {"fence": end.fence, "outcome": end.state.value, "run_id": end.run.run_id}
-    tx.run(
-        "UPDATE effects SET late = ? WHERE tenant = ? AND key = ?",
-        (json.dumps(late), end.run.tenant, end.key),
-    )
-    log.add(Draft("effect.evidence", {"key": end.key, **late}, end.step))
-
-
-def resolve(
-    tx: Tx, tenant: str, key: str, ruling: str, by: str, reason: str,
-    result: str | None = None, fence: int | None = None,
-) -> Effect | GuardError:  # fmt: skip
-    """Rule on an effect in doubt: happened, not_happened, or failed (for good).
-
-    *by* is a person, or `reconcile` when the tool's own hook has found out.
-    """
-    row = load_effect(tx, tenant, key)
-    if row is None:
-        return DecisionRefused(f"there is no effect {key!r} in this tenant")
-    actor = f"system:{by}" if by == "reconcile" else f"person:{by}"
-    log = RunLog(tx, RunRef(tenant, row.run_id, actor))
-    if row.state is EffectState.EXECUTING and row.owner and tx.is_dead(row.owner):
-        row = mark_doubt(tx, log, row, "owner_lost")
-    refusal = _cannot_rule(tx, row, ruling, by, fence)
-    if refusal is None:
-        _rule(tx, log, row, ruling, reason, result)
-    log.save()
-    found = load_effect(tx, tenant, key)
-    assert found is not None
-    return refusal or found
-
-
-def _cannot_rule(tx: Tx, row: Effect, ruling: str, by: str, fence: int | None) -> GuardError | None:
-    if ruling not in ("happened", "not_happened", "failed"):
-        return DecisionRefused(f"{ruling!r} is not a ruling; say happened, not_happened or failed")
-    if row.state is not EffectState.IN_DOUBT or fence not in (None, row.fence):
-        return DecisionRefused(f"{row.id} is {row.state}, not in doubt; nothing was changed")
-    if by == "reconcile" and ruling != "happened" and _may_still_act(tx, row):
-        return DecisionRefused(f"{row.id}: its body may still be running; ask again later")
-    return None
-
-
-def _may_still_act(tx: Tx, row: Effect) -> bool:
-    """An abandoned thread of a live process can still make the effect happen."""
-    found = tx.row("SELECT lease_until FROM effects WHERE tenant = ? AND key = ?",
-                   (row.tenant, row.id))  # fmt: skip
-    lease = found[0] if found else None
-    if lease is None or tx.now >= lease:
-        return False
-    return row.owner is None or not tx.is_dead(row.owner)
-
-
-_RULED = {
-    "happened": EffectState.SUCCEEDED,
-    "not_happened": EffectState.FAILED_RETRYABLE,
-    "failed": EffectState.FAILED_FINAL,
-}
-
-
-def _rule(tx: Tx, log: RunLog, row: Effect, ruling: str, reason: str, result: str | None) -> None:
-    state = _RULED[ruling]
-    happened = state is EffectState.SUCCEEDED
-    result_state = ("stored" if result is not None else "none") if happened else None
-    error = None if happened else json.dumps({"kind": "ruled", "message": reason})
-    held = tx.row("SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ?",
-                  (row.tenant, row.id))  # fmt: skip
-    tx.run(
-        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = NULL,"
-        " finished_at = ?, lease_until = NULL WHERE tenant = ? AND key = ?",
-        (state, result, result_state, error, tx.now, row.tenant, row.id),
-    )
-    content = {"reason": reason} if reason else None
-    log.add(Draft("effect.resolved", {"key": row.id, "ruling": ruling, "fence": row.fence},
-                  row.step, content))  # fmt: skip
-    _give_back(tx, log, held, state, row.step, None)
-
-
-def sweep(tx: Tx) -> int:
-    """Find executing effects whose owner is proven dead and put them in doubt, to be listed."""
-    rows = tx.rows(
-        "SELECT tenant, key, owner FROM effects WHERE state = 'executing' AND owner <> ?", (tx.owner,)
-    )
-    found = 0
-    for tenant, key, owner in list(rows):
-        if not tx.is_dead(owner):
-            continue
-        row = load_effect(tx, tenant, key)
-        if row is None:
-            continue
-        log = RunLog(tx, RunRef(tenant, row.run_id, "system:sweep"))
-        mark_doubt(tx, log, row, "owner_lost")
-        log.save()
-        found += 1
-    return found

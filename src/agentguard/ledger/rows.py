@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StoreUnavailable
 from ..model import Effect, EffectState, dollars, moment
 
 if TYPE_CHECKING:
@@ -23,6 +24,18 @@ def load_effect(tx: Tx, tenant: str, key: str) -> Effect | None:
     """Return the row of one effect."""
     row = tx.row(_ONE, (tenant, key))
     return None if row is None else effect_of(row)
+
+
+def reload_effect(tx: Tx, tenant: str, key: str) -> Effect:
+    """Return the row of an effect that this transaction has just seen.
+
+    Raises:
+        StoreUnavailable: it is gone, so the file is damaged.
+    """
+    found = load_effect(tx, tenant, key)
+    if found is None:
+        raise StoreUnavailable(f"the effect {key} vanished from the store inside a transaction")
+    return found
 
 
 def effect_of(row: Any) -> Effect:

@@ -86,7 +86,9 @@ class RunLog:
             data["content"] = self._keep(seq, draft.content)
         text = canonical(data).decode()
         actor = draft.actor or self.ref.actor
-        self.head_hash = link(self.ref, seq, at, draft.step, draft.kind, actor, text, self.head_hash)
+        self.head_hash = link(
+            self.ref, seq, at, draft.step, draft.kind, actor, text, self.head_hash
+        )
         self.head_seq = seq
         self._tx.run(
             "INSERT INTO events (tenant, run_id, seq, at, step, kind, actor, data, hash)"
@@ -126,7 +128,9 @@ class RunLog:
             return RunHalted(f"run {self.ref.run_id} is {self.status}: {self.error or 'no reason'}")
         return None
 
-    def over(self, limits: Limits, *, step: bool, tool: bool, model: bool, cost: int) -> BudgetExceeded | None:
+    def over(
+        self, limits: Limits, *, step: bool, tool: bool, model: bool, cost: int
+    ) -> BudgetExceeded | None:
         """Return the refusal, if this call would cross one of the run's limits."""
         active = (self.active_us + self._tx.now - self.part_started_at) / 1_000_000
         for name, limit, used, more in (
@@ -286,11 +290,13 @@ def limit_of(kept: Mapping[str, Any], name: str) -> Any:
 def limits_text(limits: Limits) -> str:
     """Return limits as canonical JSON without floats and without what is not set."""
     found = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
-    return dumps({
-        name: str(value) if isinstance(value, float) else value
-        for name, value in found.items()
-        if value is not None
-    })
+    return dumps(
+        {
+            name: str(value) if isinstance(value, float) else value
+            for name, value in found.items()
+            if value is not None
+        }
+    )
 
 
 def hash_key(tx: Tx, tenant: str) -> bytes:
@@ -299,9 +305,8 @@ def hash_key(tx: Tx, tenant: str) -> bytes:
         "INSERT INTO tenants (tenant, hash_key) VALUES (?, ?) ON CONFLICT DO NOTHING",
         (tenant, secrets.token_bytes(32)),
     )
-    row = tx.row("SELECT hash_key FROM tenants WHERE tenant = ?", (tenant,))
-    assert row is not None
-    return bytes(row[0])
+    rows = tx.rows("SELECT hash_key FROM tenants WHERE tenant = ?", (tenant,))
+    return bytes(next(iter(rows))[0])
 
 
 def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:

@@ -108,7 +108,7 @@ class Reservation:
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """At most *burst* calls in *burst* × *interval_us* (GCRA, ITU-T I.371)."""
+    """At most *burst* calls in *burst* times *interval_us* (GCRA, ITU-T I.371)."""
 
     interval_us: int
     burst: int
@@ -230,7 +230,7 @@ class Settlement:
     content: Mapping[str, Any] | None = None
     verdicts: tuple[Mapping[str, Any], ...] = ()
     cost: int | None = None
-    pending: Pending | None = None
+    pending: Pending = field(default_factory=Pending)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-import sqlite3
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, StoreUnavailable
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _MAGIC = b"SQLite format 3\x00"
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
@@ -34,7 +37,9 @@ def prepare(path: Path) -> None:
     finally:
         os.close(descriptor)
     if head and head != _MAGIC:
-        raise ConfigurationError(f"{path} is not a SQLite file: name a new file or an agentguard store")
+        raise ConfigurationError(
+            f"{path} is not a SQLite file: name a new file or an agentguard store"
+        )
     kind = file_system(path)
     if kind in _NETWORK:
         raise StoreUnavailable(

@@ -31,8 +31,7 @@ class Owner:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _path(self, owner: str) -> Path:
-        assert self._directory is not None
-        return self._directory / f"{owner}.lock"
+        return (self._directory or Path()) / f"{owner}.lock"
 
     def register(self, tx: Tx) -> None:
         """Write down, once, which lock proves that this process lives."""

@@ -22,7 +22,9 @@ class Item:
 
     __slots__ = ("args", "done", "error", "result", "verb")
 
-    def __init__(self, done: Callable[[Any, BaseException | None], None] | None, verb: Any, args: Any) -> None:
+    def __init__(
+        self, done: Callable[[Any, BaseException | None], None] | None, verb: Any, args: Any
+    ) -> None:
         self.done, self.verb, self.args = done, verb, args
         self.result: Any = None
         self.error: BaseException | None = None

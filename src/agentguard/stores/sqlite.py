@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreUnavailable
-from ..ledger.effects import sweep
 from . import _files
 from ._owner import Owner
 from ._writer import Item, Writer
@@ -67,6 +66,11 @@ class SqliteTx:
         """Return whether *owner* is proven to be gone."""
         return self._owner.is_dead(self, owner)
 
+    def forget(self, owner: str) -> None:
+        """Remove what is kept about a dead owner."""
+        self._owner.forget(owner)
+        self.run("DELETE FROM owners WHERE owner = ?", (owner,))
+
 
 class SqliteStore:
     """A store in one file, for any number of threads, tasks and processes of one machine.
@@ -81,7 +85,9 @@ class SqliteStore:
         StoreUnavailable: it cannot be opened or written.
     """
 
-    def __init__(self, path: str | Path, *, clock: Clock | None = None, migrate: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, clock: Clock | None = None, migrate: bool = False
+    ) -> None:
         self.memory = str(path) == ":memory:"
         self.path = Path(path)
         self.url = "memory://" if self.memory else f"sqlite:///{path}"
@@ -127,7 +133,9 @@ class SqliteStore:
         result: T = self._writer.call(verb, args)
         return result
 
-    def submit(self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any) -> None:
+    def submit(
+        self, done: Callable[[Any, BaseException | None], None], verb: Any, *args: Any
+    ) -> None:
         """Queue *verb*; *done*(result, error) is called from the writer's thread."""
         self._check_open()
         self._writer.put(Item(done, verb, args))
@@ -159,7 +167,7 @@ class SqliteStore:
                 failure = self._unavailable(error)
                 for item in batch:
                     item.result, item.error = None, failure
-            except BaseException as error:  # a verb that broke alone in its batch
+            except BaseException as error:  # noqa: BLE001 - delivered to whoever asked for the verb
                 self._rollback()
                 for item in batch:
                     item.result, item.error = None, error
@@ -188,10 +196,6 @@ class SqliteStore:
         if "malformed" in text or "not a database" in text:
             text += "; restore it from a backup, and see `agentguard doctor`"
         return StoreUnavailable(f"the store {self.path} failed: {text}")
-
-    def sweep(self) -> int:
-        """Put effects of dead owners in doubt, so that they are listed; return how many."""
-        return self.transact(sweep)
 
     def check(self) -> str:
         """Return `ok` or what SQLite's own check finds wrong in the file."""

@@ -1,0 +1,303 @@
+"""Which call is which: one effect per call that the model made, however often it is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from langchain.agents import create_agent
+from langchain_core.tools import BaseTool, tool
+from langgraph.checkpoint.memory import InMemorySaver
+from langgraph.func import entrypoint, task
+from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.types import Command, RetryPolicy, Send, interrupt
+
+from agentguard import Guard, current_run, idempotent, tool_contract
+from agentguard_langgraph import guard_graph
+from tests.langgraph.world import (
+    HELLO,
+    Scripted,
+    World,
+    answers,
+    call,
+    looped,
+    one_node,
+    say,
+    thread,
+)
+
+
+def add_tool(world: World) -> BaseTool:
+    """A tool that may rightly repeat: it puts something into a basket."""
+
+    @tool
+    @tool_contract(effect="write")
+    @idempotent(per="call")
+    def add(item: str) -> str:
+        """Put *item* into the basket."""
+        return world.happen(item)
+
+    return add
+
+
+def adding(world: World) -> Any:
+    """The same, called by a node's own code."""
+
+    @tool_contract(effect="write")
+    @idempotent(per="call")
+    def add(item: str) -> str:
+        return world.happen(item)
+
+    return add
+
+
+def graphs(model: Scripted, tools: list[BaseTool], saver: InMemorySaver) -> dict[str, Any]:
+    """Both kinds of agent loop."""
+    return {
+        "ToolNode": looped(model, tools).compile(checkpointer=saver),
+        "create_agent": create_agent(model, tools, checkpointer=saver),
+    }
+
+
+@pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_equal_calls_under_one_id_are_different_calls(
+    guard: Guard, world: World, saver: InMemorySaver, kind: str, asynchronous: bool
+) -> None:
+    """A model that gives the id of an earlier call to an equal later one means a later one."""
+    again = call(("add", {"item": "egg"}, "call_1"), ("add", {"item": "egg"}, "call_2"))
+    model = Scripted(script=[again, again, again, say()])
+    graph = guard_graph(graphs(model, [add_tool(world)], saver)[kind], guard)
+    if asynchronous:
+        asyncio.run(graph.ainvoke(HELLO, thread()))
+    else:
+        graph.invoke(HELLO, thread())
+    assert world.effects == ["egg"] * 6
+
+
+@pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
+def test_a_call_delivered_again_after_an_abort_is_the_same_call(
+    guard: Guard, world: World, saver: InMemorySaver, kind: str
+) -> None:
+    """Resuming executes pending calls again; the guard gives back what they did."""
+    broken = [True]
+
+    @tool
+    def fragile() -> str:
+        """Fail at first."""
+        if broken.pop():
+            broken.append(False)
+            raise KeyError("broken")
+        return "whole"
+
+    calls = call(("add", {"item": "egg"}, "1"), ("fragile", {}, "2"))
+    model = Scripted(script=[calls, say()])
+    graph = guard_graph(graphs(model, [add_tool(world), fragile], saver)[kind], guard)
+    with pytest.raises(KeyError):
+        graph.invoke(HELLO, thread())
+    graph.invoke(None, thread())
+    assert world.effects == ["egg"]
+
+
+def test_updating_the_state_does_not_make_another_call(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """Calls are told apart by the messages, not by steps, which an update moves on."""
+    model = Scripted(script=[call(("add", {"item": "egg"}, "1")), say()])
+    plain = looped(model, [add_tool(world)]).compile(checkpointer=saver, interrupt_after=["tools"])
+    graph = guard_graph(plain, guard)
+    graph.invoke(HELLO, thread())
+    before = next(s for s in graph.get_state_history(thread()) if s.next == ("tools",))
+    moved = graph.update_state(before.config, {"messages": []}, as_node="model")
+    graph.invoke(None, moved)
+    assert world.effects == ["egg"]
+
+
+def test_the_model_gets_the_answer_that_the_call_had(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """A call that is delivered twice gives the model its first result twice."""
+    model = Scripted(script=[call(("add", {"item": "egg"}, "1")), say()])
+    graph = guard_graph(looped(model, [add_tool(world)]).compile(checkpointer=saver), guard)
+    graph.invoke(HELLO, thread())
+    old = next(s for s in graph.get_state_history(thread()) if s.next == ("tools",))
+    assert answers(graph.invoke(None, old.config)) == [("success", "done egg")]
+    assert world.effects == ["egg"]
+
+
+def test_a_node_that_is_tried_again_makes_its_calls_once(guard: Guard, world: World) -> None:
+    """Attempts of a RetryPolicy are the same calls; equal calls in one attempt are not."""
+    add, attempts = adding(world), []
+
+    def node(_: Mapping[str, Any]) -> None:
+        add("egg")
+        add("egg")
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise ConnectionError
+
+    policy = RetryPolicy(initial_interval=0, jitter=False)
+    guard_graph(one_node(node, retry_policy=policy).compile(), guard).invoke(HELLO)
+    assert (len(attempts), world.effects) == (3, ["egg", "egg"])
+
+
+def test_equal_calls_at_two_places_are_two_calls_also_after_a_crash(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """A node that is resumed is not given what another node did with equal arguments."""
+    add, crashes = adding(world), [True]
+
+    def second(_: Mapping[str, Any]) -> None:
+        if crashes.pop():
+            crashes.append(False)
+            raise KeyError("power cut")
+        add("egg")
+
+    builder = StateGraph(MessagesState)
+    builder.add_node("first", lambda _: add("egg") and None)
+    builder.add_node("second", second)
+    builder.add_edge(START, "first")
+    builder.add_edge("first", "second")
+    plain = builder.compile(checkpointer=saver)
+    with pytest.raises(KeyError):
+        guard_graph(plain, guard).invoke(HELLO, thread())
+    guard_graph(plain, guard).invoke(None, thread())
+    assert world.effects == ["egg", "egg"]
+
+
+def test_a_subgraph_invoked_twice_makes_its_calls_twice_and_no_more(
+    guard: Guard, world: World
+) -> None:
+    """Calls in a subgraph belong to the invocation that made them, also when that is retried."""
+    add, attempts = adding(world), []
+    inner = one_node(lambda _: add("egg") and None).compile()
+
+    def node(_: Mapping[str, Any]) -> None:
+        inner.invoke(HELLO)
+        inner.invoke(HELLO)
+        attempts.append(1)
+        if len(attempts) < 2:
+            raise ConnectionError
+
+    policy = RetryPolicy(initial_interval=0, jitter=False)
+    guard_graph(one_node(node, retry_policy=policy).compile(), guard).invoke(HELLO)
+    assert (len(attempts), world.effects) == (2, ["egg", "egg"])
+
+
+def test_parallel_tasks_of_one_node_make_their_own_calls(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """Tasks that `Send` makes of one node are different places, in whichever order they run."""
+    add = adding(world)
+    builder = StateGraph(MessagesState)
+    builder.add_node("work", lambda _: add("egg") and None)
+    builder.add_conditional_edges(START, lambda _: [Send("work", HELLO)] * 5, ["work"])
+    graph = guard_graph(builder.compile(checkpointer=saver), guard)
+    graph.invoke(HELLO, thread())
+    start = next(s for s in graph.get_state_history(thread()) if s.next == ("work",) * 5)
+    graph.invoke(None, start.config)
+    assert world.effects == ["egg"] * 5
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_functional_workflow_replays_its_calls(
+    guard: Guard, world: World, saver: InMemorySaver, asynchronous: bool
+) -> None:
+    """An `@entrypoint` runs from its start when it is resumed; its effects do not."""
+    add = adding(world)
+
+    @task
+    def work() -> str:
+        return str(add("in a task"))
+
+    @entrypoint(checkpointer=saver)
+    def workflow(_: str) -> str:
+        add("egg")
+        add("egg")
+        work().result()
+        work().result()
+        return str(interrupt("go on?"))
+
+    graph = guard_graph(workflow, guard)
+
+    def run(what: Any) -> Any:
+        return asyncio.run(graph.ainvoke(what, thread())) if asynchronous else (
+            graph.invoke(what, thread())
+        )  # fmt: skip
+
+    run("x")
+    assert run(Command(resume="yes")) == "yes"
+    assert world.effects == ["egg", "egg", "in a task", "in a task"]
+    run("y")
+    assert len(world.effects) == 8
+
+
+def test_a_call_from_inside_a_tool_is_part_of_the_models_call(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """A guarded function, a tool and a graph that a tool uses happen once for each call of it."""
+    add, inner_tool = adding(world), add_tool(world)
+    inner = one_node(lambda _: add("in a graph") and None).compile()
+
+    @tool
+    def shop() -> str:
+        """Buy several things."""
+        add("in code")
+        add("in code")
+        inner.invoke(HELLO)
+        inner_tool.invoke({"type": "tool_call", "name": "add", "id": "x", "args": {"item": "t"}})
+        return "bought"
+
+    calls = call(("shop", {}, "1"), ("shop", {}, "2"))
+    graph = looped(Scripted(script=[calls, calls, say()]), [shop]).compile(checkpointer=saver)
+    guarded = guard_graph(graph, guard)
+    guarded.invoke(HELLO, thread())
+    assert sorted(world.effects) == sorted(["in code", "in code", "in a graph", "t"] * 4)
+    for state in [s for s in guarded.get_state_history(thread()) if s.next == ("tools",)]:
+        guarded.invoke(None, state.config)
+    assert len(world.effects) == 16
+
+
+def test_the_tool_sees_its_call(guard: Guard, saver: InMemorySaver) -> None:
+    """A tool's body can read the id of the model's call, the step and the downstream key."""
+    seen = []
+
+    @tool
+    @tool_contract(effect="write")
+    @idempotent(key="note:{text}")
+    def note(text: str) -> str:
+        """Note *text*."""
+        here = current_run().call
+        seen.append((here.id, here.step, bool(here.idempotency_key)))
+        return "noted"
+
+    model = Scripted(script=[call(("note", {"text": "a"}, "call_7")), say()])
+    guard_graph(looped(model, [note]).compile(checkpointer=saver), guard).invoke(HELLO, thread())
+    assert seen == [("call_7", 2, True)]
+
+
+async def test_parallel_calls_of_one_turn_are_told_apart(guard: Guard, world: World) -> None:
+    """Many parallel tool calls, sync ones in threads, each know which call they are."""
+    seen: dict[str, str | None] = {}
+
+    @tool
+    @tool_contract(effect="read")
+    def sync(name: str) -> str:
+        """Look something up."""
+        seen[name] = current_run().call.id
+        return name
+
+    @tool
+    @tool_contract(effect="read")
+    async def coroutine(name: str) -> str:
+        """Look something up."""
+        await asyncio.sleep(0)
+        seen[name] = current_run().call.id
+        return name
+
+    calls = call(*(("sync" if n % 2 else "coroutine", {"name": f"n{n}"}, f"n{n}") for n in range(30)))
+    model = Scripted(script=[calls, say()])
+    await guard_graph(looped(model, [sync, coroutine]).compile(), guard).ainvoke(HELLO)
+    assert seen == {f"n{n}": f"n{n}" for n in range(30)}
