@@ -20,7 +20,7 @@ FLOORS = (
     "model canonical codec durations expressions redaction _backoff _runtime _yaml",
     "protocols",
     "config _keys ledger stores",
-    "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _pipeline declaration",
+    "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _read _durable _pipeline declaration",
     "approval budget compensation contract fallback idempotency identity routing verification",
     "hosting policies operations guard testing record",
     "__init__",

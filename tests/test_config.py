@@ -253,11 +253,13 @@ def test_the_version_does_not_depend_on_how_the_file_is_written() -> None:
         ARTICLE.replace("_over: 50", "_over: 51"),
         ARTICLE.replace('"fast_cheap"', '"other"'),
         ARTICLE + "  tools: {t: {effect: read}}\n",
+        ARTICLE + "  tools: {t: {effect: write}}\n",
     ],
 )
 def test_the_version_changes_with_the_policy(other: str) -> None:
     """A changed limit, threshold, routing or tool gives another version."""
     assert loads(other).version != loads(ARTICLE).version
+    assert loads(other).version != loads(ARTICLE + "  tools: {t: {effect: forbidden}}\n").version
 
 
 def test_the_version_is_short_hex() -> None:
@@ -303,6 +305,9 @@ def test_the_mended_block_holds_the_users_own_values() -> None:
     assert settings.thresholds == {"refund_usd": Decimal("75.50")}
     assert settings.routing["executor_model"] == "my model"
     assert settings.tools["t"].scopes == ("a", "b")
+    assert block.endswith(
+        "  tools:\n    t:\n       effect: read # mine\n       scopes: [a,\n          b]\n"
+    )
 
 
 @pytest.mark.parametrize(
@@ -451,6 +456,12 @@ def test_a_large_file_is_refused(tmp_path: Path) -> None:
 def test_deep_nesting_is_refused(text: str) -> None:
     """Nesting beyond 16 levels is refused where it begins."""
     assert "nested deeper than 16 levels" in refusal(text)
+
+
+def test_sixteen_levels_are_enough_and_allowed() -> None:
+    """Nesting is counted exactly: the sixteenth level is read, the seventeenth refused."""
+    assert "must hold agent_run" in refusal("[" * 15 + "a" + "]" * 15)
+    assert "nested deeper" in refusal("[" * 16 + "a" + "]" * 16)
 
 
 @pytest.mark.parametrize(
@@ -708,8 +719,9 @@ def test_a_path_that_cannot_be_read_is_refused(name: str, tmp_path: Path) -> Non
 
 
 def test_importing_the_module_does_not_import_the_parser() -> None:
-    """The YAML parser is loaded when a file is read and not before."""
-    code = "import sys, agentguard.config; sys.exit('ruamel.yaml' in sys.modules)"
+    """The YAML parser and the file's models are loaded when a file is read and not before."""
+    code = "import sys, agentguard.config as c; late = {'ruamel.yaml', 'agentguard._keys'}; "
+    code += "sys.exit(not late.isdisjoint(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

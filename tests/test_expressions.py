@@ -148,6 +148,7 @@ def test_negation_keeps_every_digit() -> None:
     ("text", "value"),
     [
         ("x > 50", float("nan")),
+        ("50 < x", float("nan")),
         ("x > 50", Decimal("NaN")),
         ("x == 50", Decimal("sNaN")),
         ("x in [1, 2]", float("nan")),

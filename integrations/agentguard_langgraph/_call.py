@@ -125,7 +125,8 @@ def _place(metadata: Mapping[str, Any]) -> str:
     """Return node and step, and which of the step's equal tasks it is.
 
     Step numbers are kept in the checkpoint. The ids of tasks are not stable enough: those of a
-    subgraph without checkpoints are new every time.
+    subgraph without checkpoints are new every time. Updating the state, or starting again from an
+    old checkpoint, makes new steps: there only a key over the arguments stays the same.
     """
     index = [str(number) for number in _numbers(metadata.get("langgraph_path"))]
     return ".".join([f"{metadata.get('langgraph_node')}@{metadata.get('langgraph_step')}", *index])

@@ -61,7 +61,8 @@ def take() -> list[dict[str, Any]]:
         pad.resume[:] = [value for value in pad.resume if not is_decision(value)]
     if is_decision(pad.get_null_resume(False)):
         found.append(pad.get_null_resume(True))
-    return [decision for value in found for decision in flat(value)]
+    # A value that was consumed can still be seen, but comes as None.
+    return [decision for value in found if value is not None for decision in flat(value)]
 
 
 def flat(value: Any) -> list[dict[str, Any]]:

@@ -52,6 +52,12 @@ class End:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     body_ended: bool = True
 
+    def content(self) -> dict[str, Any]:
+        """Return the result or the error as the record keeps it, beside the chain."""
+        if self.error is not None:
+            return {"error": str(self.error)[:1000]}
+        return {"result": self.kept, "result_state": self.result_state}
+
 
 def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[[], Any]:
     """Return the tool's body with this call's arguments, to be run inside `current_run().call`."""

@@ -73,6 +73,8 @@ def _numeric(most: int, **limits: int) -> WithJsonSchema:
     return WithJsonSchema({"type": "number", "minimum": 0, "maximum": most, **limits})
 
 
+OVER: Final = "_over"
+"""What follows a fact's name in the key of its threshold."""
 LOOKS: Final[dict[str, str]] = {}
 """What a text must look like, by the pattern that it did not match."""
 
@@ -225,6 +227,10 @@ class AgentRun(Keys):
     )
     logging: Logging = _says("Traces and retention.", Logging())
     tools: dict[Text, ToolPolicy] = _says("Policy of tools that cannot be decorated.", {})
+
+    def thresholds(self) -> dict[str, Decimal]:
+        """Return the approvals by fact."""
+        return {name.removesuffix(OVER): amount for name, amount in self.approvals.items()}
 
 
 class File(Keys):

@@ -6,6 +6,7 @@ Here they all become the same validated arguments.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import typing
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
 _INJECTED: list[Callable[[inspect.Parameter], bool]] = []
 _POSITIONAL = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-_LOOSE = frozenset({Any, inspect.Parameter.empty, dict, list, tuple, set, object})
+_LOOSE = (Any, inspect.Parameter.empty, dict, list, tuple, set, object)
 
 
 def register_injected(predicate: Callable[[inspect.Parameter], bool]) -> None:
@@ -220,20 +221,13 @@ class Returned:
         self._adapter = self._typed(annotation)
 
     def _typed(self, annotation: Any) -> TypeAdapter[Any] | None:
-        try:
-            if annotation in _LOOSE:
-                return None
-        except TypeError:  # an unhashable annotation is no loose one
-            pass
-        try:
-            return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-        except PydanticUserError:
-            try:  # models and dataclasses carry a configuration of their own
-                return TypeAdapter(annotation)
-            except (PydanticUserError, TypeError):
-                return None
-        except (NameError, TypeError):
+        if any(annotation is loose for loose in _LOOSE):
             return None
+        # Models and dataclasses carry a configuration of their own and refuse another.
+        for configuration in (ConfigDict(arbitrary_types_allowed=True), None):
+            with contextlib.suppress(PydanticUserError, NameError, TypeError):
+                return TypeAdapter(annotation, config=configuration)
+        return None
 
     def check(self, result: Any) -> Any:
         """Return the result as declared.

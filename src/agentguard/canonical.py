@@ -12,6 +12,7 @@ import json
 import math
 import uuid
 from decimal import Decimal
+from json.encoder import encode_basestring
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -175,6 +176,20 @@ def _is_simple(value: Any) -> bool:
     if kind is list:
         return all(map(_is_simple, value))
     return False
+
+
+def plain_text(value: Any) -> str:
+    """Return JSON text of plain JSON types, with sorted keys.
+
+    It is canonical where there is no float and every key is ASCII, as in all that agentguard
+    itself puts into the record.
+    """
+    return _dumps(value)
+
+
+def quoted(text: str) -> str:
+    """Return *text* as a JSON string, as RFC 8785 writes it."""
+    return encode_basestring(text)
 
 
 def dumps(value: Any) -> str:

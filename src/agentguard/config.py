@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Any
 
 from . import _yaml, canonical
-from ._keys import LOOKS, AgentRun, File, Logging, Routing, Schema, ToolPolicy
 from .errors import ConfigurationError
 from .expressions import suggestion
 from .model import Limits, nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
     from decimal import Decimal
 
-    from ._yaml import Document, KeyPath, Node
-
-_TOP: Final = "agent_run"
-_OVER: Final = "_over"
-_SHOWN_PROBLEMS: Final = 10
+    from ._keys import AgentRun, ToolPolicy
+    from ._yaml import Document
 
 
 def _nothing() -> dict[str, Any]:
@@ -78,16 +70,15 @@ class Settings:
 
     def unknown_facts(self, declared: Collection[str]) -> list[ConfigurationError]:
         """Return an error for each threshold on a fact that is not among *declared*."""
-        return [
-            ConfigurationError(f"{self.source}:{self.lines.get(key, 1)}: {sentence}")
-            for fact in self.thresholds
-            if fact not in declared
-            for key in [f"approvals.{fact}{_OVER}"]
-            for sentence in [
-                f"{key} is a threshold on the fact {fact!r}, which no bound tool declares"
-                + (suggestion(fact, declared) or "; declare it in the tool's facts, or remove it")
-            ]
-        ]
+        return [self._unknown(fact, declared) for fact in self.thresholds if fact not in declared]
+
+    def _unknown(self, fact: str, declared: Collection[str]) -> ConfigurationError:
+        key = f"approvals.{fact}_over"
+        mend = suggestion(fact, declared) or "; declare it in the tool's facts, or remove it"
+        return ConfigurationError(
+            f"{self.source}:{self.lines.get(key, 1)}: {key} is a threshold on the fact {fact!r},"
+            f" which no bound tool declares{mend}"
+        )
 
 
 def load(path: str | os.PathLike[str]) -> Settings:
@@ -114,28 +105,20 @@ def loads(data: str | bytes, source: str = "agent_run.yaml") -> Settings:
     Raises:
         ConfigurationError: as `load`.
     """
+    from ._agent_run import checked  # its models are made only when a file is read
+
     document = _yaml.read(data, source)
-    if not document.root.fields:
-        sentence = "the file must hold agent_run: with keys beneath it, and nothing else"
-        _yaml.refuse(source, document.root.line, sentence)
-    _check_nesting(document)
-    nodes = dict(_yaml.places(document.root))
-    _refuse_empty(source, nodes)
-    try:
-        file = File.model_validate(_yaml.plain(document.root))
-    except ValidationError as error:
-        problems = [_problem(detail, nodes) for detail in error.errors(include_url=False)]
-    else:
-        return _settings(file.agent_run, source, nodes)
-    raise _together(source, problems)
+    return _settings(checked(document), document)
 
 
 def json_schema() -> dict[str, Any]:
     """Return the JSON Schema (2020-12) of the file, for editors."""
+    from ._keys import File, Schema
+
     return File.model_json_schema(schema_generator=Schema)
 
 
-def _settings(run: AgentRun, source: str, nodes: Mapping[KeyPath, Node]) -> Settings:
+def _settings(run: AgentRun, document: Document) -> Settings:
     spend = run.max_spend_usd
     limits = Limits(
         max_steps=run.max_steps,
@@ -146,195 +129,13 @@ def _settings(run: AgentRun, source: str, nodes: Mapping[KeyPath, Node]) -> Sett
         max_repeats=run.max_repeats,
     )
     return Settings(
-        source=source,
+        source=document.source,
         workflow=run.workflow,
         limits=limits,
-        thresholds={name.removesuffix(_OVER): over for name, over in run.approvals.items()},
+        thresholds=run.thresholds(),
         routing=run.routing.model_dump(exclude_none=True),
         trace=run.logging.trace or "opentelemetry",
         retention_days=run.logging.retention_days,
         tools=run.tools,
-        lines={".".join(path[1:]): node.line for path, node in nodes.items() if path[1:]},
-    )
-
-
-# Problems: each is a line and a sentence that says what to change.
-
-_Problem: TypeAlias = tuple[int, str]
-
-_UNREAD: Final = "is planned, but this version does not read it yet; remove it"
-_FUNCTION: Final = "is a function, which a file cannot hold; decorate or protect the tool in Python"
-_NOT_HERE: Final = {
-    **dict.fromkeys(("templates", "redaction", "slos", "prompts"), _UNREAD),
-    **dict.fromkeys(("reconcile", "fails_when", "verified_by", "compensated_by"), _FUNCTION),
-}
-_STAGES: Final = ("draft", "propose", "approve")
-_SENTENCES: Final = {
-    "bool_type": "must be true or false",
-    "dict_type": "must hold keys beneath it",
-    "greater_than_equal": "must be at least {ge}",
-    "int_type": "must be a whole number without quotes, such as 10",
-    "less_than_equal": "must be at most {le}",
-    "literal_error": "must be {expected}",
-    "missing": "is missing; add it",
-    "model_type": "must hold keys beneath it",
-    "string_pattern_mismatch": "must be {looks}",
-    "string_too_long": "must have at most {max_length} characters",
-    "string_too_short": "must not be empty",
-    "string_type": "must be a text; put it in quotes",
-    "tuple_type": "must be a list, such as [a, b]",
-    "value_error": "{error}",
-}
-
-
-def _refuse_empty(source: str, nodes: Mapping[KeyPath, Node]) -> None:
-    problems = [
-        (node.line, f"{_dotted(path)} is empty; give it a value or remove it")
-        for path, node in nodes.items()
-        if node.value is None
-    ]
-    if problems:
-        raise _together(source, problems)
-
-
-def _together(source: str, problems: list[_Problem]) -> ConfigurationError:
-    shown = [f"{source}:{line}: {sentence}" for line, sentence in sorted(problems)]
-    if len(shown) > _SHOWN_PROBLEMS:
-        shown[_SHOWN_PROBLEMS:] = [f"… and {len(shown) - _SHOWN_PROBLEMS} more"]
-    return ConfigurationError("\n".join(shown))
-
-
-def _problem(detail: Mapping[str, Any], nodes: Mapping[KeyPath, Node]) -> _Problem:
-    path: KeyPath = tuple(map(str, detail["loc"]))
-    kind: str = detail["type"]
-    if path[-1] == "[key]":
-        path = path[:-1]
-        return nodes[path].line, _odd_key(path, detail)
-    # What is missing has no line of its own: its parent's is named.
-    line = (nodes.get(path) or nodes[path[:-1]]).line
-    if kind == "extra_forbidden":
-        return line, _unknown_key(path)
-    if path[1:] == ("autonomy",) and nodes[path].value in _STAGES:
-        return line, "autonomy: this version enforces only auto; write auto or remove the line"
-    facts = {**detail.get("ctx", {}), "looks": LOOKS.get(detail.get("ctx", {}).get("pattern", ""))}
-    sentence = _SENTENCES[kind].format(**facts) if kind in _SENTENCES else detail["msg"]
-    return line, f"{_dotted(path)} {sentence}"
-
-
-def _odd_key(path: KeyPath, detail: Mapping[str, Any]) -> str:
-    if path[1:2] == ("approvals",):
-        mend = f"; did you mean '{path[-1]}{_OVER}'?" if path[-1].isidentifier() else ""
-        return f"{_dotted(path)} must be a threshold such as refund_usd_over: 50{mend}"
-    return f"{_dotted(path)} must be {LOOKS.get(detail['ctx'].get('pattern'), 'a shorter name')}"
-
-
-def _unknown_key(path: KeyPath) -> str:
-    if path[-1] in _NOT_HERE:
-        return f"{_dotted(path)} {_NOT_HERE[path[-1]]}"
-    known = _known_keys(path[:-1])
-    mend = suggestion(path[-1], known) or f"; known here: {', '.join(known)}"
-    return f"{_dotted(path)} is not a known key{mend}"
-
-
-def _known_keys(path: KeyPath) -> list[str]:
-    kind: Any = File
-    for key in path:
-        if hasattr(kind, "model_fields"):
-            kind = kind.model_fields[key].annotation
-            kind = get_args(kind)[0] if NoneType in get_args(kind) else kind
-        else:  # a mapping by names that the user chose
-            kind = get_args(kind)[-1]
-    return [*kind.model_fields]
-
-
-def _dotted(path: KeyPath) -> str:
-    """Return the key as in `Settings.lines`; odd characters are escaped."""
-    shown = path[1:] if path[:1] == ("agent_run",) and path[1:] else path
-    return ".".join(key if _TAME.fullmatch(key) else repr(key[:64]) for key in shown)
-
-
-_TAME: Final = re.compile(r"[\w-]{1,64}")
-
-
-# The article's page has lost the indentation of its example; whoever copies it gets it back.
-
-_SECTIONS: Final[Mapping[str, Collection[str]]] = {
-    "routing": Routing.model_fields,
-    "approvals": (),
-    "logging": Logging.model_fields,
-}
-
-
-def _check_nesting(document: Document) -> None:
-    stray = next(_strays(document.root), None)
-    if stray is None:
-        return
-    key, node, parent = stray
-    block = _mended(document)
-    mend = f"write it so:\n\n{block}\n" if block else f"indent it beneath {parent}:"
-    sentence = f"the nesting is lost, {_dotted((key,))} belongs under {parent}; {mend}"
-    _yaml.refuse(document.source, node.line, sentence)
-
-
-def _strays(root: Node) -> Iterator[tuple[str, Node, str]]:
-    """Yield known keys that stand one or two levels too high, and where they belong."""
-    for key, node in root.fields.items():
-        if key != _TOP and _home(key):
-            yield key, node, _home(key)
-    for key, node in _under_top(root).items():
-        if _home(key) in _SECTIONS:
-            yield key, node, _home(key)
-
-
-def _under_top(root: Node) -> Mapping[str, Node]:
-    return root.fields[_TOP].fields if _TOP in root.fields else {}
-
-
-def _home(key: str) -> str:
-    for section, keys in _SECTIONS.items():
-        if key in keys or (section == "approvals" and key.endswith(_OVER)):
-            return section
-    return _TOP if key in AgentRun.model_fields else ""
-
-
-def _mended(document: Document) -> str:
-    """Return the file as it was meant, in its own words; nothing if that cannot be told."""
-    root = document.root
-    loose = [item for item in root.fields.items() if item[0] != _TOP]
-    tree: dict[str, Node] = {}
-    for key, node in sorted([*loose, *_under_top(root).items()], key=lambda item: item[1].start):
-        home = _home(key)
-        if home in _SECTIONS:
-            section = tree.get(home, replace(node, value=None))
-            tree[home] = replace(section, value={**section.fields, key: node})
-        else:
-            tree[key] = node
-    block = "\n".join([f"{_TOP}:", *_lines(document, tree)])
-    return block if _keeps_all(block, root) else ""
-
-
-def _lines(document: Document, tree: Mapping[str, Node]) -> Iterator[str]:
-    for key, node in tree.items():
-        if key in _SECTIONS and node.fields:
-            yield f"  {key}:"
-            yield from (document.snippet(child, "    ") for child in node.fields.values())
-        else:
-            yield document.snippet(node, "  ")
-
-
-def _keeps_all(block: str, root: Node) -> bool:
-    """Return whether *block* can be read and holds each of the root's values once."""
-    try:
-        read = _yaml.read(block, "").root
-    except ConfigurationError:
-        return False
-    return _leaves(read) == _leaves(root)
-
-
-def _leaves(root: Node) -> list[tuple[str, str]]:
-    # Empty headers may go or stay, so they do not count; where a value stands does not either.
-    return sorted(
-        (path[-1], repr(node.value))
-        for path, node in _yaml.places(root)
-        if path and not isinstance(node.value, (dict, tuple, NoneType))
+        lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from . import _signature
 from .canonical import dumps, sha256
@@ -197,8 +197,7 @@ def _check_timeout(policy: Contract, name: str, *, is_async: bool) -> None:
 
 def _classifier(classify: Any) -> Callable[[BaseException], Failure]:
     if callable(classify):
-        found: Callable[[BaseException], Failure] = classify
-        return found
+        return cast("Callable[[BaseException], Failure]", classify)
     if classify not in ("http", "doubt"):
         raise ConfigurationError('classify is "http", "doubt" or a callable')
     return http_errors if classify == "http" else lambda _error: DOUBT

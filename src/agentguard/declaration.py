@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import weakref
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import wrapt
 
@@ -34,7 +34,7 @@ class Binder(Protocol):
         ...
 
 
-_DEFAULT: list[Callable[[], Binder]] = []
+DEFAULT_GUARD: list[Callable[[], Binder]] = []
 """How to get the guard of calls outside any run; the guard's room puts it here."""
 
 
@@ -77,6 +77,11 @@ class _Copies:
 class GuardedMethod(_Copies, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
     """A guarded function bound to its instance."""
 
+    @property
+    def __agentguard__(self) -> Declaration:
+        """What is declared on the function."""
+        return self._self_parent.__agentguard__  # type: ignore[no-any-return]
+
 
 class Guarded(_Copies, wrapt.FunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
     """A function with agentguard's decorators. To everybody else it looks like the function."""
@@ -88,13 +93,16 @@ class Guarded(_Copies, wrapt.FunctionWrapper):  # type: ignore[type-arg] # not g
         self._self_declaration = Declaration(inner)
         super().__init__(function, functools.partial(_enter, self._self_declaration))
 
+    @property
+    def __agentguard__(self) -> Declaration:
+        """What is declared on the function."""
+        return self._self_declaration
+
 
 def declaration_of(function: Any) -> Declaration | None:
     """Return what is declared on *function*, or None."""
-    inner = getattr(function, "_self_declaration", None) or getattr(
-        getattr(function, "_self_parent", None), "_self_declaration", None
-    )
-    return inner if isinstance(inner, Declaration) else None
+    found = getattr(function, "__agentguard__", None)
+    return found if isinstance(found, Declaration) else None
 
 
 def declare(function: F, policy: Policy) -> F:
@@ -105,12 +113,12 @@ def declare(function: F, policy: Policy) -> F:
             ours.
     """
     if isinstance(function, Guarded):
-        function._self_declaration.add(policy)  # noqa: SLF001 - same room
-        return function
+        function.__agentguard__.add(policy)
+        return cast("F", function)
     _check_function(function)
     guarded_function = Guarded(function)
-    guarded_function._self_declaration.add(policy)  # noqa: SLF001 - same room
-    return guarded_function  # type: ignore[return-value]
+    guarded_function.__agentguard__.add(policy)
+    return cast("F", guarded_function)
 
 
 def _check_function(function: Any) -> None:
@@ -143,7 +151,7 @@ def _enter(
         return _call_async(declaration, run, wrapped, instance, args, kwargs)
     if run is not None:
         return _call_sync(run, run.guard.bind(declaration), wrapped, instance, args, kwargs)
-    guard = _DEFAULT[0]()
+    guard = DEFAULT_GUARD[0]()
     tool = guard.bind(declaration)
     with guard.run(tool.name) as own:
         return _call_sync(own, tool, wrapped, instance, args, kwargs)
@@ -174,7 +182,7 @@ async def _call_async(
     if run is not None:
         tool = run.guard.bind(declaration)
         return await _finish(run, tool, wrapped, instance, args, kwargs)
-    guard = _DEFAULT[0]()
+    guard = DEFAULT_GUARD[0]()
     tool = guard.bind(declaration)
     async with guard.run(tool.name) as own:
         return await _finish(own, tool, wrapped, instance, args, kwargs)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import config as configuration
 from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
-from .declaration import _DEFAULT, Declaration, Guarded, declaration_of
+from .declaration import DEFAULT_GUARD, Declaration, Guarded, declaration_of
 from .errors import ConfigurationError
 from .ledger import settling, switches
 from .model import Limits, Principal, nanos
@@ -260,8 +260,7 @@ def _pricing(prices: Any) -> Callable[[str, int, int], Decimal | None]:
     if prices is None:
         return lambda _model, _asked, _answered: None
     if callable(prices):
-        found: Callable[[str, int, int], Decimal | None] = prices
-        return found
+        return cast("Callable[[str, int, int], Decimal | None]", prices)
     table = {m: (Decimal(str(i)), Decimal(str(o))) for m, (i, o) in prices.items()}
 
     def price(model: str, asked: int, answered: int) -> Decimal | None:
@@ -296,4 +295,4 @@ def configured() -> Guard:
         return _CONFIGURED[0]
 
 
-_DEFAULT.append(configured)
+DEFAULT_GUARD.append(configured)

@@ -24,7 +24,7 @@ from .protocols import CallRef
 from .redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from decimal import Decimal
     from types import TracebackType
 
@@ -138,7 +138,7 @@ class Run:
         self._waits = reason
 
     @contextlib.contextmanager
-    def tool_call(self, call_id: str, occurrence: int = 0) -> Iterator[None]:
+    def tool_call(self, call_id: str, occurrence: int = 0) -> Generator[None]:
         """Say which call of the model the guarded calls inside belong to.
 
         For loops without an adapter: one block for every delivery of a call. A delivery of the
@@ -369,7 +369,7 @@ def new_run_id() -> str:
 
 
 @contextlib.contextmanager
-def executing(call: Call) -> Iterator[None]:
+def executing(call: Call) -> Generator[None]:
     """Make *call* the one that `current_run().call` returns."""
     token = _CALL.set(call)
     try:

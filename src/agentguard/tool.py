@@ -39,7 +39,7 @@ class Policy(Protocol):
         """Its place; two of one stage on a tool are refused."""
         ...
 
-    def bind(self, tool: Tool, settings: Settings) -> None:
+    def bind(self, tool: Tool, settings: Settings, /) -> None:
         """Check the declaration against the tool and write its clause on the sheet.
 
         Raises:
@@ -84,7 +84,7 @@ class Arguments(Protocol):
     """How a tool's arguments are read, shown and passed on; the contract supplies it."""
 
     def read(
-        self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
+        self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any], /
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return validated arguments and what the runtime gave besides.
 
@@ -98,7 +98,7 @@ class Arguments(Protocol):
         ...
 
     def place(
-        self, instance: Any, values: Mapping[str, Any], given: Mapping[str, Any]
+        self, instance: Any, values: Mapping[str, Any], given: Mapping[str, Any], /
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return positional and keyword arguments for the body."""
         ...

@@ -440,6 +440,16 @@ class TestBadInput:
         refused(raw(world.payments_url, content, JSON), 400)
         assert world.journal("payments") == before
 
+    @pytest.mark.parametrize(
+        "content",
+        [b'{"text": "half a \\ud83d smiley"}', b'{"text": " \\n"}', b'{"text": 7}', b"{}"],
+    )
+    def test_a_bad_comment_is_refused(self, world: World, content: bytes) -> None:
+        """A comment that is no text, or holds half a character, gets 400 and is not added."""
+        path = "/tickets/T-1005/comments"
+        refused(raw(world.helpdesk_url, content, JSON, path=path), 400)
+        assert world.comments("T-1005") == []
+
     @pytest.mark.parametrize("size", [64 * 1024 + 1, 10_000_000])
     def test_a_large_body_is_refused(self, world: World, size: int) -> None:
         """A body over 64 KB gets 413, and the client lives to read it."""

@@ -65,7 +65,7 @@ def load(tx: Tx, tenant: str, approval_id: str) -> Approval | None:
 
 def from_row(tx: Tx, row: Any) -> Approval:
     """Return the value that a row of `SELECT` stands for."""
-    found = dict(zip(COLUMNS, row, strict=True))
+    found: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
     votes = tx.rows(
         "SELECT person, decision, roles, reason, at FROM votes"
         " WHERE tenant = ? AND approval_id = ? AND generation = ? ORDER BY at",

@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import TYPE_CHECKING, Any
 
-from ..canonical import canonical, dumps, sha256
+from ..canonical import canonical, dumps, plain_text, quoted, sha256
 from ..errors import BudgetExceeded, ConfigurationError, RunHalted
 from ..model import Limits, Usage, dollars
 from .values import NEW_STEP, Draft, Opened, Opening, Pending, RunRef
@@ -84,7 +84,7 @@ class RunLog:
         data = dict(draft.data)
         if draft.content is not None:
             data["content"] = self._keep(seq, draft.content)
-        text = canonical(data).decode()
+        text = plain_text(data)
         actor = draft.actor or self.ref.actor
         self.head_hash = link(
             self.ref, seq, at, draft.step, draft.kind, actor, text, self.head_hash
@@ -99,7 +99,7 @@ class RunLog:
 
     def _keep(self, seq: int, content: Mapping[str, Any]) -> str:
         """Store *content* beside the chain and return its salted commitment."""
-        salt, body = secrets.token_bytes(16), dumps(content)
+        salt, body = secrets.token_bytes(16), plain_text(content)
         self._tx.run(
             "INSERT INTO contents (tenant, run_id, seq, salt, body) VALUES (?,?,?,?,?)",
             (self.ref.tenant, self.ref.run_id, seq, salt, body),
@@ -187,17 +187,12 @@ def link(
 
     *data* is canonical JSON text already, so the object is put together in key order by hand.
     """
-    quote = json.dumps
     body = (
-        f'{{"actor":{_text(actor)},"at":{at},"data":{data},"kind":{_text(kind)},'
-        f'"prev":"{prev.hex()}","run_id":{_text(ref.run_id)},"seq":{seq},'
-        f'"step":{quote(step)},"tenant":{_text(ref.tenant)}}}'
+        f'{{"actor":{quoted(actor)},"at":{at},"data":{data},"kind":{quoted(kind)},'
+        f'"prev":"{prev.hex()}","run_id":{quoted(ref.run_id)},"seq":{seq},'
+        f'"step":{"null" if step is None else step},"tenant":{quoted(ref.tenant)}}}'
     )
     return sha256(b"\x00" + body.encode())
-
-
-def _text(value: str) -> str:
-    return json.dumps(value, ensure_ascii=False)
 
 
 def commitment(salt: bytes, body: str) -> str:

@@ -216,7 +216,7 @@ class SqliteStore:
             self._connection.close()
         self._owner.drop()
 
-    def _after_fork(self) -> None:
+    def after_fork(self) -> None:
         """A child starts afresh: own connections, own lock, own identity."""
         if self._closed or self.memory:
             return
@@ -240,7 +240,7 @@ def _run_apart(connection: sqlite3.Connection, tx: SqliteTx, item: Item) -> None
 
 def _reopen_after_fork() -> None:
     for store in list(_STORES):
-        store._after_fork()  # noqa: SLF001 - same module
+        store.after_fork()
 
 
 os.register_at_fork(after_in_child=_reopen_after_fork)

@@ -1,0 +1,352 @@
+"""A call that needs the start transaction: a write, or a read with rules or a budget."""
+
+from __future__ import annotations
+
+import inspect
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from . import _decide
+from ._attempt import End, attempt, judge
+from ._backoff import Backoff
+from ._runtime import InlineRuntime, run_inline
+from .errors import (
+    ApprovalRequired,
+    DecisionRefused,
+    EffectInDoubt,
+    EffectInProgress,
+    EffectRecordingFailed,
+    GuardError,
+    ResultUnavailable,
+    StoreUnavailable,
+    ToolFailed,
+)
+from .ledger import effects, settling
+from .ledger.rows import load_effect
+from .ledger.values import (
+    NEW_STEP,
+    Busy,
+    Doubt,
+    Draft,
+    Edited,
+    Refused,
+    Replay,
+    Settlement,
+    Started,
+    Waiting,
+)
+from .model import EffectState, Happened, NotHappened, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+    from .ledger.values import Answer, Intent
+    from .model import Effect
+    from .run import Run
+    from .tool import Call
+
+_PATIENCE = 30.0
+"""Seconds that a second caller waits for the first, when the tool names no timeout."""
+
+
+class DurableCall:
+    """Drives one call from its decision to its settled end."""
+
+    def __init__(self, runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> None:
+        self.runtime, self.run_, self.call, self.body = runtime, run, call, body
+        self.tool, self.store = call.tool, run.around.store
+        self.backoff = Backoff(self.tool.retry)
+        self.patience = time.monotonic() + (self.tool.timeout or _PATIENCE)
+        self.polls = 0
+
+    async def run(self) -> tuple[Any, str]:
+        """Return the result and its outcome, or raise what the caller is told."""
+        first = self.run_.meter.visit(self.call.idempotency_key)
+        known: Effect | None = self.store.read(
+            load_effect, self.run_.principal.tenant, self.call.idempotency_key
+        )
+        self.continues = self._is_same_call(known, first=first)
+        if not self.continues:
+            self.run_.meter.count_repeat(self.tool.name, self.call.payload_hash)
+        if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
+            return self._replay(known), "duplicate_noop"
+        intent = _decide.intent_of(self.run_, self.call)
+        intent.continues = self.continues
+        while True:
+            answer = await self._begin(intent)
+            if isinstance(answer, Replay):
+                return self._replay(answer.effect), "duplicate_noop"
+            if isinstance(answer, Started):
+                end = await self._execute(answer)
+                if not await self._again(end):
+                    return self._result(end)
+            else:
+                intent = await self._answered(answer, intent)
+
+    def _is_same_call(self, known: Effect | None, *, first: bool) -> bool:
+        """Return whether this is the call that took the effect's step, delivered once more."""
+        if known is None or known.run_id != self.run_.id:
+            return False
+        return known.call_id == _decide.call_id(self.call) if self.call.ref else first
+
+    async def _begin(self, intent: Intent) -> Answer:
+        meter = self.run_.meter
+        intent.pending = taken = meter.drain()
+        intent.attempt = self.call.attempt
+        meter.expect(1, 1)
+        try:
+            answer, usage = await self.run_.commit(self.runtime, taken, effects.begin, intent)
+        except BaseException:
+            meter.expect(-1, -1)
+            raise
+        meter.synced(usage, taken, steps=1, tools=1)
+        step = getattr(answer, "step", None)
+        if step is not None:
+            self.call.step = intent.step = step
+        return answer
+
+    async def _answered(self, answer: Answer, intent: Intent) -> Intent:
+        """Deal with whatever keeps the body from starting; return to begin again."""
+        if isinstance(answer, Refused):
+            raise answer.error
+        if isinstance(answer, Waiting):
+            self._wait_for_people(answer)
+        elif isinstance(answer, Edited):
+            return self._edited(answer, intent)
+        elif isinstance(answer, Busy):
+            await self._wait_for_owner(answer)
+        elif isinstance(answer, Doubt):
+            await self._reconcile(answer.effect)
+        return intent
+
+    def _wait_for_people(self, answer: Waiting) -> None:
+        host, approval = self.run_.host, answer.approval
+        if host.can_pause():
+            host.pause(approval)
+            return
+        raise ApprovalRequired(
+            f"{self.tool.name} waits for a person ({approval.rule}): agentguard approvals show"
+            f" {approval.id}",
+            approval=approval,
+        )
+
+    def _edited(self, answer: Edited, intent: Intent) -> Intent:
+        """Take over the approved arguments; the requested payload stays what the key is bound to."""
+        call, edits = self.call, dict(answer.approval.edits or {})
+        call.arguments = self.tool.arguments.check({**call.arguments, **edits})
+        call.plain = {**call.plain, **edits}
+        changed = _decide.intent_of(self.run_, call)
+        changed.step, changed.continues, changed.edits = intent.step, intent.continues, edits
+        return changed
+
+    async def _wait_for_owner(self, busy: Busy) -> None:
+        self.polls += 1
+        if time.monotonic() > self.patience:
+            raise EffectInProgress(
+                f"{self.tool.name}: the same effect is being executed (run {busy.effect.run_id},"
+                f" step {busy.effect.step}); it was not started again"
+            )
+        await self.runtime.sleep(min(0.001 * 2**self.polls, 0.1))
+
+    async def _reconcile(self, effect: Effect) -> None:
+        """Ask the tool's hook what happened to an effect in doubt, and write its answer down."""
+        said = await self._ask_hook()
+        if isinstance(said, Happened):
+            kept = self.tool.results.keep(self.tool.results.check(said.result))
+            ruled = await self._rule(effect.id, "happened", kept, effect.fence)
+        elif isinstance(said, NotHappened):
+            ruled = await self._rule(effect.id, "not_happened", None, effect.fence)
+        else:
+            ruled = None
+        if ruled is None or isinstance(ruled, DecisionRefused):
+            raise self._in_doubt(effect.doubt_reason or "unknown")
+
+    async def _ask_hook(self) -> Any:
+        if self.tool.on_doubt != "reconcile" or self.tool.reconcile is None:
+            return None
+        hook = self.tool.reconcile
+        try:
+            said = hook(self.call)
+            return await said if inspect.isawaitable(said) else said
+        except Exception:  # noqa: BLE001 - a hook that fails has found out nothing
+            return None
+
+    async def _rule(self, key: str, ruling: str, kept: str | None, fence: int) -> Any:
+        return await self.runtime.commit(
+            self.store, settling.resolve, self.run_.principal.tenant, key, ruling, "reconcile", "",
+            kept, fence,
+        )  # fmt: skip
+
+    def _in_doubt(self, reason: str) -> EffectInDoubt:
+        return EffectInDoubt(
+            f"{self.tool.name}: it is not known whether this happened ({reason}); see agentguard effects"
+            f" show {self.call.idempotency_key}",
+            effect_id=self.call.idempotency_key,
+            reason=reason,
+        )
+
+    async def _execute(self, started: Started) -> End:
+        """Run the body under its fence and settle its end."""
+        call, timeout = self.call, self.tool.timeout
+        call.fence, call.attempt = started.fence, started.attempt
+        call.first_started_at = moment(started.first_started_at)
+        now = self.store.clock.now()
+        call.deadline = moment(now + int(timeout * 1_000_000)) if timeout else None
+        began = time.monotonic_ns()
+        try:
+            self.runtime.check_cancelled()
+        except BaseException as error:  # noqa: BLE001 - cancelled after the start, before the body
+            end = End(EffectState.FAILED_RETRYABLE, error=error)
+        else:
+            end = await attempt(self.runtime, self.run_, call, self.body)
+        return await self._settle(end, (time.monotonic_ns() - began) // 1000)
+
+    async def _settle(self, end: End, duration_us: int) -> End:
+        settlement = self.settlement(end, duration_us)
+        try:
+            settled = await self.run_.commit(
+                self.runtime,
+                settlement.pending,
+                settling.settle,
+                settlement,
+            )
+        except StoreUnavailable as error:
+            _keep_trying(self.run_, settlement)
+            end.error = _unrecorded(self.call, end, error)
+            end.state = EffectState.IN_DOUBT
+            return end
+        self.run_.meter.synced(settled.usage, settlement.pending)
+        if end.state is EffectState.SUCCEEDED:
+            self.run_.meter.progressed()
+            if not settled.written:
+                end.error = self._in_doubt("somebody ruled on it before it ended")
+        elif end.state is EffectState.IN_DOUBT and isinstance(end.error, Exception):
+            await self._look_at_once(end)
+        self.runtime.check_cancelled()
+        return end
+
+    async def _look_at_once(self, end: End) -> None:
+        """Ask the hook right away; only a yes counts, since a slow backend may still be working."""
+        if end.doubt in ("verifier_failed", "output_contract") or not end.body_ended:
+            return
+        said = await self._ask_hook()
+        if isinstance(said, Happened):
+            value = self.tool.results.check(said.result)
+            kept = self.tool.results.keep(value)
+            ruled = await self._rule(self.call.idempotency_key, "happened", kept, self.call.fence)
+            if not isinstance(ruled, GuardError):
+                end.state, end.value, end.error = EffectState.SUCCEEDED, value, None
+
+    def settlement(self, end: End, duration_us: int) -> Settlement:
+        call, error = self.call, end.error
+        final = end.state in (EffectState.FAILED_FINAL, EffectState.FAILED_RETRYABLE)
+        return Settlement(
+            run=self.run_.ref,
+            key=call.idempotency_key,
+            fence=call.fence,
+            step=call.step or 0,
+            state=end.state,
+            data={
+                "tool": call.tool.name, "attempt": call.attempt, "duration_us": duration_us,
+                "result_state": end.result_state, "body_ended": end.body_ended,
+                "error": None if error is None else type(error.__cause__ or error).__name__,
+            },
+            result=end.kept,
+            result_state=end.result_state,
+            error=_error_of(self.run_, end) if final or error is not None else None,
+            doubt_reason=end.doubt,
+            content=self.run_.redactor.scrub(end.content()),
+            verdicts=tuple(end.verdicts),
+            pending=self.run_.meter.drain(),
+        )  # fmt: skip
+
+    async def _again(self, end: End) -> bool:
+        """Return whether the body is to be started once more, after waiting as long as it takes."""
+        wait = self.backoff.next(end.wait) if end.again else None
+        if wait is None:
+            return False
+        self.run_.meter.note(Draft("attempt.failed", {
+            "key": self.call.idempotency_key, "attempt": self.call.attempt,
+            "error": type(end.error).__name__, "wait_ms": int(wait * 1000),
+        }, self.call.step))  # fmt: skip
+        await self.runtime.sleep(wait)
+        self.call.attempt += 1
+        return True
+
+    def _result(self, end: End) -> tuple[Any, str]:
+        if end.error is not None:
+            raise end.error
+        return end.value, "ok" if end.state is EffectState.SUCCEEDED else "error"
+
+    def _replay(self, effect: Effect) -> Any:
+        """Give back the recorded end; nothing runs, nobody is asked, nothing is spent."""
+        step = effect.step if self.continues else NEW_STEP
+        if step == NEW_STEP:
+            self.run_.meter.take()
+        data = {"key": effect.id, "tool": effect.tool, "first_run": effect.run_id,
+                "first_step": effect.step, "outcome": effect.state.value,
+                "call_id": _decide.call_id(self.call)}  # fmt: skip
+        self.run_.meter.note(Draft("effect.replayed", data, step), tool_call=step == NEW_STEP)
+        self.call.step, self.call.fence = effect.step, effect.fence
+        if effect.result_state == "stored":
+            return self.tool.results.restore(effect.result)
+        if effect.state is EffectState.FAILED_FINAL:
+            raise ToolFailed(
+                f"{effect.tool} failed for good earlier: {(effect.error or {}).get('message', '')}"
+            )
+        raise ResultUnavailable(
+            f"{effect.tool} was done in run {effect.run_id}, step {effect.step}; its result is"
+            f" {effect.result_state or 'not kept'}"
+        )
+
+
+def _error_of(run: Run, end: End) -> dict[str, str]:
+    error = end.error
+    if error is None:
+        return {"kind": "returned", "message": "the tool answered that it failed"}
+    cause = error.__cause__ if isinstance(error, EffectInDoubt) and error.__cause__ else error
+    return {"kind": type(cause).__name__, "message": run.redactor.scrub(str(cause))[:500]}
+
+
+def _unrecorded(call: Call, end: End, error: StoreUnavailable) -> EffectRecordingFailed:
+    failed = EffectRecordingFailed(
+        f"{call.tool.name} ended, but its outcome could not be written ({error.message}); it counts as in"
+        " doubt until it is",
+        result=end.value,
+        effect_id=call.idempotency_key,
+        reason="record_failed",
+    )
+    failed.__cause__ = error
+    return failed
+
+
+def _keep_trying(run: Run, settlement: Settlement) -> None:
+    """Try to write an outcome until the process ends; the caller was told that it is in doubt."""
+
+    def work() -> None:
+        wait = 0.5
+        while True:
+            time.sleep(wait)
+            try:
+                run.around.store.transact(settling.settle, settlement)
+            except StoreUnavailable:
+                wait = min(wait * 2, 30.0)
+            else:
+                return
+
+    threading.Thread(target=work, name="agentguard-record", daemon=True).start()
+
+
+def late_answer(
+    run: Run, call: Call, body: Callable[[], Any]
+) -> Callable[[Any, BaseException | None], None]:
+    """Return what settles the effect when an abandoned thread answers after its deadline."""
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        path = DurableCall(InlineRuntime(), run, call, body)
+        end = run_inline(judge(run, call, (value, error)))
+        run.around.store.transact(settling.settle, path.settlement(end, 0))
+
+    return settle

@@ -1,0 +1,61 @@
+"""A plain read: no transaction of its own, an event that rides along with the next commit."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from ._attempt import End, attempt
+from ._backoff import Backoff
+from ._decide import call_id, shown
+from .errors import BudgetExceeded, GuardError
+from .ledger.values import NEW_STEP, Draft
+from .model import EffectState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+    from .run import Run
+    from .tool import Call
+
+
+async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> tuple[Any, str]:
+    """Run a read without rules, budget or rate of its own."""
+    try:
+        run.meter.take()
+    except BudgetExceeded as over:
+        run.meter.note(Draft("budget.exceeded", dict(over.details())))
+        raise
+    began, backoff = time.monotonic_ns(), Backoff(call.tool.retry)
+    try:
+        run.meter.count_repeat(call.tool.name, call.payload_hash)
+        end = await attempt(runtime, run, call, body)
+        while end.again and (wait := backoff.next(end.wait)) is not None:
+            await runtime.sleep(wait)
+            call.attempt += 1
+            end = await attempt(runtime, run, call, body)
+    except GuardError as error:
+        end = End(EffectState.FAILED_RETRYABLE, error=error)
+    if end.state is EffectState.IN_DOUBT:
+        end.state = EffectState.FAILED_RETRYABLE  # a read has no effect to be in doubt about
+    _note_read(run, call, end, (time.monotonic_ns() - began) // 1000)
+    if run.meter.due():
+        await run.flush(runtime)
+    if end.error is not None:
+        raise end.error
+    return end.value, "ok"
+
+
+def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
+    data = {
+        "tool": call.tool.name, "effect": call.tool.effect, "decision": "allow",
+        "outcome": "succeeded" if end.error is None else "failed", "attempts": call.attempt,
+        "payload_hash": call.payload_hash, "contract": call.tool.version,
+        "call_id": call_id(call), "duration_us": duration_us,
+        "error": None if end.error is None else type(end.error).__name__,
+    }  # fmt: skip
+    content = {"arguments": shown(run, call), **end.content()}
+    run.meter.note(
+        Draft("step.finished", data, NEW_STEP, run.redactor.scrub(content)), tool_call=True
+    )
