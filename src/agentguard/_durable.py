@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from . import _decide
 from ._attempt import End, attempt, judge
 from ._backoff import Backoff
-from ._runtime import InlineRuntime, run_inline
+from ._runtime import InlineRuntime, outcome_of, run_inline
 from .errors import (
     ApprovalRequired,
     DecisionRefused,
@@ -30,6 +30,7 @@ from .ledger.values import (
     Doubt,
     Draft,
     Edited,
+    Pending,
     Refused,
     Replay,
     Settlement,
@@ -47,6 +48,8 @@ if TYPE_CHECKING:
     from .run import Run
     from .tool import Call
 
+_HOOK_SECONDS = 30.0
+"""Seconds that an async reconcile hook may take."""
 _PATIENCE = 30.0
 """Seconds that a second caller waits for the first, when the tool names no timeout."""
 
@@ -73,7 +76,7 @@ class DurableCall:
         if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
             return self._replay(known), "duplicate_noop"
         intent = _decide.intent_of(self.run_, self.call)
-        intent.continues = self.continues
+        intent.continues, self.call.rule = self.continues, intent.rule
         while True:
             answer = await self._begin(intent)
             if isinstance(answer, Replay):
@@ -110,6 +113,7 @@ class DurableCall:
     async def _answered(self, answer: Answer, intent: Intent) -> Intent:
         """Deal with whatever keeps the body from starting; return to begin again."""
         if isinstance(answer, Refused):
+            self.call.decision = "deny"
             raise answer.error
         if isinstance(answer, Waiting):
             self._wait_for_people(answer)
@@ -123,6 +127,7 @@ class DurableCall:
 
     def _wait_for_people(self, answer: Waiting) -> None:
         host, approval = self.run_.host, answer.approval
+        self.call.decision, self.call.approval_id = "require_approval", approval.id
         if host.can_pause():
             host.pause(approval)
             return
@@ -166,12 +171,14 @@ class DurableCall:
     async def _ask_hook(self) -> Any:
         if self.tool.on_doubt != "reconcile" or self.tool.reconcile is None:
             return None
-        hook = self.tool.reconcile
-        try:
-            said = hook(self.call)
-            return await said if inspect.isawaitable(said) else said
-        except Exception:  # noqa: BLE001 - a hook that fails has found out nothing
-            return None
+        hook, call = self.tool.reconcile, self.call
+        if inspect.iscoroutinefunction(hook):
+            said, error = await self.runtime.invoke(lambda: hook(call), _HOOK_SECONDS)
+        else:
+            said, error = outcome_of(lambda: hook(call))
+        if error is not None and not isinstance(error, Exception):
+            raise error
+        return said  # a hook that fails has found out nothing
 
     async def _rule(self, key: str, ruling: str, kept: str | None, fence: int) -> Any:
         return await self.runtime.commit(
@@ -192,6 +199,8 @@ class DurableCall:
         call, timeout = self.call, self.tool.timeout
         call.fence, call.attempt = started.fence, started.attempt
         call.first_started_at = moment(started.first_started_at)
+        if started.approval is not None:
+            call.approval_id, call.edits = started.approval.id, started.edits
         now = self.store.clock.now()
         call.deadline = moment(now + int(timeout * 1_000_000)) if timeout else None
         began = time.monotonic_ns()
@@ -213,6 +222,7 @@ class DurableCall:
                 settlement,
             )
         except StoreUnavailable as error:
+            settlement.pending = Pending()  # the run keeps those events for its next commit
             _keep_trying(self.run_, settlement)
             end.error = _unrecorded(self.call, end, error)
             end.state = EffectState.IN_DOUBT
@@ -290,6 +300,7 @@ class DurableCall:
                 "call_id": _decide.call_id(self.call)}  # fmt: skip
         self.run_.meter.note(Draft("effect.replayed", data, step), tool_call=step == NEW_STEP)
         self.call.step, self.call.fence = effect.step, effect.fence
+        self.call.replayed, self.call.approval_id = True, effect.approval_id
         if effect.result_state == "stored":
             return self.tool.results.restore(effect.result)
         if effect.state is EffectState.FAILED_FINAL:

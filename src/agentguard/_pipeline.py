@@ -57,7 +57,7 @@ async def guarded(
         span.end("pending" if steers(run, error) else "error", error, _facts(call))
         return None, error
     span.end(outcome, None, _facts(call))
-    return value, None
+    return (run.host.edited(value, call.edits) if call.edits else value), None
 
 
 def _note_refusal(run: Run, tool: Tool, ref: Any, error: GuardError) -> GuardError:
@@ -91,6 +91,10 @@ def _facts(call: Call) -> dict[str, Any]:
     return {
         "agentguard.tool.attempt": call.attempt,
         "agentguard.tool.args_sha256": call.payload_hash,
-        "agentguard.idempotency.key": call.idempotency_key or None,
-        "agentguard.step": call.step,
+        "agentguard.idempotency.key_sha256": call.idempotency_key or None,
+        "agentguard.idempotency.replayed": call.replayed,
+        "agentguard.policy.decision": call.decision,
+        "agentguard.policy.rule": call.rule,
+        "agentguard.approval.id": call.approval_id,
+        "agentguard.run.step": call.step,
     }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from .errors import GuardError
     from .model import Approval
@@ -124,6 +124,11 @@ class Host:
     def can_pause(self) -> bool:
         """Return whether `pause` can really pause here."""
         return False
+
+    def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
+        """Return what the runtime shows the model of a call whose arguments a person changed."""
+        del edits
+        return result
 
     def failure(self, error: GuardError) -> BaseException:
         """Return the exception to raise for *error*, so that the runtime treats it rightly."""

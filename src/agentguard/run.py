@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 _RUN: ContextVar[Run | None] = ContextVar("agentguard_run", default=None)
 _CALL: ContextVar[Call | None] = ContextVar("agentguard_call", default=None)
+_LOOK_SECONDS = 1.0
 _REF: ContextVar[CallRef | None] = ContextVar("agentguard_call_ref", default=None)
 
 
@@ -109,6 +110,7 @@ class Run:
         self.hash_key = b""
         self._asked = limits
         self._waits: str | None = None
+        self._looked = 0.0
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
 
     @property
@@ -240,7 +242,13 @@ class Run:
     async def _close(self, runtime: Runtime, error: BaseException | None) -> None:
         status, why = self._ending(error)
         taken = self.meter.drain()
-        usage = await self.commit(runtime, taken, runs.close_run, self.ref, status, why, taken)
+        try:
+            usage = await self.commit(runtime, taken, runs.close_run, self.ref, status, why, taken)
+        except GuardError as failure:
+            if error is None:
+                raise
+            error.add_note(f"agentguard could not write the end of run {self.id}: {failure.message}")
+            return
         self.meter.synced(usage, taken)
         runtime.check_cancelled()
 
@@ -261,6 +269,21 @@ class Run:
         taken = self.meter.drain()
         usage = await self.commit(runtime, taken, runs.flush, self.ref, taken)
         self.meter.synced(usage, taken)
+
+    def check_switches(self) -> None:
+        """Let a plain read see, within a second, that it was stopped; writes see it at once.
+
+        Raises:
+            RunHalted: the run was cancelled, or a kill switch stands over its agent or tenant.
+        """
+        now = time.monotonic()
+        if now - self._looked < _LOOK_SECONDS:
+            return
+        self._looked = now
+        stopped = self.around.store.read(runs.stopped, self.ref, self.principal.agent)
+        if stopped is not None:
+            self._looked = 0.0
+            raise stopped
 
     def redact_call(self, tool_name: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """Return a model's tool call arguments with that tool's sensitive ones hidden."""

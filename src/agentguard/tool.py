@@ -181,6 +181,10 @@ class Call:
         attempt: 1 for the first try of this call.
         deadline: when the body must be done, or None.
         first_started_at: when the body was first started under this key.
+        decision: allow, deny or require_approval, because of *rule*.
+        approval_id: the approval under which it runs or waits.
+        edits: what an approver changed in the arguments, if anything.
+        replayed: an earlier end of the same effect was given back; the body did not run.
     """
 
     tool: Tool
@@ -200,7 +204,11 @@ class Call:
     attempt: int = 1
     deadline: dt.datetime | None = None
     first_started_at: dt.datetime | None = None
-    counted: bool = False
+    decision: str = "allow"
+    rule: str | None = None
+    approval_id: str | None = None
+    edits: Mapping[str, Any] | None = None
+    replayed: bool = False
 
     @property
     def id(self) -> str | None:

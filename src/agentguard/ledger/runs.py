@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import canonical, dumps, plain_text, quoted, sha256
 from ..errors import BudgetExceeded, ConfigurationError, RunHalted
 from ..model import Limits, Usage, dollars
+from . import switches
 from .values import NEW_STEP, Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -335,6 +336,11 @@ def _waits(tx: Tx, ref: RunRef) -> bool:
         (ref.tenant, ref.run_id),
     )
     return row is not None
+
+
+def stopped(tx: Tx, ref: RunRef, agent: str) -> RunHalted | None:
+    """Return the refusal for a plain read, if its run, agent or tenant was stopped."""
+    return RunLog(tx, ref).stopped() or switches.closed(tx, ref.tenant, agent, "")
 
 
 def cancel_run(tx: Tx, tenant: str, run_id: str, by: str, reason: str) -> None:
