@@ -19,7 +19,7 @@ FLOORS = (
     "errors",
     "model canonical codec durations expressions redaction _backoff _runtime _yaml",
     "protocols",
-    "config _keys ledger stores",
+    "config _keys _agent_run ledger stores",
     "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _read _durable _pipeline declaration",
     "approval budget compensation contract fallback idempotency identity routing verification",
     "hosting policies operations guard testing record",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables import RunnableConfig
@@ -33,6 +33,7 @@ class Entry:
     workflow: str
     principal: Who = None
     run_id: RunIdOf = None
+    budget: Mapping[str, Any] = field(default_factory=dict)
 
     def __deepcopy__(self, memo: Any) -> Entry:
         return self  # the guard holds a store, and is the same for all copies
@@ -67,8 +68,11 @@ class Entry:
                 active.host = LangGraphHost(self.guard)
             return active, False
         who = self.principal(config) if callable(self.principal) else self.principal
-        host = LangGraphHost(self.guard)
-        return self.guard.run(self.workflow, run_id=run_id, principal=who, host=host), True
+        run = self.guard.run(
+            self.workflow, run_id=run_id, principal=who, host=LangGraphHost(self.guard),
+            **self.budget,
+        )  # fmt: skip
+        return run, True
 
     def _belongs(self, config: RunnableConfig, run_id: str | None, active: Run) -> bool:
         """Return whether an invocation is part of the active run: a subgraph, say."""

@@ -34,7 +34,7 @@ _END = object()
 
 def guard_graph(
     graph: GraphT, guard: Guard, *, workflow: str | None = None, principal: Who = None,
-    run_id: RunIdOf = None,
+    run_id: RunIdOf = None, **budget: Any,
 ) -> GraphT:  # fmt: skip
     """Return *graph* so that every invocation runs inside a run of *guard*.
 
@@ -47,6 +47,7 @@ def guard_graph(
         principal: who acts, or a function of the invocation's configuration that says so.
         run_id: the run's id, or a function of the configuration. If omitted, the thread_id; an
             invocation without one is a run of its own.
+        budget: what `Guard.run` takes, such as `max_steps`; replaces the configuration's.
 
     Raises:
         ConfigurationError: *graph* is not a compiled graph, or guarded already.
@@ -60,7 +61,7 @@ def guard_graph(
         )
     guarded = copy.copy(graph)
     guarded.__class__ = _guarded_class(type(graph))
-    entry = Entry(guard, workflow or guard.settings.workflow or graph.get_name(), principal, run_id)
+    entry = Entry(guard, workflow or guard.settings.workflow or graph.get_name(), principal, run_id, budget)
     cast("_Guarded", guarded).entry = entry
     return guarded
 

@@ -9,7 +9,7 @@ from langgraph.errors import GraphBubbleUp
 from langgraph.types import interrupt
 
 from agentguard import GuardError
-from agentguard.hosting import Host
+from agentguard.hosting import Host, active_run
 
 from . import _call, _errors, _node, _resume
 
@@ -76,4 +76,8 @@ class LangGraphHost(Host):
     def _decide(
         self, approval_id: str, decision: str, by: str, *, generation: int = 1, **more: Any
     ) -> None:
-        self._guard.approvals.decide(approval_id, decision, by=by, generation=generation, **more)
+        run = active_run()
+        tenant = None if run is None else run.principal.tenant
+        self._guard.approvals.decide(
+            approval_id, decision, by=by, generation=generation, tenant=tenant, **more
+        )

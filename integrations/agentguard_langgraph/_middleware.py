@@ -44,7 +44,7 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
 
     def __init__(
         self, guard: Guard, *, workflow: str | None = None, principal: Who = None,
-        run_id: RunIdOf = None,
+        run_id: RunIdOf = None, **budget: Any,
     ) -> None:  # fmt: skip
         super().__init__()
         self._entry = Entry(

@@ -52,6 +52,17 @@ class End:
     verdicts: list[dict[str, Any]] = field(default_factory=list)
     body_ended: bool = True
 
+    def facts(self) -> dict[str, Any]:
+        """Return what the chain says of the end: no values, no texts."""
+        found: dict[str, Any] = {}
+        if self.result_state is not None:
+            found["result_state"] = self.result_state
+        if self.error is not None:
+            found["error"] = type(self.error.__cause__ or self.error).__name__
+        if not self.body_ended:
+            found["body_ended"] = False
+        return found
+
     def content(self) -> dict[str, Any]:
         """Return the result or the error as the record keeps it, beside the chain."""
         if self.error is not None:

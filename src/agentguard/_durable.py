@@ -258,11 +258,7 @@ class DurableCall:
             fence=call.fence,
             step=call.step or 0,
             state=end.state,
-            data={
-                "tool": call.tool.name, "attempt": call.attempt, "duration_us": duration_us,
-                "result_state": end.result_state, "body_ended": end.body_ended,
-                "error": None if error is None else type(error.__cause__ or error).__name__,
-            },
+            data={"attempt": call.attempt, "duration_us": duration_us, **end.facts()},
             result=end.kept,
             result_state=end.result_state,
             error=_error_of(self.run_, end) if final or error is not None else None,

@@ -53,9 +53,12 @@ def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
         "tool": call.tool.name, "effect": call.tool.effect, "decision": "allow",
         "outcome": "succeeded" if end.error is None else "failed", "attempts": call.attempt,
         "payload_hash": call.payload_hash, "contract": call.tool.version,
-        "call_id": call_id(call), "duration_us": duration_us,
-        "error": None if end.error is None else type(end.error).__name__,
+        "duration_us": duration_us,
     }  # fmt: skip
+    if call.ref is not None:
+        data["call_id"] = call_id(call)
+    if end.error is not None:
+        data["error"] = type(end.error).__name__
     content = {"arguments": shown(run, call), **end.content()}
     run.meter.note(
         Draft("step.finished", data, NEW_STEP, run.redactor.scrub(content)), tool_call=True

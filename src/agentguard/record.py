@@ -308,6 +308,10 @@ class _Draft:
         self.ended(event, "expired")
 
     def started(self, event: Event, data: Mapping[str, Any]) -> None:
+        if "decision" in data:  # allowed without asking anybody: decided and started are one event
+            self.decided(event, data)
+        if "budgets" in data:
+            self.reserved(event, data)
         self.attempts.append({
             "number": data["attempt"], "fence": data["fence"], "began_at": event.at,
         })  # fmt: skip
@@ -338,6 +342,8 @@ class _Draft:
         )  # fmt: skip
         if data["outcome"] != "in_doubt":
             self.found["doubt"] = None
+        if "spent_nanos" in data:
+            self.settled(event, data)
         self.ended(event, data["outcome"])
 
     def _plain_read(self, event: Event, data: Mapping[str, Any]) -> None:
@@ -372,6 +378,8 @@ class _Draft:
 
     def ruled(self, event: Event, data: Mapping[str, Any]) -> None:
         ruling = data["ruling"]
+        if "spent_nanos" in data:
+            self.settled(event, data)
         self._add("rulings", Ruled(event.at, event.actor, ruling, data.get("reason", "")))
         outcome = _AFTER_RULING.get(ruling)
         if outcome is not None:

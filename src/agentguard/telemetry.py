@@ -36,7 +36,8 @@ def _version() -> str:
         return "0"
 
 
-_TRACER = trace.get_tracer("agentguard", _version())
+_VERSION = _version()
+_TRACER = trace.get_tracer("agentguard", _VERSION)
 _PROPAGATOR = TraceContextTextMapPropagator()
 _OUTCOMES = {"succeeded": "success", "failed": "failure", "waiting": "pending"}
 
@@ -51,7 +52,7 @@ def start_workflow(workflow: str, run_id: str) -> Span:
             "gen_ai.workflow.name": workflow,
             "openinference.span.kind": "CHAIN",
             "agentguard.run.id": run_id,
-            "agentguard.version": _version(),
+            "agentguard.version": _VERSION,
         },
     )
 

@@ -49,7 +49,7 @@ class World:
 class Scripted(BaseChatModel):
     """A chat model that says what its script says next, judging by the history it is shown."""
 
-    script: Sequence[AIMessage | BaseException]
+    script: Sequence[Any]
     model_name: str = "scripted-1"
 
     @property

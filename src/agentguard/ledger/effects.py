@@ -93,11 +93,12 @@ def _refuse(log: RunLog, intent: Intent, error: GuardError, step: int | None) ->
 
 
 def _decision(intent: Intent) -> dict[str, Any]:
-    return {
+    fact = {
         "tool": intent.tool, "effect": intent.effect, "key": intent.key, "rule": intent.rule,
         "payload_hash": intent.payload_hash, "contract": intent.contract_version,
-        "policy": intent.policy_version, "call_id": intent.call_id,
+        "policy": intent.policy_version,
     }  # fmt: skip
+    return fact if intent.call_id is None else {**fact, "call_id": intent.call_id}
 
 
 def _fresh(tx: Tx, log: RunLog, intent: Intent, generation: int) -> Answer:
@@ -165,19 +166,18 @@ def _start(
     if turn is not None:
         return _refuse(log, intent, turn, step)
     counted = step is None
-    if step is None:
-        step = log.next_step()
-        log.add(Draft("step.decided", {**_decision(intent), "decision": "allow"}, step,
-                      {"arguments": intent.arguments}))  # fmt: skip
+    step = log.next_step() if step is None else step
     if approval is not None and approval.status == "approved":
         approvals.use(tx, log, approval, step)
-    if not held:
-        _hold(tx, log, intent, step)
     fence = (row.fence if row else 0) + 1
+    fact: dict[str, Any] = {"key": intent.key, "fence": fence, "attempt": intent.attempt}
+    if counted:
+        fact |= {**_decision(intent), "decision": "allow"}
+    if not held:
+        fact |= _hold(tx, log, intent)
     _execute(tx, intent, row, step, fence, approval)
-    log.add(
-        Draft("step.started", {"key": intent.key, "fence": fence, "attempt": intent.attempt}, step)
-    )
+    content = {"arguments": intent.arguments} if counted else None
+    log.add(Draft("step.started", fact, step, content))
     first = tx.now
     if row is not None:
         found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
@@ -203,15 +203,15 @@ def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardErro
     return budgets.over(tx, run.tenant, intent.reservations, run.run_id)
 
 
-def _hold(tx: Tx, log: RunLog, intent: Intent, step: int) -> None:
+def _hold(tx: Tx, log: RunLog, intent: Intent) -> dict[str, Any]:
+    """Reserve the call's cost and return it as a part of the event of its start."""
     log.tool_calls += 1
     log.held += intent.cost
     budgets.hold(tx, intent.run.tenant, intent.reservations)
-    if intent.cost or intent.reservations:
-        log.add(Draft("budget.reserved", {
-            "run_nanos": intent.cost,
-            "budgets": [[r.name, r.span, r.amount] for r in intent.reservations],
-        }, step))  # fmt: skip
+    if not intent.cost and not intent.reservations:
+        return {}
+    held = [[r.name, r.span, r.amount] for r in intent.reservations]
+    return {"run_nanos": intent.cost, "budgets": held}
 
 
 def _execute(

@@ -43,8 +43,9 @@ def mark_doubt(tx: Tx, log: RunLog, row: Effect, reason: str) -> Effect:
         (state, None if read else reason, tx.now, row.tenant, row.id, row.fence),
     )
     kind = "attempt.failed" if read else "effect.in_doubt"
-    log.add(Draft(kind, {"key": row.id, "fence": row.fence, "reason": reason}, row.step))
-    _give_back(tx, log, held, state, row.step, None)
+    settled = _give_back(tx, log, held, state, None)
+    fact = {"key": row.id, "fence": row.fence, "reason": reason, **settled}
+    log.add(Draft(kind, fact, row.step))
     return reload_effect(tx, row.tenant, row.id)
 
 
@@ -72,13 +73,14 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
         (end.state, end.result, end.result_state, _text(end.error), end.doubt_reason, tx.now,
          held[1] if end.cost is None else end.cost, lease, tenant, end.key),
     )  # fmt: skip
-    _give_back(tx, log, held, end.state, end.step, end.cost)
+    settled = _give_back(tx, log, held, end.state, end.cost)
     for verdict in end.verdicts:
         log.add(Draft("verified", verdict, end.step))
     if end.state is EffectState.IN_DOUBT:
         data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
         log.add(Draft("effect.in_doubt", data, end.step))
-    log.add(Draft("step.finished", {"outcome": end.state.value, **end.data}, end.step, end.content))
+    fact = {"outcome": end.state.value, **end.data, **settled}
+    log.add(Draft("step.finished", fact, end.step, end.content))
     return True
 
 
@@ -87,11 +89,14 @@ def _text(value: Mapping[str, Any] | None) -> str | None:
 
 
 def _give_back(
-    tx: Tx, log: RunLog, held: Any, state: EffectState, step: int, actual: int | None
-) -> None:
-    """Spend what was held, or give it back; while in doubt it stays held."""
+    tx: Tx, log: RunLog, held: Any, state: EffectState, actual: int | None
+) -> dict[str, Any]:
+    """Spend what was held, or give it back; while in doubt it stays held.
+
+    Returns what to say of it in the event of the end.
+    """
     if state is EffectState.IN_DOUBT:
-        return
+        return {}
     reserved, cost = json.loads(held[0]), held[1]
     happened = state is EffectState.SUCCEEDED
     spent = (cost if actual is None else actual) if happened else 0
@@ -99,8 +104,7 @@ def _give_back(
     log.spent += spent
     log.tool_calls -= 0 if happened else 1
     budgets.settle(tx, log.ref.tenant, reserved, happened=happened)
-    if cost or reserved:
-        log.add(Draft("budget.settled", {"spent_nanos": spent, "happened": happened}, step))
+    return {"spent_nanos": spent, "happened": happened} if cost or reserved else {}
 
 
 def _leave_evidence(tx: Tx, log: RunLog, end: Settlement) -> None:
@@ -166,10 +170,9 @@ def _rule(tx: Tx, log: RunLog, row: Effect, ruling: str, reason: str, result: st
         " finished_at = ?, lease_until = NULL WHERE tenant = ? AND key = ?",
         (state, result, result_state, error, tx.now, row.tenant, row.id),
     )
-    content = {"reason": reason} if reason else None
-    log.add(Draft("effect.resolved", {"key": row.id, "ruling": ruling, "fence": row.fence},
-                  row.step, content))  # fmt: skip
-    _give_back(tx, log, held, state, row.step, None)
+    settled = _give_back(tx, log, held, state, None)
+    fact = {"key": row.id, "ruling": ruling, "fence": row.fence, **settled}
+    log.add(Draft("effect.resolved", fact, row.step, {"reason": reason} if reason else None))
 
 
 def sweep(tx: Tx) -> int:
