@@ -24,7 +24,7 @@ STAMP = VENV / "installed.json"
 LINTERS = ("ruff check", "ruff format --check", "mypy", "pyright")
 LOCKS = {  # test first: the others keep to its versions, so that all of them fit into one .venv
     "test": "pyproject.toml --all-extras --group dev --group build",
-    "demo": "pyproject.toml --extra langgraph --group build -c requirements/test.lock",
+    "demo": "pyproject.toml --extra langgraph --group build --group demo -c requirements/test.lock",
     "bench": "pyproject.toml --extra langgraph --extra otel --extra jsonschema"
     " --group build --group bench -c requirements/test.lock",
     "bfcl": "requirements/bfcl.in --no-deps",  # its requirements are huge, and tests need none

@@ -20,11 +20,11 @@ FLOORS = (
     "model canonical codec durations expressions redaction _backoff _runtime _yaml",
     "protocols",
     "config _keys _agent_run ledger stores",
-    "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _read _durable _pipeline declaration",
+    "tool telemetry classify _signature _jsonschema _meter run _decide _attempt _read _durable _pipeline declaration _isolated _child",
     "approval budget compensation contract fallback idempotency identity routing verification",
     "hosting policies operations guard testing record",
     "__init__",
-    "cli __main__ _isolated",
+    "cli __main__",
 )
 PROMISES = 6  # on this floor no room imports another
 

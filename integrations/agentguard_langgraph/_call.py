@@ -6,6 +6,8 @@ that the tool invokes, and so on. A frame lives in the context of what it stands
 
 from __future__ import annotations
 
+import itertools
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,7 +19,7 @@ from agentguard.hosting import CallRef
 from . import _node
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Iterator, Mapping
     from uuid import UUID
 
 
@@ -26,7 +28,7 @@ class Frame:
     """Something that is being executed.
 
     Attributes:
-        run: LangChain's id of it.
+        run: LangChain's id of it; an invocation that enters a run has none.
         ref: the call, as the core wants to know it; one object for each execution.
         namespace: of a task; a tool call has none.
         graph: the path of the graph to which the task or the model belongs.
@@ -35,7 +37,7 @@ class Frame:
             take it away from there.
     """
 
-    run: UUID
+    run: UUID | None
     outer: Frame | None
     ref: CallRef
     namespace: str | None
@@ -45,6 +47,8 @@ class Frame:
 
     def inside(self, graph: str) -> str:
         """Return the path of a graph that is invoked inside."""
+        if self.run is None:
+            return self.graph
         if graph not in self.graphs:
             self.graphs.append(graph)
         number = self.graphs.index(graph)
@@ -54,20 +58,36 @@ class Frame:
 _FRAME: ContextVar[Frame | None] = ContextVar("agentguard_langgraph_frame", default=None)
 
 
+@contextmanager
+def invocation(root: str, namespace: str) -> Generator[None]:
+    """Begin anew below *root*: calls made inside do not belong to the task around it.
+
+    LangGraph tells even a graph with a thread of its own the *namespace* of that task.
+    """
+    token = _FRAME.set(Frame(None, _FRAME.get(), CallRef(root), namespace, root))
+    try:
+        yield
+    finally:
+        _FRAME.reset(token)
+
+
 def enter_tool(run: UUID, call_id: str, name: str, args: Mapping[str, Any] | None) -> None:
     """Remember a tool call in this context, of which the tool's body gets a copy."""
     outer = _innermost()
-    # How often the task that executes tools has come by need not be said: the messages tell.
-    graph = "" if outer is None else outer.graph if outer.namespace else f"{_path(outer.ref)}/"
-    ref = CallRef(graph + call_id, _occurrence(call_id, name, args), _node.agent_name())
-    _FRAME.set(Frame(run, outer, ref, None, graph))
+    if outer is not None:
+        # How often the task that executes tools has come by need not be said: the messages tell.
+        graph = f"{_path(outer.ref)}/" if outer.namespace is None else outer.graph
+        ref = CallRef(graph + call_id, _occurrence(call_id, name, args), _node.agent_name())
+        _FRAME.set(Frame(run, outer, ref, None, graph))
 
 
 def enter_task(run: UUID, metadata: Mapping[str, Any]) -> None:
     """Remember the task that *metadata* tells of, unless it is one that runs here already."""
     outer, namespace = _innermost(), metadata.get("langgraph_checkpoint_ns")
-    if namespace and all(namespace != frame.namespace for frame in _frames(outer)):
-        graph = "" if outer is None else outer.inside(namespace.rpartition("|")[0])
+    if outer is None or not namespace:
+        return
+    if all(namespace != frame.namespace for frame in _frames(outer)):
+        graph = outer.inside(namespace.rpartition("|")[0])
         ref = CallRef(graph + _place(metadata), 0, _node.agent_name())
         _FRAME.set(Frame(run, outer, ref, namespace, graph))
 
@@ -82,12 +102,13 @@ def leave(run: UUID) -> None:
 def current() -> CallRef | None:
     """Return the call whose code runs here."""
     frame = _innermost()
-    return None if frame is None else frame.ref
+    return None if frame is None or frame.run is None else frame.ref
 
 
 def in_tool() -> bool:
     """Return whether a model waits for the answer of what runs here."""
-    return any(frame.namespace is None for frame in _frames(_innermost()))
+    inside = itertools.takewhile(lambda frame: frame.run is not None, _frames(_FRAME.get()))
+    return any(frame.namespace is None for frame in inside)
 
 
 def _innermost() -> Frame | None:

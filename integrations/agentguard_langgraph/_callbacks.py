@@ -6,7 +6,6 @@ LangChain calls it for whatever runs below a guarded graph, however deep and in 
 from __future__ import annotations
 
 import inspect
-import sys
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -18,7 +17,7 @@ from . import _call, _messages
 from ._host import LangGraphHost
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+    from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
     from uuid import UUID
 
     from langchain_core.outputs import LLMResult
@@ -44,8 +43,10 @@ class _Event:
         self._called, self._awaited = called, awaited
 
     def __get__(self, handler: Any, owner: type) -> Any:
-        asker = sys._getframe(1).f_code.co_flags
-        method = self._awaited if asker & inspect.CO_COROUTINE else self._called
+        frame = inspect.currentframe()
+        asker = frame.f_back if frame else None
+        is_coroutine = asker and asker.f_code.co_flags & inspect.CO_COROUTINE
+        method = self._awaited if is_coroutine else self._called
         return method.__get__(handler, owner)
 
 
@@ -154,12 +155,13 @@ def handler_of(run: Run) -> RunHandler | None:
 
 
 @contextmanager
-def reported(run: Run) -> Iterator[RunHandler]:
-    """Let LangChain report to *run* whatever it does in this context."""
+def reported(run: Run, root: str, namespace: str) -> Generator[RunHandler]:
+    """Let LangChain report to *run* whatever it does in this context, as calls below *root*."""
     handler = RunHandler(run)
     token = _HANDLER.set(handler)
     try:
-        yield handler
+        with _call.invocation(root, namespace):
+            yield handler
     finally:
         _HANDLER.reset(token)
         for call in handler.left_open():
@@ -167,17 +169,18 @@ def reported(run: Run) -> Iterator[RunHandler]:
 
 
 @asynccontextmanager
-async def areported(run: Run) -> AsyncIterator[RunHandler]:
+async def areported(run: Run, root: str, namespace: str) -> AsyncGenerator[RunHandler]:
     """Like `reported`, on an event loop."""
     handler = RunHandler(run)
     token = _HANDLER.set(handler)
     try:
-        yield handler
+        with _call.invocation(root, namespace):
+            yield handler
     finally:
         _HANDLER.reset(token)
         for call in handler.left_open():
             await run.amodel_finished(call, error=_CutOff())
 
 
-class _CutOff(Exception):  # noqa: N818 - its name is what the record shows
+class _CutOff(Exception):
     """The model call neither returned nor failed."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -39,25 +39,27 @@ class Entry:
         return self  # the guard holds a store, and is the same for all copies
 
     @contextmanager
-    def entered(self, *configs: RunnableConfig | None) -> Iterator[RunHandler | None]:
+    def entered(self, *configs: RunnableConfig | None) -> Generator[RunHandler | None]:
         """Enter the run; give the callback handler to add, if none is at work here yet."""
-        run, is_new = self._choose(merge_configs(*configs))
+        config = merge_configs(*configs)
+        run, is_new = self._choose(config)
         with run if is_new else nullcontext():
             if handler_of(run):
                 yield None
             else:
-                with reported(run) as handler:
+                with reported(run, *_place(run, config)) as handler:
                     yield handler
 
     @asynccontextmanager
-    async def aentered(self, *configs: RunnableConfig | None) -> AsyncIterator[RunHandler | None]:
+    async def aentered(self, *configs: RunnableConfig | None) -> AsyncGenerator[RunHandler | None]:
         """Like `entered`, on an event loop."""
-        run, is_new = self._choose(merge_configs(*configs))
+        config = merge_configs(*configs)
+        run, is_new = self._choose(config)
         async with run if is_new else nullcontext():
             if handler_of(run):
                 yield None
             else:
-                async with areported(run) as handler:
+                async with areported(run, *_place(run, config)) as handler:
                     yield handler
 
     def _choose(self, config: RunnableConfig) -> tuple[Run, bool]:
@@ -85,3 +87,23 @@ class Entry:
             return self.run_id(config)
         thread = _node.configurable(config).get("thread_id")
         return self.run_id or (None if thread is None else str(thread))
+
+
+def _place(run: Run, config: RunnableConfig) -> tuple[str, str]:
+    """Return the path of this invocation in the run, and the namespace of the task around it."""
+    around = str(_node.configurable().get("checkpoint_ns") or "")
+    return _root(run, config), "" if _node.is_task(config) else around
+
+
+def _root(run: Run, config: RunnableConfig) -> str:
+    """Return what tells the calls of this invocation from those of others in the same run.
+
+    Another thread is another conversation. Without threads, the order of invocations tells them
+    apart: it is the same when a program is run again after a crash.
+    """
+    thread = _node.configurable(config).get("thread_id")
+    if thread is not None:
+        return "" if str(thread) == run.id else f"{thread}/"
+    host = run.host
+    number = 0 if _node.is_task(config) or not isinstance(host, LangGraphHost) else host.number()
+    return f"+{number}/" if number else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any, cast
 
 from langgraph.errors import GraphBubbleUp
 from langgraph.prebuilt.tool_node import ToolInvocationError
@@ -30,7 +31,8 @@ def for_model(error: GuardError) -> GuardError:
 def _dressed(base: type[Exception], error: GuardError) -> GuardError:
     if isinstance(error, base):
         return error
-    kind = _kind(base, type(error))
+    own: Any = type(error)
+    kind: type[GuardError] = _kind(cast("Any", base), own)
     dressed = kind.__new__(kind)
     dressed.__dict__.update(vars(error), inner=error)
     dressed.args = (error.for_model(),)  # what a tool's own handle_tool_error shows
@@ -54,5 +56,5 @@ class _Dressed(Exception):
 
 
 @cache
-def _kind(base: type[Exception], kind: type[GuardError]) -> type[GuardError]:
+def _kind(base: Any, kind: Any) -> Any:
     return type(kind.__name__, (_Dressed, base, kind), {"__module__": kind.__module__})

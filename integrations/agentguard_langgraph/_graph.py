@@ -11,18 +11,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackManager
-from langgraph.pregel import Pregel
+from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]
 
 from agentguard import ConfigurationError
 
 from ._entry import Entry, RunIdOf, Who
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+
     from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
 
@@ -52,18 +53,19 @@ def guard_graph(
     Raises:
         ConfigurationError: *graph* is not a compiled graph, or guarded already.
     """
-    if isinstance(graph, _Guarded):
+    given: Any = graph
+    if isinstance(given, _Guarded):
         raise ConfigurationError("this graph is guarded already: call guard_graph once")
-    if not isinstance(graph, Pregel):
+    if not isinstance(given, Pregel):
         raise ConfigurationError(
-            f"guard_graph takes a compiled graph, not {type(graph).__name__}:"
+            f"guard_graph takes a compiled graph, not {type(given).__name__}:"
             " guard_graph(builder.compile(...), guard)"
         )
-    guarded = copy.copy(graph)
+    guarded: Any = copy.copy(graph)
     guarded.__class__ = _guarded_class(type(graph))
-    entry = Entry(guard, workflow or guard.settings.workflow or graph.get_name(), principal, run_id, budget)
-    cast("_Guarded", guarded).entry = entry
-    return guarded
+    name = workflow or guard.settings.workflow or graph.get_name()
+    guarded.entry = Entry(guard, name, principal, run_id, budget)
+    return cast("GraphT", guarded)
 
 
 class _Guarded(Pregel[Any, Any, Any, Any]):
@@ -80,18 +82,18 @@ class _Guarded(Pregel[Any, Any, Any, Any]):
 
     def stream(
         self,
-        input: Any,
+        input: Any,  # noqa: A002 - LangGraph's name for it
         config: RunnableConfig | None = None,
-        **options: Any,  # noqa: A002
+        **options: Any,
     ) -> Iterator[Any]:
         """Stream the graph's steps inside its run, which lasts as long as the stream."""
         return _in_own_context(self._steps(input, config, options))
 
     def astream(
         self,
-        input: Any,
+        input: Any,  # noqa: A002 - LangGraph's name for it
         config: RunnableConfig | None = None,
-        **options: Any,  # noqa: A002
+        **options: Any,
     ) -> AsyncIterator[Any]:
         """Stream the graph's steps inside its run, which lasts as long as the stream."""
         return _ain_own_context(self._asteps(input, config, options))

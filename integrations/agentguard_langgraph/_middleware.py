@@ -47,14 +47,13 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
         run_id: RunIdOf = None, **budget: Any,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._entry = Entry(
-            guard, workflow or guard.settings.workflow or "agent", principal, run_id
-        )
+        name = workflow or guard.settings.workflow or "agent"
+        self._entry = Entry(guard, name, principal, run_id, budget)
 
     def before_agent(
         self,
-        state: GuardedState,
-        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
+        state: GuardedState,  # noqa: ARG002 - LangChain's names
+        runtime: Runtime[Any],  # noqa: ARG002
     ) -> dict[str, Any] | None:
         """Give the run an id, if nothing else does; it is kept with the state."""
         if active_run() is not None or self._entry.id_for(_node.configuration()):

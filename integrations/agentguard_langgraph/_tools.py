@@ -34,7 +34,7 @@ def guard_tools(tools: Iterable[BaseTool], guard: Guard, **policy: Any) -> list[
     return [_guarded(tool, guard, policy) for tool in tools]
 
 
-def _guarded(tool: BaseTool, guard: Guard, policy: dict[str, Any]) -> BaseTool:
+def _guarded(tool: Any, guard: Guard, policy: dict[str, Any]) -> BaseTool:
     if not isinstance(tool, BaseTool):
         raise ConfigurationError(
             f"guard_tools takes tool objects, not {type(tool).__name__}: decorate a function with"
@@ -70,5 +70,5 @@ def _takes_anything(function: Callable[..., Any]) -> bool:
 
 
 def _schema(tool: BaseTool) -> dict[str, Any]:
-    schema = tool.tool_call_schema
-    return schema if isinstance(schema, dict) else schema.model_json_schema()
+    schema: Any = tool.tool_call_schema
+    return dict(schema if isinstance(schema, dict) else schema.model_json_schema())

@@ -6,12 +6,13 @@ import inspect
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ._runtime import DeadlinePassed, Outcome
+from ._runtime import DeadlinePassed, Outcome, ResultLost
 from .codec import NotStorable
 from .errors import (
     ContractViolation,
     EffectInDoubt,
     GuardError,
+    ResultUnavailable,
     ToolTimeout,
     VerificationFailed,
 )
@@ -95,10 +96,12 @@ async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any
 async def judge(run: Run, call: Call, outcome: Outcome) -> End:
     """Return what *outcome* says about the world."""
     value, error = outcome
+    if isinstance(error, ResultLost):
+        return _lost(call, error)
     if error is not None:
         return _raised(run, call, error)
     tool = call.tool
-    end = _failed_by_value(tool, value)
+    end = _failed_by_value(run, tool, value)
     if end is not None:
         return end
     try:
@@ -107,16 +110,19 @@ async def judge(run: Run, call: Call, outcome: Outcome) -> End:
         return _doubtful(call, violation, "output_contract", violation)
     end = End(EffectState.SUCCEEDED, value)
     await _verify(call, end)
-    _keep(tool, end)
+    _keep(run, tool, end)
     return end
 
 
-def _keep(tool: Tool, end: End) -> None:
-    """A result that cannot be stored does not make the effect unhappen."""
+def _keep(run: Run, tool: Tool, end: End) -> None:
+    """A result that cannot be stored, or would show a secret, does not make the effect unhappen."""
     try:
         end.kept, end.result_state = tool.results.keep(end.value), "stored"
     except NotStorable as error:
         end.result_state = "too_large" if "bytes" in str(error) else "unserialisable"
+        return
+    if run.redactor.scrub(end.kept) != end.kept:
+        end.kept, end.result_state = None, "withheld"
 
 
 def _raised(run: Run, call: Call, error: BaseException) -> End:
@@ -145,6 +151,15 @@ def _raised(run: Run, call: Call, error: BaseException) -> End:
         reason=reason,
     )
     return _doubtful(call, doubt, reason, error)
+
+
+def _lost(call: Call, error: ResultLost) -> End:
+    """Done, but there is nothing to show; what would have to look at the result cannot confirm it."""
+    tool = call.tool
+    lost = ResultUnavailable(f"{tool.name} was done, but its result cannot leave its process: {error}")
+    if tool.fails_when or tool.checks:
+        return _doubtful(call, lost, "result_lost", lost)
+    return End(EffectState.SUCCEEDED, error=lost, result_state="unserialisable")
 
 
 def _read_failed(run: Run, call: Call, error: BaseException) -> End:
@@ -178,7 +193,7 @@ def _doubtful(call: Call, shown: GuardError, reason: str, cause: BaseException) 
     return End(EffectState.IN_DOUBT, error=shown, doubt=reason)
 
 
-def _failed_by_value(tool: Tool, value: Any) -> End | None:
+def _failed_by_value(run: Run, tool: Tool, value: Any) -> End | None:
     """Judge a result that says by its value that the tool failed."""
     said = tool.fails_when(value) if tool.fails_when else None
     if said is None or said is False:
@@ -190,7 +205,7 @@ def _failed_by_value(tool: Tool, value: Any) -> End | None:
         return End(EffectState.IN_DOUBT, value, doubt, doubt="answer")
     final = isinstance(said, NoEffect) and not said.retryable
     end = End(EffectState.FAILED_FINAL if final else EffectState.FAILED_RETRYABLE, value)
-    _keep(tool, end)
+    _keep(run, tool, end)
     return end
 
 

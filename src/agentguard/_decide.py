@@ -62,9 +62,13 @@ def _permit(run: Run, tool: Tool) -> None:
 
 
 def payload_hash(run: Run, tool: Tool, plain: Mapping[str, Any]) -> str:
-    """Return the tenant-keyed hash of what will run, without declared volatile arguments."""
+    """Return the tenant-keyed hash of what will run, without declared volatile arguments.
+
+    The contract's version is no part of it: approvals are bound to that on their own, and what
+    happened under an older contract is still replayed, not refused.
+    """
     payload = {name: value for name, value in plain.items() if name not in tool.volatile}
-    data = canonical([tool.name, tool.version, payload])
+    data = canonical([tool.name, payload])
     if len(data) > MAX_PAYLOAD_BYTES:
         raise ContractViolation(
             f"{tool.name}: the arguments have {len(data)} bytes, {MAX_PAYLOAD_BYTES} are allowed;"
@@ -85,9 +89,10 @@ def _occurrence(run: Run, call: Call) -> int:
 
 def _key(run: Run, call: Call) -> tuple[str, str]:
     tool = call.tool
-    if tool.key_of is None:
+    if tool.key_of is None and not tool.rules:
         return "call", f"call_{secrets.token_hex(16)}"
-    scope, fields = tool.key_of(call)
+    # A read that people have to decide on must be the same one when it comes back.
+    scope, fields = tool.key_of(call) if tool.key_of else ("call", call.place())
     tenant = "" if scope == "global" else run.principal.tenant
     return scope, effect_key(tenant, scope, tool.name, tool.major, fields)
 

@@ -112,6 +112,7 @@ class DurableCall:
 
     async def _answered(self, answer: Answer, intent: Intent) -> Intent:
         """Deal with whatever keeps the body from starting; return to begin again."""
+        self.runtime.check_cancelled()
         if isinstance(answer, Refused):
             self.call.decision = "deny"
             raise answer.error
@@ -264,7 +265,7 @@ class DurableCall:
             error=_error_of(self.run_, end) if final or error is not None else None,
             doubt_reason=end.doubt,
             content=self.run_.redactor.scrub(end.content()),
-            verdicts=tuple(end.verdicts),
+            verdicts=tuple(self.run_.redactor.scrub(end.verdicts)),
             pending=self.run_.meter.drain(),
         )  # fmt: skip
 

@@ -1,8 +1,8 @@
 """A body in a process of its own: killed at its deadline, and never alive after its owner.
 
-The child imports the tool by module and name, runs the undecorated function and answers. Both
-sides write lines of JSON into one socket, which the child finds as its stdin; what the tool prints
-goes where the parent's own output goes.
+The child (`_child`) imports the tool by module and name, runs the undecorated function and answers.
+Both sides write lines of JSON into one socket, which the child finds as its stdin; what the tool
+prints goes where the parent's own output goes.
 
     parent   the request: which function, its arguments, the call
     child    {"refused": why}     it cannot run the tool; nothing began
@@ -16,8 +16,6 @@ its child is; and it ends itself as soon as the owner's end of the socket closes
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
-import importlib
 import inspect
 import json
 import os
@@ -25,28 +23,28 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-import traceback
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from . import codec
-from ._runtime import DeadlinePassed, InlineRuntime, Outcome, ResultLost, outcome_of
-from ._signature import Returned, Signature
+from ._runtime import DeadlinePassed, InlineRuntime, Outcome, ResultLost
+from ._signature import Signature
 from .classify import http_errors
 from .codec import NotStorable
 from .errors import ConfigurationError, ContractViolation
-from .model import NoEffect, Principal
-from .run import Run, enter_elsewhere, executing
-from .tool import Call, Failure, Tool, ToolRaised, declared
+from .model import NoEffect
+from .tool import Failure, ToolRaised
 
 if TYPE_CHECKING:
+    import datetime as dt
     from collections.abc import Callable, Mapping
 
-_COMMAND = (sys.executable, "-P", "-m", "agentguard._isolated")
-_KNOWN: dict[tuple[str, str], tuple[Callable[..., Any], Any]] = {}
+    from .protocols import Store
+    from .tool import Call
+
+KNOWN: dict[tuple[str, str], tuple[Callable[..., Any], Any]] = {}
 """Undecorated functions and their contracts, by module and name."""
-_INSIDE: list[bool] = []
+INSIDE: list[bool] = []
 """Not empty in a child."""
 
 
@@ -56,11 +54,11 @@ def register(function: Any, contract: Any, tool: str) -> None:
     Raises:
         ConfigurationError: another process could not import it.
     """
-    inner = inspect.unwrap(function) if hasattr(function, "__agentguard__") else function
-    module, name = _place(inner)
+    inner = function.__wrapped__ if hasattr(function, "__agentguard__") else function
+    module, name = place(inner)
     problem = None
     if not inspect.isfunction(inner) or "." in name or name == "<lambda>":
-        problem = f"is no function at the top of a module ({name})"
+        problem = "is no function at the top of a module"
     elif module == "__main__":
         problem = "is defined in the script that was started, which would run again"
     if problem is not None:
@@ -68,40 +66,36 @@ def register(function: Any, contract: Any, tool: str) -> None:
             f'{tool} {problem}, so isolation="process" cannot import it in another process; make it a'
             " plain function of a module that can be imported"
         )
-    _KNOWN[module, name] = (inner, contract)
+    KNOWN[module, name] = (inner, contract)
 
 
-def _place(function: Any) -> tuple[str, str]:
+def place(function: Any) -> tuple[str, str]:
+    """Return the module and the name by which another process finds *function*."""
     return getattr(function, "__module__", ""), getattr(function, "__qualname__", "<lambda>")
-
-
-# The parent.
 
 
 class ProcessRuntime(InlineRuntime):
     """Runs the body in a child and kills it, with all it started, at the deadline."""
 
-    def __init__(self, tool: Tool) -> None:
-        self._tool = tool
-        self._call: Call | None = None
-        self._lifeline: tuple[int, ...] = ()
+    _call: Call
+    _lifeline: tuple[int, ...]
 
-    def take(self, call: Any, store: Any) -> None:
+    def take(self, call: Call, store: Store) -> None:
         """Get ready for *call*.
 
         Raises:
             ConfigurationError: this call cannot be made in another process.
             ContractViolation: an argument cannot be handed over.
         """
-        if _INSIDE:
+        if INSIDE:
             raise ConfigurationError(
                 f"{call.tool.name}: its module calls guarded tools when it is imported; put that under"
                 ' if __name__ == "__main__"'
             )
         if call.given:
             raise ConfigurationError(
-                f"{call.tool.name}: what the runtime passes in cannot be handed to another process; use"
-                ' isolation="thread"'
+                f"{call.tool.name}: what the runtime passes in cannot be handed to another process;"
+                ' use isolation="thread"'
             )
         try:
             call.tool.arguments.write(call.arguments)
@@ -111,38 +105,46 @@ class ProcessRuntime(InlineRuntime):
             ) from None
         self._call, self._lifeline = call, store.lifeline()
 
-    async def invoke(self, body: Callable[[], Any], timeout: float | None) -> Outcome:
-        """Run the tool in a child; *body*, which would run it here, is not used."""
-        assert self._call is not None
+    async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
+        """Run the tool in a child; the body itself, which would run it here, is not used."""
+        del body
         try:
-            return _outcome(self._tool, _converse(self._call, self._lifeline, timeout), timeout)
+            return _outcome(self._call, _converse(self._call, self._lifeline, seconds))
         except BaseException as error:  # noqa: BLE001 - carried as a value, raised at the edge
             return None, error
 
 
-def _converse(call: Call, lifeline: tuple[int, ...], timeout: float | None) -> tuple[bytes, int | None]:
-    """Return all that the child said, and how it ended; None if it had to be killed."""
-    until = None if timeout is None else time.monotonic() + timeout
-    request = _line(_request(call, lifeline))
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """All that a child said, and its exit code; None if its time was up."""
+
+    said: bytes
+    code: int | None
+
+
+def _converse(call: Call, lifeline: tuple[int, ...], seconds: float | None) -> _Heard:
+    until = None if seconds is None else time.monotonic() + seconds
+    request = line(_request(call, lifeline))
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        child = subprocess.Popen(  # noqa: S603 - our own interpreter and module
-            _COMMAND, stdin=theirs, pass_fds=lifeline, start_new_session=True
-        )
+        child = subprocess.Popen(
+            [sys.executable, "-P", "-m", "agentguard._child"],
+            stdin=theirs.fileno(), pass_fds=lifeline, start_new_session=True,
+        )  # fmt: skip
         theirs.close()
         try:
-            said, ended = _listen(ours, request, until)
+            said, in_time = _listen(ours, request, until)
         except BaseException:
             _kill(child)
             raise
-        if not ended:
-            _kill(child)
-            said += _rest(ours)
-        return said, child.wait() if ended else None
+        if in_time:
+            return _Heard(said, child.wait())
+        _kill(child)
+        return _Heard(said + _rest(ours), None)
 
 
 def _listen(ours: socket.socket, request: bytes, until: float | None) -> tuple[bytes, bool]:
-    """Send the request and collect the lines of the answer; False if time is up before it ends."""
+    """Send the request and collect the answer; False if time is up before it ends."""
     said = b""
     try:
         ours.settimeout(_left(until))
@@ -170,12 +172,11 @@ def _left(until: float | None) -> float | None:
 
 
 def _is_whole(said: bytes) -> bool:
-    lines = said.count(b"\n")
-    return said.endswith(b"\n") and lines > int(said.startswith(b'{"began"'))
+    return said.endswith(b"\n") and said.count(b"\n") > said.startswith(b'{"began"')
 
 
 def _rest(ours: socket.socket) -> bytes:
-    """Return what a child that is dead by now has said."""
+    """Return what a child that is dead by now had said."""
     ours.setblocking(False)
     said = b""
     with contextlib.suppress(BlockingIOError, ConnectionError):  # that was all
@@ -190,26 +191,32 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
-def _outcome(tool: Tool, heard: tuple[bytes, int | None], timeout: float | None) -> Outcome:
+def _outcome(call: Call, heard: _Heard) -> Outcome:
     """Return what the child's words, and its silence, say about the body."""
-    said, code = heard
-    answers = [json.loads(line) for line in said.split(b"\n")[:-1]]
-    last = answers[-1] if answers else {"silent": True}
-    if "result" in last:
-        return tool.results.restore(last["result"]), None
-    if "lost" in last:
-        return None, ResultLost(last["lost"])
-    if "raised" in last:
-        return None, _raised(last["raised"])
-    if "began" in last:
-        return None, DeadlinePassed() if code is None else _died(tool, code)
-    why = last.get("refused") or (f"it ended with {code}" if code is not None else f"{timeout} s are over")
-    return None, NoEffect(f"{tool.name}: its process did not get as far as the tool: {why}")
+    words: dict[str, Any] = {}
+    for each in heard.said.split(b"\n")[:-1]:
+        words |= json.loads(each)
+    if "result" in words:
+        return call.tool.results.restore(words["result"]), None
+    if "lost" in words:
+        return None, ResultLost(words["lost"])
+    if "raised" in words:
+        return None, _raised(words["raised"])
+    if "began" in words:
+        return None, DeadlinePassed() if heard.code is None else _died(call, heard.code)
+    why = words.get("refused") or _ending(heard.code)
+    return None, NoEffect(f"{call.tool.name}: its process did not get as far as the tool: {why}")
 
 
-def _died(tool: Tool, code: int) -> ToolRaised:
-    how = f"signal {-code}" if code < 0 else f"exit code {code}"
-    return _stand_in("agentguard", "ProcessDied")(f"the process of {tool.name} ended with {how}, unasked")
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "its time was up"
+    return f"it was ended by signal {-code}" if code < 0 else f"it ended with exit code {code}"
+
+
+def _died(call: Call, code: int) -> ToolRaised:
+    kind = _stand_in("agentguard", "ProcessDied")
+    return kind(f"the process of {call.tool.name} did not finish: {_ending(code)}")
 
 
 def _raised(told: Mapping[str, Any]) -> Exception:
@@ -229,7 +236,7 @@ def _stand_in(module: str, name: str) -> type[ToolRaised]:
 
 def _request(call: Call, lifeline: tuple[int, ...]) -> dict[str, Any]:
     tool, who = call.tool, call.principal
-    module, name = _place(inspect.unwrap(tool.function))
+    module, name = place(tool.function)
     return {
         "path": sys.path,
         "lifeline": lifeline,
@@ -238,10 +245,13 @@ def _request(call: Call, lifeline: tuple[int, ...]) -> dict[str, Any]:
         "tool": tool.name,
         "effect": tool.effect,
         "by_schema": not isinstance(tool.arguments, Signature),
-        "by_default": tool.classify is http_errors and not tool.retry.on,
+        "own_rules": bool(tool.retry.on) or tool.classify is not http_errors,
         "arguments": tool.arguments.write(call.arguments),
-        "principal": [who.agent, who.tenant, who.subject, who.version,
-                      None if who.scopes is None else sorted(who.scopes)],
+        "principal": {
+            "agent": who.agent, "tenant": who.tenant, "subject": who.subject,
+            "version": who.version,
+        },
+        "scopes": None if who.scopes is None else sorted(who.scopes),
         "call": {
             "run_id": call.run_id, "payload_hash": call.payload_hash, "at": call.at,
             "step": call.step, "idempotency_key": call.idempotency_key, "scope": call.scope,
@@ -252,97 +262,10 @@ def _request(call: Call, lifeline: tuple[int, ...]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _line(value: Any) -> bytes:
-    return json.dumps(value).encode() + b"\n"
-
-
 def _text(moment: dt.datetime | None) -> str | None:
     return None if moment is None else moment.isoformat()
 
 
-def _moment(text: str | None) -> dt.datetime | None:
-    return None if text is None else dt.datetime.fromisoformat(text)
-
-
-# The child.
-
-
-class _RunElsewhere(Run):
-    """What `current_run()` is in a child: the run's name and the call, and nothing that counts."""
-
-    def __init__(self, call: Call) -> None:
-        self.id, self.principal = call.run_id, call.principal
-
-    def __getattr__(self, name: str) -> Any:
-        raise ConfigurationError(
-            f"`{name}` of the run is not there in the process of an isolated tool, nor can it call"
-            " guarded tools; it has current_run().call, .id and .principal"
-        )
-
-
-def serve() -> None:
-    """Answer one request, then end with the body, whatever threads it left."""
-    channel = socket.socket(fileno=os.dup(0))
-    with open(os.devnull, "rb") as nothing:  # noqa: PTH123 - a descriptor, not a path
-        os.dup2(nothing.fileno(), 0)
-    _INSIDE.append(True)
-    request = json.loads(channel.makefile("rb").readline())
-    _stay_attached(channel, request["lifeline"])
-    answer = _answer(channel, request)
-    for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # nobody listens any more
-            stream.flush()
-    channel.sendall(_line(answer))
-    os._exit(0)
-
-
-def _stay_attached(channel: socket.socket, lifeline: list[int]) -> None:
-    """End with the owner, and let no process that the tool starts hold what ties us to it."""
-    for descriptor in lifeline:
-        os.set_inheritable(descriptor, False)
-        os.register_at_fork(after_in_child=lambda kept=descriptor: os.close(kept))
-    os.register_at_fork(after_in_child=channel.close)
-    threading.Thread(target=_end_with_owner, args=(channel,), daemon=True).start()
-
-
-def _end_with_owner(channel: socket.socket) -> None:
-    channel.recv(1)  # the owner says nothing more: this returns when its end is closed
-    os.killpg(0, signal.SIGKILL)
-
-
-def _answer(channel: socket.socket, request: Mapping[str, Any]) -> dict[str, Any]:
-    try:
-        body, tool = _prepared(request)
-    except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
-        return {"refused": f"{type(error).__name__}: {error}"}
-    channel.sendall(_line({"began": True}))
-    value, error = outcome_of(body)
-    if error is not None:
-        return {"raised": _told(error, tool)}
-    try:
-        return {"result": tool.results.write(value)}
-    except NotStorable as unstorable:
-        return {"lost": str(unstorable)}
-
-
-def _prepared(request: Mapping[str, Any]) -> tuple[Callable[[], Any], Tool]:
-    """Return the body with its arguments, ready to run in the call of the parent."""
-    sys.path[:] = request["path"]
-    function, contract = _find(request)
-    signature = Signature(function, request["tool"], frozenset(), strict=False)
-    tool = Tool(request["tool"], function, False, signature, Returned(function, request["tool"], strict=False),
-                effect=request["effect"])  # fmt: skip
-    tool.classify = contract.classify if contract else http_errors
-    tool.retry = contract.retry if contract else tool.retry
-    if request["by_schema"]:
-        values, args, kwargs = codec.decode(request["arguments"]), [], {}
-    values = signature.restore(request["arguments"])
-    args, kwargs = signature.place(None, values, {})
-    call = _call(request, tool, values)
-
-    def body() -> Any:
-        enter_elsewhere(_RunElsewhere(call))
-        with executing(call):
-            return function(*args, **kwargs)
-
-    return body, tool
+def line(value: Any) -> bytes:
+    """Return *value* as one line of JSON."""
+    return json.dumps(value).encode() + b"\n"

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from . import codec
 from .canonical import jsonable
-from .codec import MAX_RESULT_BYTES, NotStorable
 from .errors import ConfigurationError, ContractViolation
 
 try:
@@ -93,6 +92,20 @@ class SchemaArguments:
         return [], {**values, **given}
 
 
+    def write(self, values: Mapping[str, Any]) -> str:
+        """Return JSON text from which `restore` makes equal values.
+
+        Raises:
+            NotStorable: there is none.
+        """
+        return codec.encode(dict(values)).decode()
+
+    def restore(self, text: str) -> dict[str, Any]:
+        """Return the values that `write` was given."""
+        values: dict[str, Any] = codec.decode(text)
+        return values
+
+
 def _names(problem: Any) -> str:
     """Return which argument is missing or unknown; names are no secrets."""
     missing = getattr(problem.kind, "property", None)
@@ -131,17 +144,21 @@ class SchemaResults:
             raise ContractViolation(f"{self._tool} returned something else than its schema says")
         return result
 
-    def keep(self, result: Any) -> str:
+    def write(self, result: Any) -> str:
         """Return JSON text from which `restore` makes an equal result.
+
+        Raises:
+            NotStorable: there is none.
+        """
+        return codec.encode(result).decode()
+
+    def keep(self, result: Any) -> str:
+        """Like `write`, for the record.
 
         Raises:
             NotStorable: there is none, or it is too large.
         """
-        text = codec.encode(result).decode()
-        if len(text) > MAX_RESULT_BYTES:
-            msg = f"it has more than {MAX_RESULT_BYTES} bytes"
-            raise NotStorable(msg)
-        return text
+        return codec.limited(self.write(result))
 
     def restore(self, kept: str) -> Any:
         """Return the result that `keep` was given."""

@@ -34,6 +34,7 @@ class Meter:
         self.limits = Limits()
         self._base = Usage()
         self._steps_ahead = self._tools_ahead = 0
+        self._flying_steps = self._flying_tools = 0
         self._active_us = self._part_started = 0
         self._pending, self._oldest = Pending(), 0.0
         self._repeats: dict[tuple[str, str], int] = {}
@@ -61,20 +62,36 @@ class Meter:
             if not self._pending.drafts:
                 self._oldest = time.monotonic()
             self._pending.drafts.append(draft)
-            self._pending.steps += draft.step == NEW_STEP
-            self._pending.tool_calls += tool_call
+            if draft.step == NEW_STEP:
+                self._pending.steps += 1
+                self._pending.tool_calls += tool_call
+                self._flying_steps -= 1
+                self._flying_tools -= tool_call
 
     def due(self) -> bool:
         """Return whether waiting events should be written now."""
         count = len(self._pending.drafts)
-        return count >= FLUSH_AFTER or (
+        return count >= self._patience() or (
             count > 0 and time.monotonic() - self._oldest > FLUSH_SECONDS
         )
+
+    def _patience(self) -> int:
+        """How many events may wait: the fewer, the closer a limit is that other processes share."""
+        rooms = [
+            limit - used
+            for limit, used in (
+                (self.limits.max_steps, self._base.steps),
+                (self.limits.max_tool_calls, self._base.tool_calls),
+            )
+            if limit is not None
+        ]
+        return min([FLUSH_AFTER, *(max(1, room // 8) for room in rooms)])
 
     def drain(self) -> Pending:
         """Take the waiting events for a commit; give them back with `restore` if it fails."""
         with self._lock:
             taken, self._pending = self._pending, Pending()
+            taken.flying_steps, taken.flying_tools = self._flying_steps, self._flying_tools
             return taken
 
     def restore(self, taken: Pending) -> None:
@@ -117,6 +134,8 @@ class Meter:
                 self._check_seconds(limits.max_seconds)
             self._steps_ahead += 1
             self._tools_ahead += tool
+            self._flying_steps += 1
+            self._flying_tools += tool
 
     def _check_seconds(self, limit: float) -> None:
         active = (self._active_us + self._clock.now() - self._part_started) / 1_000_000

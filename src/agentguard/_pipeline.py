@@ -38,6 +38,7 @@ async def guarded(
     ref = run.call_ref()
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
+        runtime.take(call, run.around.store)
     except GuardError as error:
         return None, run.host.failure(_note_refusal(run, tool, ref, error))
     span = ToolSpan(call)

@@ -8,6 +8,7 @@ The technique is gel-python's blocking client; the state it guards is ours.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import threading
 import time
@@ -27,6 +28,10 @@ class DeadlinePassed(Exception):
     """Our deadline passed, as opposed to a TimeoutError of the tool's own."""
 
 
+class ResultLost(Exception):
+    """The body ended well in another process, but its result cannot leave that process."""
+
+
 class Transactions(Protocol):
     """What a runtime needs of a store: one verb, one transaction."""
 
@@ -43,6 +48,10 @@ class Transactions(Protocol):
 
 class Runtime(Protocol):
     """The only things the pipeline awaits."""
+
+    def take(self, call: Any, store: Any, /) -> None:
+        """Get ready for *call*, or refuse it before it starts."""
+        ...
 
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
         """Run one verb in one transaction; never given up half-way by a cancellation."""
@@ -68,6 +77,9 @@ class Runtime(Protocol):
 
 class InlineRuntime:
     """Runs everything in the caller's own thread."""
+
+    def take(self, call: Any, store: Any) -> None:
+        """There is nothing to get ready."""
 
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
         return store.transact(verb, *args)
@@ -123,12 +135,16 @@ class AsyncioRuntime:
     def __init__(self) -> None:
         self._cancelled: asyncio.CancelledError | None = None
 
+    def take(self, call: Any, store: Any) -> None:
+        """There is nothing to get ready."""
+
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
 
         def deliver(result: Any, error: BaseException | None) -> None:
-            loop.call_soon_threadsafe(_resolve, future, result, error)
+            with contextlib.suppress(RuntimeError):  # a closed loop has nobody left who waits
+                loop.call_soon_threadsafe(_resolve, future, result, error)
 
         store.submit(deliver, verb, *args)
         return await self._whole(future)

@@ -18,7 +18,6 @@ from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict
 
 from . import codec
-from .codec import MAX_RESULT_BYTES, NotStorable
 from .errors import ConfigurationError, ContractViolation
 
 if TYPE_CHECKING:
@@ -167,6 +166,19 @@ class Signature:
         args += [kwargs.pop(name) for name in self._only_positions if name in kwargs]
         return args, kwargs
 
+    def write(self, values: Mapping[str, Any]) -> str:
+        """Return JSON text from which `restore` makes equal values.
+
+        Raises:
+            NotStorable: there is none.
+        """
+        return _write(self._adapter, dict(values))
+
+    def restore(self, text: str) -> dict[str, Any]:
+        """Return the values that `write` was given."""
+        values: dict[str, Any] = _restore(self._adapter, text)
+        return values
+
     def schema(self) -> dict[str, Any] | None:
         """Return JSON Schema of the arguments, or None if they have none."""
         try:
@@ -247,34 +259,40 @@ class Returned:
                 f" {_said(problem['type'], problem['msg'])}"
             ) from None
 
-    def keep(self, result: Any) -> str:
+    def write(self, result: Any) -> str:
         """Return JSON text from which `restore` makes an equal result.
+
+        Raises:
+            NotStorable: there is none.
+        """
+        return _write(self._adapter, result)
+
+    def keep(self, result: Any) -> str:
+        """Like `write`, for the record.
 
         Raises:
             NotStorable: there is none, or it is too large.
         """
-        text = self._keep_typed(result)
-        if text is None:
-            text = "j" + codec.encode(result).decode()
-        if len(text) > MAX_RESULT_BYTES:
-            msg = f"it has more than {MAX_RESULT_BYTES} bytes"
-            raise NotStorable(msg)
-        return text
-
-    def _keep_typed(self, result: Any) -> str | None:
-        """The declared type's own JSON, if it comes back as itself; most do."""
-        if self._adapter is None:
-            return None
-        try:
-            data = self._adapter.dump_json(result)
-            same = self._adapter.validate_json(data) == result
-        except Exception:  # noqa: BLE001 - any type's own failure means: not this way
-            return None
-        return "t" + data.decode() if same is True else None
+        return codec.limited(self.write(result))
 
     def restore(self, kept: str) -> Any:
         """Return the result that `keep` was given."""
-        kind, data = kept[0], kept[1:]
-        if kind == "t" and self._adapter is not None:
-            return self._adapter.validate_json(data)
-        return codec.decode(data)
+        return _restore(self._adapter, kept)
+
+
+def _write(adapter: TypeAdapter[Any] | None, value: Any) -> str:
+    """The declared type's own JSON, if it comes back as itself; most do. Else our own."""
+    data = b""
+    try:
+        data = adapter.dump_json(value) if adapter else b""
+        same = adapter is not None and adapter.validate_json(data) == value
+    except Exception:  # noqa: BLE001 - any type's own failure means: not this way
+        same = False
+    return "t" + data.decode() if same is True else "j" + codec.encode(value).decode()
+
+
+def _restore(adapter: TypeAdapter[Any] | None, text: str) -> Any:
+    kind, data = text[0], text[1:]
+    if kind == "t" and adapter is not None:
+        return adapter.validate_json(data)
+    return codec.decode(data)

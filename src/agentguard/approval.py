@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ._signature import names_of
-from .declaration import declare
+from .declaration import check_function, declare
 from .durations import seconds
 from .errors import ConfigurationError
 from .expressions import Expression, compile_expression
@@ -56,6 +56,7 @@ def requires_approval(
     policy.check()
 
     def decorate(function: F) -> F:
+        check_function(function)
         policy.check_names(function)
         return declare(function, policy)
 

@@ -12,23 +12,38 @@ import json
 import math
 import uuid
 from decimal import Decimal
-from json.encoder import encode_basestring
+from json.encoder import c_make_encoder, encode_basestring  # type: ignore[attr-defined]
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from .errors import ContractViolation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 MAX_DEPTH = 64
 """Deeper values are refused; no tool argument needs more and the stack is finite."""
 _SAFE_INTEGER = 2**53 - 1
+_LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _LETTERS for second in _LETTERS]
 _MAX_EXPONENT = 1_000
 
-_dumps = json.JSONEncoder(
+_encoder = json.JSONEncoder(
     sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-).encode
+)
+
+
+def _fast_encoder() -> Callable[[Any], str]:
+    """Return the encoder with its C part made once; `encode` makes it anew for every value."""
+    if c_make_encoder is None:  # another Python than CPython
+        return _encoder.encode
+    parts = c_make_encoder(
+        None, _encoder.default, encode_basestring, None, ":", ",", True, False, False
+    )  # fmt: skip
+    return lambda value: "".join(parts(value, 0))
+
+
+_dumps = _fast_encoder()
 
 
 def jsonable(value: Any, where: str = "value", depth: int = 0) -> Any:
@@ -49,7 +64,7 @@ def jsonable(value: Any, where: str = "value", depth: int = 0) -> Any:
         if isinstance(value, kind):
             return convert(value, where, depth)
     model_dump = getattr(value, "model_dump", None)
-    if callable(model_dump):
+    if callable(model_dump) and not isinstance(value, type):
         return jsonable(model_dump(mode="python"), where, depth + 1)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
@@ -89,7 +104,7 @@ def _float(value: float, where: str, _depth: int) -> float:
 
 def _decimal(value: Decimal, where: str, _depth: int) -> str:
     if not value.is_finite() or abs(value.adjusted()) > _MAX_EXPONENT:
-        raise ContractViolation(f"{where}: {value} is not a usable amount; pass a finite one")
+        raise ContractViolation(f"{where}: the amount is not finite or far too large or small")
     text = format(value, "f")
     text = text.rstrip("0").rstrip(".") if "." in text else text
     return "0" if text in {"-0", ""} else text
@@ -117,7 +132,7 @@ def _set(value: Any, where: str, depth: int) -> list[Any]:
 
 def _check_depth(where: str, depth: int) -> None:
     if depth > MAX_DEPTH:
-        raise ContractViolation(f"{where}: nested deeper than {MAX_DEPTH} levels; flatten it")
+        raise ContractViolation(f"{where[:60]}: nested deeper than {MAX_DEPTH} levels; flatten it")
 
 
 def _datetime(value: dt.datetime, _where: str, _depth: int) -> str:
@@ -238,4 +253,12 @@ def effect_key(tenant: str, scope: str, tool: str, major: str, fields: Any) -> s
     nothing of the business fields it is made of.
     """
     digest = sha256(canonical([tenant, scope, tool, major, fields]))
-    return "ag1_" + base64.b32encode(digest).decode().lower()[:52]
+    return "ag1_" + base32(digest)[:52]
+
+
+def base32(data: bytes) -> str:
+    """Return RFC 4648 base32 in small letters, without padding."""
+    number = int.from_bytes(data) << (-len(data) * 8) % 10
+    pairs = -(-len(data) * 8 // 10)
+    found = [_PAIRS[number >> 10 * i & 1023] for i in range(pairs - 1, -1, -1)]
+    return "".join(found)[: -(-len(data) * 8 // 5)]

@@ -21,6 +21,18 @@ class NotStorable(ValueError):
     """The value cannot be written as JSON and read back as itself."""
 
 
+def limited(text: str) -> str:
+    """Return *text* if the record may keep it.
+
+    Raises:
+        NotStorable: it is too large.
+    """
+    if len(text) > MAX_RESULT_BYTES or len(text.encode()) > MAX_RESULT_BYTES:
+        msg = f"it has more than {MAX_RESULT_BYTES} bytes"
+        raise NotStorable(msg)
+    return text
+
+
 def encode(value: Any) -> bytes:
     """Return JSON bytes from which `decode` makes an equal value of the same type.
 

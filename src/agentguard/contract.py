@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 from . import _signature
 from .canonical import dumps, sha256
 from .classify import http_errors
-from .declaration import declare
+from .declaration import check_function, declare
 from .errors import ConfigurationError
 from .ledger.values import Rate
 from .model import Retry
@@ -96,6 +96,7 @@ def schema_contract(
 
 def _declaring(policy: Contract) -> Callable[[F], F]:
     def decorate(function: F) -> F:
+        check_function(function)
         policy.check(function)
         return declare(function, policy)
 
@@ -138,6 +139,10 @@ class Contract:
         if self.effect not in ("read", "write", "forbidden"):
             raise ConfigurationError(f'{name}: effect is "read", "write" or "forbidden"')
         _check_timeout(self, name, is_async=_signature.is_async(function))
+        if self.isolation == "process":
+            from ._isolated import register
+
+            register(function, self, name)
         schema = self.input_schema
         known = (
             _signature.names_of(function) if schema is None else list(schema.get("properties", {}))
@@ -184,6 +189,10 @@ def _fingerprint(tool: Tool) -> str:
 def _check_timeout(policy: Contract, name: str, *, is_async: bool) -> None:
     if policy.isolation not in (None, "thread", "process"):
         raise ConfigurationError(f'{name}: isolation is "thread" or "process"')
+    if is_async and policy.isolation is not None:
+        raise ConfigurationError(
+            f"{name}: isolation is for sync functions; an async one is cancelled at its timeout"
+        )
     if policy.timeout is None:
         return
     if policy.timeout <= 0:

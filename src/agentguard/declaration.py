@@ -112,16 +112,24 @@ def declare(function: F, policy: Policy) -> F:
         ConfigurationError: *function* is no plain function, or a foreign decorator stands between
             ours.
     """
+    check_function(function)
     if isinstance(function, Guarded):
         function.__agentguard__.add(policy)
         return cast("F", function)
-    _check_function(function)
     guarded_function = Guarded(function)
     guarded_function.__agentguard__.add(policy)
     return cast("F", guarded_function)
 
 
-def _check_function(function: Any) -> None:
+def check_function(function: Any) -> None:
+    """Refuse what cannot be guarded.
+
+    Raises:
+        ConfigurationError: *function* is no plain function, or a foreign decorator stands between
+            ours.
+    """
+    if isinstance(function, Guarded):
+        return
     inner = getattr(function, "__func__", function)
     name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
     if not (inspect.isfunction(inner) or isinstance(inner, functools.partial)):
@@ -172,7 +180,7 @@ def runtime_for(tool: Tool) -> Runtime:
     if tool.isolation == "process":
         from ._isolated import ProcessRuntime
 
-        return ProcessRuntime(tool)
+        return ProcessRuntime()
     return InlineRuntime()
 
 
@@ -189,7 +197,9 @@ async def _call_async(
 
 
 async def _finish(run: Run, tool: Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
-    value, error = await guarded(AsyncioRuntime(), run, tool, wrapped, instance, args, kwargs)
+    runtime = AsyncioRuntime()
+    value, error = await guarded(runtime, run, tool, wrapped, instance, args, kwargs)
+    runtime.check_cancelled()
     if error is not None:
         raise error
     return value

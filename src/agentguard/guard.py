@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import inspect
 import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -229,7 +231,16 @@ def _fingerprint(declaration: Declaration) -> str:
     """Eight characters that change when the tool's own approval rule does."""
     own = declaration.policies.get(Stage.APPROVAL)
     shape = [getattr(own, n, None) for n in ("when", "roles", "quorum", "expires", "allow_edit")]
-    return sha256(dumps([str(item) for item in shape]).encode()).hex()[:8]
+    return sha256(dumps([_source(item) for item in shape]).encode()).hex()[:8]
+
+
+def _source(item: Any) -> str:
+    """Return what tells two rules apart, the same in every process: for a callable, its text."""
+    if not callable(item):
+        return str(item)
+    with contextlib.suppress(OSError, TypeError):  # no source, or none that Python can find
+        return inspect.getsource(item)
+    return f"{item.__module__}.{getattr(item, '__qualname__', type(item).__qualname__)}"
 
 
 def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:

@@ -141,9 +141,7 @@ class Idempotency:
                 f'{call.tool.name}: scope="global" is for single-tenant stores; use scope="tenant"'
             )
         if self.per == "call":
-            ref = call.ref
-            return "call", [call.run_id, ref.id if ref else "", ref.occurrence if ref else 0,
-                            call.occurrence, call.payload_hash]  # fmt: skip
+            return "call", call.place()
         fields = self._fields(call)
         return self.scope, [call.run_id, fields] if self.scope == "run" else fields
 

@@ -124,7 +124,8 @@ class Effects:
         Raises:
             DecisionRefused: it is not in doubt, or by or reason is missing.
         """
-        if not by.strip() or not reason.strip():
+        machine = by == "reconcile" or by.startswith(("agent:", "system:"))
+        if machine or not by.strip() or not reason.strip():
             raise DecisionRefused(
                 "a ruling needs the person who makes it and how they know: by, reason"
             )

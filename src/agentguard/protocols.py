@@ -78,6 +78,10 @@ class Store(Protocol):
         """Run *query*(tx, *args) over the committed state; it cannot write."""
         ...
 
+    def lifeline(self) -> tuple[int, ...]:
+        """Return the descriptors that prove this process alive; a child that acts for it keeps them."""
+        ...
+
     def close(self) -> None:
         """Give up the connections; rows that this process was executing become doubtful."""
         ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from .canonical import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -31,7 +33,9 @@ class Redactor:
     def _remember(self, value: Any) -> None:
         if isinstance(value, str):
             if len(value) >= _SHORTEST:
-                self._seen.add(value)
+                self._seen |= {value, quoted(value)[1:-1]}  # as it is, and as JSON writes it
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            self._remember(str(value))
         elif isinstance(value, dict):
             self._remember(list(value.values()))
         elif isinstance(value, list):
@@ -39,15 +43,22 @@ class Redactor:
                 self._remember(item)
 
     def scrub(self, value: Any) -> Any:
-        """Return *value* without the sensitive texts this run has seen."""
+        """Return *value* without the sensitive values this run has seen; its own keys stay."""
         if not self._seen:
             return value
+        if isinstance(value, dict):
+            return {key: self._scrubbed(item) for key, item in value.items()}
+        return self._scrubbed(value)
+
+    def _scrubbed(self, value: Any) -> Any:
         if isinstance(value, str):
             for text in self._seen:
                 value = value.replace(text, HIDDEN)
             return value
         if isinstance(value, dict):
-            return {key: self.scrub(item) for key, item in value.items()}
+            return {self._scrubbed(key): self._scrubbed(item) for key, item in value.items()}
         if isinstance(value, list):
-            return [self.scrub(item) for item in value]
+            return [self._scrubbed(item) for item in value]
+        if isinstance(value, int | float) and str(value) in self._seen:
+            return HIDDEN
         return value

@@ -167,6 +167,11 @@ class Run:
         runtime = AsyncioRuntime()
         span, opened = await self._open(runtime)
         self._activate(span, opened)
+        try:
+            runtime.check_cancelled()
+        except BaseException as cancelled:
+            await self.__aexit__(type(cancelled), cancelled, None)
+            raise
         return self
 
     def __exit__(
@@ -389,6 +394,16 @@ class Run:
 def new_run_id() -> str:
     """Return a fresh run id."""
     return f"run_{uuid.uuid4().hex[:16]}"
+
+
+@contextlib.contextmanager
+def enter(run: Run) -> Generator[None]:
+    """Make *run* the one that `current_run` returns; nothing is opened or closed."""
+    token = _RUN.set(run)
+    try:
+        yield
+    finally:
+        _RUN.reset(token)
 
 
 @contextlib.contextmanager

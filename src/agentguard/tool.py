@@ -71,8 +71,20 @@ DOUBT = Failure()
 """The default for writes: it may have happened."""
 
 
+class ToolRaised(Exception):
+    """What a body raised in another process, under the name it has there.
+
+    Attributes:
+        failure: what that process read from it.
+    """
+
+    failure: Failure | None = None
+
+
 def declared(error: BaseException, retry: Retry) -> Failure | None:
     """Return what the tool itself declared about *error*, if it did."""
+    if isinstance(error, ToolRaised) and error.failure is not None:
+        return error.failure
     if isinstance(error, NoEffect):
         return Failure(no_effect=True, retryable=error.retryable, final=not error.retryable)
     if retry.on and isinstance(error, retry.on):
@@ -103,6 +115,14 @@ class Arguments(Protocol):
         """Return positional and keyword arguments for the body."""
         ...
 
+    def write(self, values: Mapping[str, Any], /) -> str:
+        """Return JSON text from which `restore` makes equal values, or raise `NotStorable`."""
+        ...
+
+    def restore(self, text: str, /) -> dict[str, Any]:
+        """Return the values that `write` was given; they are not checked again."""
+        ...
+
 
 class Results(Protocol):
     """How a tool's result is checked, kept and given back."""
@@ -111,8 +131,12 @@ class Results(Protocol):
         """Return the result as declared, or raise `ContractViolation`."""
         ...
 
-    def keep(self, result: Any) -> str:
+    def write(self, result: Any) -> str:
         """Return JSON text from which `restore` makes the same result, or raise `NotStorable`."""
+        ...
+
+    def keep(self, result: Any) -> str:
+        """Like `write`, and raise `NotStorable` too for what is too large for the record."""
         ...
 
     def restore(self, kept: str) -> Any:
@@ -214,6 +238,11 @@ class Call:
     def id(self) -> str | None:
         """The runtime's id of the model's call, if it has one."""
         return self.ref.id if self.ref else None
+
+    def place(self) -> list[Any]:
+        """Return what names this call among all calls that the model made."""
+        where = [self.ref.id, self.ref.occurrence] if self.ref else ["", 0]
+        return [self.run_id, *where, self.occurrence, self.payload_hash]
 
     def facts(self) -> dict[str, Any]:
         """Return the facts that the contract declares, for thresholds."""

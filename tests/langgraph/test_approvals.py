@@ -72,7 +72,7 @@ KINDS = ["ToolNode", "create_agent"]
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_approved_call_runs_once(
-    guard: Guard, world: World, saver: InMemorySaver, kind: str, asynchronous: bool
+    guard: Guard, world: World, saver: InMemorySaver, kind: str, *, asynchronous: bool
 ) -> None:
     """The graph pauses before the effect; a resume value that names the approval lets it happen."""
     graph = guard_graph(agent(kind, [asked("ann"), say()], [paying(world)], saver), guard)
@@ -306,9 +306,7 @@ def test_deciding_elsewhere_does_not_shift_the_users_own_answers(
     assert result["messages"][-1].content == "done ann 100 fine"
 
 
-def test_two_people_decide_in_two_resumes(
-    guard: Guard, world: World, saver: InMemorySaver
-) -> None:
+def test_two_people_decide_in_two_resumes(guard: Guard, world: World, saver: InMemorySaver) -> None:
     """With a quorum of two the graph asks until two different people have said yes."""
     graph = guard_graph(
         agent("ToolNode", [asked("ann"), say()], [paying(world, quorum=2)], saver), guard
@@ -364,7 +362,9 @@ def test_a_rejected_call_never_runs_whatever_the_predicate_says_on_resume(
     assert (world.effects, answers(result)[0][0]) == ([], "error")
 
 
-def test_langchains_own_middleware_runs_the_rejected_call(world: World, saver: InMemorySaver) -> None:
+def test_langchains_own_middleware_runs_the_rejected_call(
+    world: World, saver: InMemorySaver
+) -> None:
     """What the test above protects from: there the predicate is asked again, and then runs it."""
     rule = {"amount": 50}
 

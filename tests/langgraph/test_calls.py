@@ -64,7 +64,7 @@ def graphs(model: Scripted, tools: list[BaseTool], saver: InMemorySaver) -> dict
 @pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_equal_calls_under_one_id_are_different_calls(
-    guard: Guard, world: World, saver: InMemorySaver, kind: str, asynchronous: bool
+    guard: Guard, world: World, saver: InMemorySaver, kind: str, *, asynchronous: bool
 ) -> None:
     """A model that gives the id of an earlier call to an equal later one means a later one."""
     again = call(("add", {"item": "egg"}, "call_1"), ("add", {"item": "egg"}, "call_2"))
@@ -149,7 +149,7 @@ def test_equal_calls_at_two_places_are_two_calls_also_after_a_crash(
     """A node that is resumed is not given what another node did with equal arguments."""
     add, crashes = adding(world), [True]
 
-    def second(_: Mapping[str, Any]) -> None:
+    def second(state: MessagesState) -> None:
         if crashes.pop():
             crashes.append(False)
             raise KeyError("power cut")
@@ -192,7 +192,7 @@ def test_parallel_tasks_of_one_node_make_their_own_calls(
     """Tasks that `Send` makes of one node are different places, the same after a crash."""
     add, crashes = adding(world), [True]
 
-    def work(_: Mapping[str, Any]) -> None:
+    def work(state: MessagesState) -> None:
         add("egg")
         if crashes[0]:
             raise KeyError("power cut")
@@ -210,7 +210,7 @@ def test_parallel_tasks_of_one_node_make_their_own_calls(
 
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_a_functional_workflow_replays_its_calls(
-    guard: Guard, world: World, saver: InMemorySaver, asynchronous: bool
+    guard: Guard, world: World, saver: InMemorySaver, *, asynchronous: bool
 ) -> None:
     """An `@entrypoint` runs from its start when it is resumed; its effects do not."""
     add = adding(world)
@@ -304,7 +304,93 @@ async def test_parallel_calls_of_one_turn_are_told_apart(guard: Guard, world: Wo
         seen[name] = current_run().call.id
         return name
 
-    calls = call(*(("sync" if n % 2 else "coroutine", {"name": f"n{n}"}, f"n{n}") for n in range(30)))
+    calls = call(
+        *(("sync" if n % 2 else "coroutine", {"name": f"n{n}"}, f"n{n}") for n in range(30))
+    )
     model = Scripted(script=[calls, say()])
     await guard_graph(looped(model, [sync, coroutine]).compile(), guard).ainvoke(HELLO)
     assert seen == {f"n{n}": f"n{n}" for n in range(30)}
+
+
+def test_invocations_in_one_run_make_their_own_calls_also_when_it_is_run_again(
+    guard: Guard, world: World
+) -> None:
+    """A program that invokes graphs inside its own run has each call once, across a crash too."""
+    model = Scripted(script=[call(("add", {"item": "egg"}, "1")), say()])
+    graph = guard_graph(looped(model, [add_tool(world)]).compile(), guard)
+    nodes = guard_graph(one_node(lambda _: adding(world)("egg") and None).compile(), guard)
+
+    def program(*, crash: bool) -> None:
+        with guard.run("shopping", run_id="r-1"):
+            for _ in range(2):
+                graph.invoke(HELLO)
+                nodes.invoke(HELLO)
+            if crash:
+                raise KeyError("power cut")
+            graph.invoke(HELLO)
+
+    with pytest.raises(KeyError):
+        program(crash=True)
+    assert len(world.effects) == 4
+    program(crash=False)
+    assert len(world.effects) == 5
+
+
+def test_threads_in_one_run_make_their_own_calls(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """Two conversations under one run id do not take each other's calls for their own."""
+    model = Scripted(script=[call(("add", {"item": "egg"}, "1")), say()])
+    plain = looped(model, [add_tool(world)]).compile(checkpointer=saver)
+    graph = guard_graph(plain, guard, run_id="r-1")
+    for name in ("a", "b"):
+        graph.invoke(HELLO, thread(name))
+        old = next(s for s in graph.get_state_history(thread(name)) if s.next == ("tools",))
+        graph.invoke(None, old.config)
+    assert world.effects == ["egg", "egg"]
+
+
+@pytest.mark.parametrize("outside", [False, True])
+def test_a_thread_of_its_own_keeps_its_calls_when_it_is_resumed_alone(
+    guard: Guard, world: World, saver: InMemorySaver, *, outside: bool
+) -> None:
+    """A graph with a thread of its own, begun inside a tool, goes on by itself without repeating."""
+    add = adding(world)
+
+    def node(_: Mapping[str, Any]) -> dict[str, Any]:
+        add("egg")
+        return {"messages": [("ai", interrupt("well?"))]}
+
+    inner = guard_graph(one_node(node).compile(checkpointer=saver), guard)
+
+    @tool
+    def delegate() -> str:
+        """Ask another agent."""
+        return str(inner.invoke(HELLO, thread("inner")))
+
+    model = Scripted(script=[call(("delegate", {}, "1")), say()])
+    outer = looped(model, [delegate]).compile(checkpointer=saver)
+    (guard_graph(outer, guard) if outside else outer).invoke(HELLO, thread("outer"))
+    inner.invoke(Command(resume="fine"), thread("inner"))
+    assert world.effects == ["egg"]
+    assert {run.id: run.status for run in guard.runs.list()}.get(
+        "outer", "succeeded"
+    ) == "succeeded"
+
+
+def test_a_guarded_subgraph_in_a_loop_of_an_unguarded_graph_makes_its_calls(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """Each visit to a guarded subgraph is another one, in the one run that the thread names."""
+    inner = guard_graph(one_node(lambda _: adding(world)("egg") and None).compile(), guard)
+    builder = StateGraph(MessagesState)
+    builder.add_node("sub", inner)
+    builder.add_node("count", lambda _: {"messages": [("ai", "again")]})
+    builder.add_edge(START, "sub")
+    builder.add_edge("sub", "count")
+    builder.add_conditional_edges(
+        "count", lambda state: "sub" if len(state["messages"]) < 4 else "__end__"
+    )
+    builder.compile(checkpointer=saver).invoke(HELLO, thread())
+    assert world.effects == ["egg"] * 3
+    assert [run.id for run in guard.runs.list()] == ["r-1"]

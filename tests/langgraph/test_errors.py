@@ -34,7 +34,17 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_langgraph import guard_graph
-from tests.langgraph.world import HELLO, Scripted, World, answers, call, looped, one_node, say, thread
+from tests.langgraph.world import (
+    HELLO,
+    Scripted,
+    World,
+    answers,
+    call,
+    looped,
+    one_node,
+    say,
+    thread,
+)
 
 
 def paying(world: World, **contract: Any) -> BaseTool:
@@ -69,7 +79,7 @@ def agents(model: Any, tools: list[BaseTool], *middleware: Any, **compiled: Any)
 @pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_the_model_is_told_of_a_refusal_and_goes_on(
-    guard: Guard, world: World, kind: str, asynchronous: bool
+    guard: Guard, world: World, kind: str, *, asynchronous: bool
 ) -> None:
     """Under default error handling a refusal is an error message with advice, not an abort."""
     graph = guard_graph(agents(Scripted(script=TWICE), [paying(world)])[kind], guard)
@@ -112,7 +122,7 @@ def test_bad_arguments_are_told_without_their_values(guard: Guard, world: World)
     ],
 )
 def test_the_graphs_own_error_handling_is_respected(
-    guard: Guard, world: World, handling: Any, told: bool
+    guard: Guard, world: World, handling: Any, *, told: bool
 ) -> None:
     """Whoever configures `handle_tool_errors` gets what they configured, with our error in it."""
     model = Scripted(script=TWICE)
@@ -152,7 +162,7 @@ def test_outside_a_tool_call_a_refusal_is_raised_as_it_is(guard: Guard, world: W
 @pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_exhausted_budget_ends_the_invocation(
-    guard: Guard, world: World, kind: str, asynchronous: bool
+    guard: Guard, world: World, kind: str, *, asynchronous: bool
 ) -> None:
     """No error handling and no retry swallows a halt; the caller catches it by its own name."""
     calls = [call(("pay", {"to": f"p{n}"}, str(n))) for n in range(5)]

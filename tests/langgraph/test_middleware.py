@@ -1,4 +1,4 @@
-"""`GuardMiddleware`: an agent of `create_agent` is guarded from inside, with or without a guarded graph."""
+"""`GuardMiddleware` guards an agent of `create_agent` from inside, also without `guard_graph`."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ NODES = [
 @pytest.mark.parametrize("node", NODES)
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_every_model_call_is_counted_once_and_can_be_refused(
-    guard: Guard, node: Any, asynchronous: bool
+    guard: Guard, node: Any, *, asynchronous: bool
 ) -> None:
     """One call is one call, and none is made when the budget has no room for it."""
     if asyncio.iscoroutinefunction(node) and not asynchronous:
@@ -124,7 +124,7 @@ def test_every_model_call_is_counted_once_and_can_be_refused(
 @pytest.mark.parametrize("kind", ["loop", "create_agent"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_agents_model_calls_and_tokens_are_counted(
-    guard: Guard, kind: str, asynchronous: bool
+    guard: Guard, kind: str, *, asynchronous: bool
 ) -> None:
     """Both kinds of agent loop report every call with the tokens that the provider counted."""
 
@@ -186,8 +186,12 @@ def test_sensitive_arguments_are_not_in_the_recorded_messages(
         return f"paid to {iban}"
 
     wants = call(("pay", {"to": "ann", "iban": "DE89370400440532013000"}, "1"))
-    wants.content = [{"type": "tool_use", "id": "1", "name": "pay", "input": wants.tool_calls[0]["args"]}]
-    wants.additional_kwargs = {"tool_calls": [{"function": {"arguments": json.dumps(wants.content)}}]}
+    wants.content = [
+        {"type": "tool_use", "id": "1", "name": "pay", "input": wants.tool_calls[0]["args"]}
+    ]
+    wants.additional_kwargs = {
+        "tool_calls": [{"function": {"arguments": json.dumps(wants.content)}}]
+    }
     graph = looped(Scripted(script=[wants, say()]), [pay]).compile(checkpointer=saver)
     guard.check([pay.func])  # type: ignore[attr-defined]
     guard_graph(graph, guard).invoke(HELLO, thread())
@@ -197,7 +201,9 @@ def test_sensitive_arguments_are_not_in_the_recorded_messages(
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_failing_model_call_is_settled_with_its_error(guard: Guard, asynchronous: bool) -> None:
+def test_a_failing_model_call_is_settled_with_its_error(
+    guard: Guard, *, asynchronous: bool
+) -> None:
     """A call that fails is counted, and the record names the error."""
     model = Scripted(script=[KeyError("provider")])
     graph = guard_graph(looped(model, []).compile(), guard, run_id="r-1")

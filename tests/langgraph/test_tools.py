@@ -60,7 +60,7 @@ class PayTool(BaseTool):
 class AsyncPayTool(PayTool):
     """The same with a body for event loops."""
 
-    async def _arun(self, to: str, amount: int) -> str:  # type: ignore[override]
+    async def _arun(self, to: str, amount: int) -> str:
         return str(self.world.happen(f"{to} {amount} async"))
 
 
@@ -104,7 +104,7 @@ TWICE = [call(("pay", {"to": "ann", "amount": 5}, str(n))) for n in range(2)]
 @pytest.mark.parametrize("kind", MAKERS)
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_any_kind_of_tool_can_be_guarded(
-    guard: Guard, world: World, kind: str, asynchronous: bool
+    guard: Guard, world: World, kind: str, *, asynchronous: bool
 ) -> None:
     """Called twice for one key, a guarded tool has one effect and gives one answer twice."""
     if kind == "schema" and not asynchronous:
@@ -124,10 +124,8 @@ def test_the_model_sees_no_difference(guard: Guard, world: World, kind: str) -> 
     for told in ("name", "description", "args", "response_format", "return_direct"):
         assert getattr(guarded, told) == getattr(plain, told)
     if not isinstance(plain.tool_call_schema, dict):
-        assert (
-            guarded.tool_call_schema.model_json_schema()  # type: ignore[union-attr]
-            == plain.tool_call_schema.model_json_schema()
-        )
+        schemas: list[Any] = [guarded.tool_call_schema, plain.tool_call_schema]
+        assert schemas[0].model_json_schema() == schemas[1].model_json_schema()
     assert isinstance(guarded, type(plain))
 
 
@@ -172,9 +170,7 @@ def test_a_tool_without_a_policy_is_refused(guard: Guard, world: World) -> None:
     ],
 )
 @pytest.mark.parametrize("kind", ["structured", "class"])
-def test_a_decorator_above_a_tool_object_is_refused(
-    world: World, decorate: Any, kind: str
-) -> None:
+def test_a_decorator_above_a_tool_object_is_refused(world: World, decorate: Any, kind: str) -> None:
     """Runtimes call a tool object's methods, so a decorator around it would never run."""
     with pytest.raises(ConfigurationError, match=r"below @tool\), or use guard_tools"):
         decorate(MAKERS[kind](world))
@@ -195,20 +191,21 @@ def test_injected_arguments_are_filled_hidden_and_not_hashed(
         call_id: Annotated[str, InjectedToolCallId],
         runtime: ToolRuntime,
         config: RunnableConfig,
-        secret: Annotated[str, InjectedToolArg] = "server side",  # noqa: S107
+        secret: Annotated[str, InjectedToolArg] = "server side",
     ) -> str:
         """Pay."""
         given.append((len(state["messages"]), call_id, runtime.tool_call_id, secret, bool(config)))
         return world.happen(to)
 
-    assert list(pay.args) == ["to"] or list(pay.tool_call_schema.model_json_schema()["properties"]) == ["to"]  # type: ignore[union-attr]
+    schema: Any = pay.tool_call_schema
+    assert list(schema.model_json_schema()["properties"]) == ["to"]
     calls = [call(("pay", {"to": "ann"}, str(n))) for n in range(2)]
     graph = looped(Scripted(script=[*calls, say()]), [pay]).compile(checkpointer=saver)
     result = guard_graph(graph, guard).invoke(HELLO, thread())
     assert given == [(2, "0", "0", "server side", True)]
     assert [status for status, _ in answers(result)] == ["success", "success"]
-    (event,) = [e for e in guard.runs.events("r-1") if e.kind == "step.decided"]
-    assert (event.content or {})["arguments"] == {"to": "ann"}
+    recorded = [(e.content or {}).get("arguments") for e in guard.runs.events("r-1")]
+    assert [arguments for arguments in recorded if arguments] == [{"to": "ann"}]
 
 
 def test_a_tool_message_comes_back_from_the_record(
@@ -248,15 +245,15 @@ def test_copies_of_guarded_tools_are_guarded(guard: Guard, world: World) -> None
         for copied in copies:
             copied.invoke({"to": "ann"})
         for copied in (wrapped, copy.copy(wrapped), wrapped.model_copy()):
-            with pytest.raises(Exception, match="failed with AttributeError|not known"):
+            with pytest.raises(Exception, match=r"failed with AttributeError|not known"):
                 copied.invoke({"to": "bob", "amount": 1})
     assert world.effects == ["ann"]
 
 
 def test_a_single_input_tool_can_be_guarded(guard: Guard, world: World) -> None:
     """The oldest kind of tool, with one text for an argument, works too."""
-    old = Tool("echo", lambda text: world.happen(text), "Echo.")
-    (guarded,) = guard_tools([old], guard, effect="write", key="echo:{text}")
+    old = Tool("echo", world.happen, "Echo.")
+    (guarded,) = guard_tools([old], guard, effect="write", key="echo:{effect}")
     with guard.run("w"):
         assert [guarded.invoke("hi"), guarded.invoke("hi")] == ["done hi", "done hi"]
     assert world.effects == ["hi"]
@@ -316,7 +313,9 @@ async def test_a_node_with_only_sync_hooks_works_on_an_event_loop(
     builder.add_node("model", lambda s: {"messages": [model.invoke(s["messages"])]})
     builder.add_node("tools", ToolNode([pay], wrap_tool_call=lambda r, execute: execute(r)))
     builder.add_edge(START, "model")
-    builder.add_conditional_edges("model", lambda s: "tools" if s["messages"][-1].tool_calls else END)
+    builder.add_conditional_edges(
+        "model", lambda s: "tools" if s["messages"][-1].tool_calls else END
+    )
     builder.add_edge("tools", "model")
     result = await guard_graph(builder.compile(), guard).ainvoke(HELLO)
     assert (answers(result), world.effects) == ([("success", "done ann")], ["ann"])
@@ -334,8 +333,10 @@ class TestGuardedTool(ToolsUnitTests):
 
     @property
     def tool_constructor(self) -> Any:
+        """The tool."""
         return convert
 
     @property
     def tool_invoke_params_example(self) -> dict[str, Any]:
+        """Arguments for it."""
         return {"amount": 3}

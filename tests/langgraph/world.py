@@ -18,12 +18,13 @@ from langchain_core.messages import (
 )
 from langchain_core.messages.ai import UsageMetadata
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
+from langchain_core.runnables import RunnableConfig
 from langgraph.graph import END, START, MessagesState, StateGraph
 from langgraph.prebuilt import ToolNode
 from langgraph.types import Interrupt
 
 USAGE = UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15)
-HELLO: dict[str, Any] = {"messages": [HumanMessage("hello")]}
+HELLO: Any = {"messages": [HumanMessage("hello")]}
 
 
 class World:
@@ -65,6 +66,7 @@ class Scripted(BaseChatModel):
         reply = self.script[min(said, len(self.script) - 1)]
         if isinstance(reply, BaseException):
             raise reply
+        assert isinstance(reply, AIMessage)
         return reply
 
     def _generate(
@@ -120,7 +122,7 @@ def one_node(function: Callable[..., Any], **node: Any) -> StateGraph[Any, Any, 
     return builder
 
 
-def thread(name: str = "r-1", **more: Any) -> dict[str, Any]:
+def thread(name: str = "r-1", **more: Any) -> RunnableConfig:
     """The configuration that names a thread."""
     return {"configurable": {"thread_id": name, **more}}
 

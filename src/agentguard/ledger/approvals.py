@@ -153,6 +153,16 @@ def _list(values: tuple[str, ...]) -> str:
     return json.dumps(list(values))
 
 
+def rejection(tx: Tx, intent: Intent) -> Approval | None:
+    """Return the no that stands for this payload in this run."""
+    row = tx.row(
+        f"{SELECT} WHERE tenant = ? AND key = ? AND run_id = ? AND requested_hash = ?"
+        " AND status = 'rejected'",
+        (intent.run.tenant, intent.key, intent.run.run_id, intent.payload_hash),
+    )
+    return None if row is None else from_row(tx, row)
+
+
 def use(tx: Tx, log: RunLog, approval: Approval, step: int) -> None:
     """Use the approval up, in the transaction that starts the call it was given for."""
     tx.run(
@@ -176,6 +186,21 @@ def expire(tx: Tx, log: RunLog, approval: Approval) -> None:
     if changed:
         data = {"approval_id": approval.id, "generation": approval.generation}
         log.add(Draft("approval.expired", data, approval.step))
+
+
+def expire_late(tx: Tx) -> None:
+    """Write down which open approvals' time is over, as far as this transaction's clock can tell.
+
+    Done for all of them whenever somebody commits: a clock that is set back later, in whatever
+    process, finds them expired.
+    """
+    late = tx.rows(
+        f"{SELECT} WHERE status IN ('pending', 'approved') AND expires_at <= ?", (tx.now,)
+    )
+    for approval in [from_row(tx, row) for row in late]:
+        log = RunLog(tx, RunRef(approval.tenant, approval.run_id, "system:clock"))
+        expire(tx, log, approval)
+        log.save()
 
 
 def decide(tx: Tx, ruling: Ruling) -> Approval | GuardError:
@@ -213,10 +238,10 @@ def _refusal(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardEr
         return DecisionRefused(f"{approval.id} is {approval.status} already; nothing was changed")
     if ruling.generation not in (None, approval.generation):
         return DecisionRefused(f"{approval.id} was edited meanwhile; look at it again, then decide")
-    return _not_permitted(approval, ruling)
+    return _not_permitted(tx, approval, ruling)
 
 
-def _not_permitted(approval: Approval, ruling: Ruling) -> GuardError | None:
+def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | None:
     """Refuse whoever asked, whoever it is done for, whoever edited, and whoever lacks the role."""
     person = _same(ruling.by)
     if not person or person.startswith(("agent:", "system:")):
@@ -224,12 +249,13 @@ def _not_permitted(approval: Approval, ruling: Ruling) -> GuardError | None:
     for what, name in (
         ("asked for this call", approval.requested_by),
         ("is the person this call is made for", approval.on_behalf_of),
-        ("edited this call", approval.edited_by),
     ):
         if name and person == _same(name) and ruling.decision != "reject":
             return PermissionDenied(
                 f"{ruling.by} {what} and may not decide on it; ask somebody else"
             )
+    if ruling.decision == "approve" and person in _editors(tx, approval):
+        return PermissionDenied(f"{ruling.by} edited this call and may not approve it; ask another")
     if approval.roles and not set(approval.roles) & set(ruling.roles):
         wanted = " or ".join(approval.roles)
         return PermissionDenied(
@@ -244,9 +270,19 @@ def _not_permitted(approval: Approval, ruling: Ruling) -> GuardError | None:
     return None
 
 
+def _editors(tx: Tx, approval: Approval) -> set[str]:
+    """Return everybody who edited the call, in any generation."""
+    rows = tx.rows(
+        "SELECT person FROM votes WHERE tenant = ? AND approval_id = ? AND decision = 'edit'",
+        (approval.tenant, approval.id),
+    )
+    return {_same(person) for (person,) in rows}
+
+
 def _same(name: str) -> str:
-    """One person under two spellings of a name is one person."""
-    return unicodedata.normalize("NFKC", name).strip().casefold()
+    """One person under two spellings of a name is one person; invisible characters are none."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
+    return "".join(c for c in folded if unicodedata.category(c) != "Cf").strip()
 
 
 def _vote(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> None:
@@ -294,6 +330,7 @@ def _edit(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardError
     refusal = _bad_edit(approval, edits, set(json.loads(frozen)))
     if refusal is not None:
         return refusal
+    _write_vote(tx, approval, ruling, approval.generation)  # of a generation that ends here
     merged = {**(_json(earlier) or {}), **edits}
     bound = keyed_hash(hash_key(tx, approval.tenant), canonical([requested, merged]))
     shown = dumps({**approval.arguments, **merged})

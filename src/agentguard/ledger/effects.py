@@ -23,13 +23,14 @@ evidence, never truth.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ApprovalExpired, ApprovalRejected, GuardError, IdempotencyConflict
 from ..model import Approval, Effect, EffectState, Usage
 from . import approvals, budgets, switches
 from .rows import load_effect
-from .runs import RunLog
+from .runs import RunLog, record_of
 from .settling import mark_doubt
 from .values import (
     Answer,
@@ -66,9 +67,17 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     row = load_effect(tx, intent.run.tenant, intent.key)
     if row is None:
         return _fresh(tx, log, intent, 0)
-    if row.payload_hash != intent.payload_hash and row.state is not EffectState.DENIED:
-        return _conflict(log, intent, row)
-    return _FROM[row.state](tx, log, intent, row)
+    if row.payload_hash == intent.payload_hash:
+        return _FROM[row.state](tx, log, intent, row)
+    return _from_denied(tx, log, intent, row) if _is_denied(tx, row) else _conflict(log, intent, row)
+
+
+def _is_denied(tx: Tx, row: Effect) -> bool:
+    """A no counts from the moment it is said, not only once the agent has come back to hear it."""
+    if row.state is not EffectState.AWAITING_APPROVAL:
+        return row.state is EffectState.DENIED
+    approval = approvals.load(tx, row.tenant, row.approval_id or "")
+    return approval is not None and approval.status in ("rejected", "expired")
 
 
 def _conflict(log: RunLog, intent: Intent, row: Effect) -> Refused:
@@ -219,6 +228,9 @@ def _execute(
     approval: Approval | None,
 ) -> None:  # fmt: skip
     reserved = json.dumps([[r.name, r.span, r.amount] for r in intent.reservations])
+    run_id = intent.run.run_id
+    if row is not None and row.state is EffectState.IN_DOUBT and row.run_id != run_id:
+        run_id, step = row.run_id, row.step  # what is held stays with the run that holds it
     lease = tx.now + intent.lease_us if intent.lease_us else None
     if row is None:
         tx.run(
@@ -237,9 +249,11 @@ def _execute(
         "UPDATE effects SET state = 'executing', payload_hash = ?, contract_version = ?, run_id = ?,"
         " step = ?, call_id = ?, fence = ?, attempt = ?, owner = ?, claim_id = ?, lease_until = ?,"
         " first_started_at = coalesce(first_started_at, ?), started_at = ?, finished_at = NULL,"
-        " reserved = ?, cost = ?, error = NULL, doubt_reason = NULL, approval_id = ?"
+        " reserved = CASE state WHEN 'in_doubt' THEN reserved ELSE ? END,"
+        " cost = CASE state WHEN 'in_doubt' THEN cost ELSE ? END,"
+        " error = NULL, doubt_reason = NULL, approval_id = ?"
         " WHERE tenant = ? AND key = ?",
-        (intent.payload_hash, intent.contract_version, intent.run.run_id, step, intent.call_id, fence,
+        (intent.payload_hash, intent.contract_version, run_id, step, intent.call_id, fence,
          intent.attempt, tx.owner, intent.claim_id, lease, tx.now, tx.now, reserved, intent.cost,
          approval.id if approval else row.approval_id, intent.run.tenant, intent.key),
     )  # fmt: skip
@@ -251,7 +265,8 @@ def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:
 
 def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     if row.owner is not None and row.owner != tx.owner and tx.is_dead(row.owner):
-        row = mark_doubt(tx, log, row, "owner_lost")
+        with record_of(tx, log, row.run_id) as own:
+            row = mark_doubt(tx, own, row, "owner_lost")
         return _FROM[row.state](tx, log, intent, row)
     return Busy(row, own=row.owner == tx.owner)
 
@@ -262,9 +277,9 @@ def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
                    (intent.run.tenant, intent.key))  # fmt: skip
     first = found[0] if found else None
     if intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us:
-        log.add(Draft("effect.resolved", {
-            "key": intent.key, "ruling": "retry_same_key", "fence": row.fence,
-        }, row.step))  # fmt: skip
+        fact = {"key": intent.key, "ruling": "retry_same_key", "fence": row.fence}
+        with record_of(tx, log, row.run_id) as own:
+            own.add(Draft("effect.resolved", fact, row.step))
         return _start(tx, log, intent, row, None)
     return Doubt(row)
 
@@ -304,7 +319,8 @@ def _again(intent: Intent, approval: Approval | None) -> Ask:
 
 def _denied(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval) -> Refused:
     if approval.status == "expired":
-        approvals.expire(tx, log, approval)
+        with record_of(tx, log, approval.run_id) as own:
+            approvals.expire(tx, own, approval)
         error: GuardError = ApprovalExpired(f"{row.tool}: nobody decided on {approval.id} in time")
     else:
         error = _rejected(row, approval)
@@ -324,16 +340,15 @@ def _rejected(row: Effect, approval: Approval) -> ApprovalRejected:
 
 def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     """A no stands for this payload in this run; another payload or run may ask anew."""
+    no = approvals.rejection(tx, intent)
+    if no is not None:
+        return _refuse(log, intent, _rejected(row, no), no.step if intent.continues else None)
     approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
     same = row.payload_hash == intent.payload_hash and row.run_id == intent.run.run_id
-    if same and approval is not None and approval.status == "rejected":
-        return _refuse(
-            log, intent, _rejected(row, approval), row.step if intent.continues else None
-        )
     generation = approval.generation if approval else 0
     ask = _again(intent, approval) if same else intent.ask
-    if ask is None:
-        return _start(tx, log, intent, row, None)
+    if ask is None:  # what was denied is another call: nothing of its approval is taken over
+        return _start(tx, log, intent, replace(row, approval_id=None), None)
     return _ask(tx, log, intent, ask, generation + 1, None)
 
 

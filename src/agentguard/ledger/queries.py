@@ -138,7 +138,8 @@ def broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
 
 def waiting(tx: Tx, tenant: str | None, status: str | None, limit: int) -> list[Approval]:
     """Return approvals, oldest first; those whose time is over count as expired."""
-    where, values = _where(("tenant", tenant))
+    stored = None if status == "expired" else status
+    where, values = _where(("tenant", tenant), ("status", stored))
     rows = list(tx.rows(f"{approvals.SELECT}{where} ORDER BY created_at LIMIT ?",
                         (*values, limit if status is None else 100_000)))  # fmt: skip
     found = [approvals.from_row(tx, row) for row in rows]
@@ -173,3 +174,14 @@ def counts(tx: Tx) -> dict[str, int]:
         row = tx.row("SELECT count(*) FROM effects WHERE state = ?", (state,))
         found[state] = row[0] if row else 0
     return found
+
+
+def tally(tx: Tx, tenant: str, run_id: str) -> dict[str, int]:
+    """Return how many effects of a run were written, started again, wait or are in doubt."""
+    row = tx.row(
+        "SELECT coalesce(sum(effect = 'write' AND state = 'succeeded'), 0),"
+        " coalesce(sum(max(fence - 1, 0)), 0), coalesce(sum(state = 'awaiting_approval'), 0),"
+        " coalesce(sum(state = 'in_doubt'), 0) FROM effects WHERE tenant = ? AND run_id = ?",
+        (tenant, run_id),
+    )
+    return dict(zip(("writes", "retries", "waiting", "in_doubt"), row or (0,) * 4, strict=True))

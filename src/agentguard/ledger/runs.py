@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from . import switches
 from .values import NEW_STEP, Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ..protocols import Tx
 
@@ -49,15 +50,17 @@ _UPDATE = (
 class RunLog:
     """A run's row and the end of its chain, loaded once, written once per transaction."""
 
-    __slots__ = (*_COUNTERS, "_tx", "ref")
+    __slots__ = (*_COUNTERS, "_tx", "flying", "ref")
 
     def __init__(self, tx: Tx, ref: RunRef) -> None:
         row = tx.row(_SELECT, (ref.tenant, ref.run_id))
         if row is None:
             raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
-        for name, value in zip(_COUNTERS, row, strict=True):
-            setattr(self, name, value)
-        self._tx, self.ref = tx, ref
+        (self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
+         self.active_us, self.steps, self.last_step, self.model_calls, self.tool_calls, self.spent,
+         self.held, self.input_tokens, self.output_tokens, self.cost_complete, self.head_seq,
+         self.head_hash, self.finished_at, self.error) = row  # fmt: skip
+        self._tx, self.ref, self.flying = tx, ref, (0, 0)
 
     status: str
     part: int
@@ -117,6 +120,7 @@ class RunLog:
         """Write the events that waited for this commit, before anything newer."""
         if pending is None:
             return
+        self.flying = (pending.flying_steps, pending.flying_tools)
         for draft in pending.drafts:
             if draft.step == NEW_STEP:
                 draft.step = self.next_step()
@@ -135,8 +139,8 @@ class RunLog:
         """Return the refusal, if this call would cross one of the run's limits."""
         active = (self.active_us + self._tx.now - self.part_started_at) / 1_000_000
         for name, limit, used, more in (
-            ("max_steps", limits.max_steps, self.steps, int(step)),
-            ("max_tool_calls", limits.max_tool_calls, self.tool_calls, int(tool)),
+            ("max_steps", limits.max_steps, self.steps + self.flying[0], int(step)),
+            ("max_tool_calls", limits.max_tool_calls, self.tool_calls + self.flying[1], int(tool)),
             ("max_model_calls", limits.max_model_calls, self.model_calls, int(model)),
         ):
             if limit is not None and more and used + more > limit:
@@ -169,9 +173,16 @@ class RunLog:
 
     def save(self) -> Usage:
         """Write the run's row and return its usage."""
-        self.updated_at = self._tx.now
-        values = [getattr(self, name) for name in _COUNTERS]
-        self._tx.run(_UPDATE, (*values, self.ref.tenant, self.ref.run_id))
+        if self.ref.actor.startswith("agent:"):  # what people decide meanwhile is no activity
+            self.updated_at = self._tx.now
+        values = (
+            self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
+            self.active_us, self.steps, self.last_step, self.model_calls, self.tool_calls,
+            self.spent, self.held, self.input_tokens, self.output_tokens, self.cost_complete,
+            self.head_seq, self.head_hash, self.finished_at, self.error, self.ref.tenant,
+            self.ref.run_id,
+        )  # fmt: skip
+        self._tx.run(_UPDATE, values)
         return self.usage()
 
 
@@ -179,6 +190,17 @@ def exceeded(name: str, limit: object, used: object, run_id: str) -> BudgetExcee
     """Return the refusal that names the limit and how much of it is used."""
     sentence = f"{name} is {limit} and {used} is used: the call was not started"
     return BudgetExceeded(sentence, budget=name, limit=str(limit), used=str(used), run_id=run_id)
+
+
+@contextlib.contextmanager
+def record_of(tx: Tx, log: RunLog, run_id: str) -> Iterator[RunLog]:
+    """Give the record of *run_id*: an effect's budget and doubt stay with the run that began it."""
+    if run_id == log.ref.run_id:
+        yield log
+        return
+    other = RunLog(tx, RunRef(log.ref.tenant, run_id, log.ref.actor))
+    yield other
+    other.save()
 
 
 def link(

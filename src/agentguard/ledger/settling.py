@@ -12,7 +12,7 @@ from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from . import budgets
 from .rows import load_effect, reload_effect
-from .runs import RunLog
+from .runs import RunLog, record_of
 from .values import Draft, RunRef, Settled, Settlement
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ..model import Effect
     from ..protocols import Tx
 
-_HELD = "SELECT reserved, cost FROM effects WHERE tenant = ? AND key = ?"
+_HELD = "SELECT reserved, cost, run_id, step FROM effects WHERE tenant = ? AND key = ?"
 _RULED = {
     "happened": EffectState.SUCCEEDED,
     "not_happened": EffectState.FAILED_RETRYABLE,
@@ -73,13 +73,16 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
         (end.state, end.result, end.result_state, _text(end.error), end.doubt_reason, tx.now,
          held[1] if end.cost is None else end.cost, lease, tenant, end.key),
     )  # fmt: skip
-    settled = _give_back(tx, log, held, end.state, end.cost)
+    with record_of(tx, log, held[2]) as own:
+        settled = _give_back(tx, own, held, end.state, end.cost)
+        if own is not log and settled:
+            own.add(Draft("budget.settled", settled, held[3]))
     for verdict in end.verdicts:
         log.add(Draft("verified", verdict, end.step))
     if end.state is EffectState.IN_DOUBT:
         data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
         log.add(Draft("effect.in_doubt", data, end.step))
-    fact = {"outcome": end.state.value, **end.data, **settled}
+    fact = {"outcome": end.state.value, **end.data, **(settled if own is log else {})}
     log.add(Draft("step.finished", fact, end.step, end.content))
     return True
 

@@ -28,11 +28,19 @@ class Draft:
 
 @dataclass(slots=True)
 class Pending:
-    """Events of reads, and the usage they stand for, that ride along with the next commit."""
+    """Events of reads, and the usage they stand for, that ride along with the next commit.
+
+    Attributes:
+        flying_steps: steps of reads that are under way and have no event yet; they count against
+            the limits, so that no call is started in the room that they take.
+        flying_tools: how many of those are tool calls.
+    """
 
     drafts: list[Draft] = field(default_factory=list)
     steps: int = 0
     tool_calls: int = 0
+    flying_steps: int = 0
+    flying_tools: int = 0
 
 
 @dataclass(frozen=True, slots=True)

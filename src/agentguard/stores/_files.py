@@ -2,44 +2,42 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import sqlite3
+import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError, StoreUnavailable
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
 
-if TYPE_CHECKING:
-    import sqlite3
-
-_MAGIC = b"SQLite format 3\x00"
+_CREATING = threading.Lock()
+_MOUNTS = Path("/proc/self/mounts")
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
 
 
 def prepare(path: Path) -> None:
-    """Make sure that *path* can hold a store: its folder, its rights, its kind.
+    """Make sure that *path* can hold a store: its folder, its rights, its file system.
+
+    An existing file is never opened here: closing any descriptor of a file drops every POSIX lock
+    that this process holds on it, SQLite's among them ("How To Corrupt", §2.2).
 
     Raises:
         StoreUnavailable: it cannot be written, or its file system does not lock reliably.
-        ConfigurationError: it is a file of something else.
     """
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        with _CREATING:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+            elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    except FileExistsError:
+        return  # another process made it at this moment
     except OSError as error:
         raise StoreUnavailable(
             f"the store {path} cannot be written ({error.strerror}): give another path or its rights"
         ) from error
-    try:
-        head = os.read(descriptor, len(_MAGIC))
-    except OSError as error:
-        raise StoreUnavailable(f"the store {path} cannot be read ({error.strerror})") from error
-    finally:
-        os.close(descriptor)
-    if head and head != _MAGIC:
-        raise ConfigurationError(
-            f"{path} is not a SQLite file: name a new file or an agentguard store"
-        )
     kind = file_system(path)
     if kind in _NETWORK:
         raise StoreUnavailable(
@@ -51,16 +49,60 @@ def prepare(path: Path) -> None:
 def file_system(path: Path) -> str | None:
     """Return the kind of file system that holds *path*, where the kernel tells."""
     try:
-        mounts = Path("/proc/self/mounts").read_text(encoding="utf-8", errors="replace")
+        mounts = _MOUNTS.read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
     real, best, kind = str(path.resolve()), "", None
     for line in mounts.splitlines():
         _, point, name, *_ = line.split(" ")
+        point = point.replace("\\040", " ")
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Return what tells this file from another one at the same path."""
+    stat = path.stat()
+    return stat.st_dev, stat.st_ino
+
+
+def check_same(path: Path, opened: tuple[int, int]) -> None:
+    """Refuse to write into a file that nobody else can find any more.
+
+    Raises:
+        StoreUnavailable: the file was removed or replaced since it was opened.
+    """
+    try:
+        found = identity(path)
+    except OSError:
+        found = None
+    if found != opened:
+        raise StoreUnavailable(
+            f"the store {path} was removed or replaced while it was open: nothing was written;"
+            " put it back, then start this process again"
+        )
+
+
+def check_kind(connection: sqlite3.Connection, path: str) -> bool:
+    """Return whether there is a store already; refuse another program's database untouched.
+
+    Raises:
+        ConfigurationError: it is one.
+    """
+    try:
+        kind = connection.execute("PRAGMA application_id").fetchone()[0]
+    except sqlite3.DatabaseError as error:
+        if "not a database" not in str(error):
+            raise
+        raise ConfigurationError(
+            f"{path} is not a SQLite file: name a new file or an agentguard store"
+        ) from error
+    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+    if kind != APPLICATION_ID and not empty:
+        raise ConfigurationError(f"{path} is a database of another program: name a new file")
+    return not empty
 
 
 def check_schema(connection: sqlite3.Connection, path: str, *, migrate: bool) -> None:
@@ -72,9 +114,8 @@ def check_schema(connection: sqlite3.Connection, path: str, *, migrate: bool) ->
     connection.execute("BEGIN IMMEDIATE")
     try:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        kind = connection.execute("PRAGMA application_id").fetchone()[0]
-        empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
-        _refuse(version, kind, path, empty=empty, migrate=migrate)
+        if check_kind(connection, path):
+            _check_version(version, path, migrate=migrate)
         for number in range(version, VERSION):
             for statement in MIGRATIONS[number]:
                 connection.execute(statement)
@@ -83,15 +124,12 @@ def check_schema(connection: sqlite3.Connection, path: str, *, migrate: bool) ->
             connection.execute(f"PRAGMA user_version = {VERSION}")
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        if connection.in_transaction:  # SQLite itself has ended it when the disk is full
+            connection.execute("ROLLBACK")
         raise
 
 
-def _refuse(version: int, kind: int, path: str, *, empty: bool, migrate: bool) -> None:
-    if empty:
-        return
-    if kind != APPLICATION_ID:
-        raise ConfigurationError(f"{path} is a database of another program: name a new file")
+def _check_version(version: int, path: str, *, migrate: bool) -> None:
     if version > VERSION:
         raise ConfigurationError(
             f"{path} was written by a newer agentguard (schema {version}, this one reads {VERSION}):"

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from ..protocols import Tx
 
 
@@ -45,9 +47,11 @@ class Owner:
              stat.st_dev if stat else None, stat.st_ino if stat else None),
         )  # fmt: skip
 
-    def registered(self) -> None:
-        """Remember that the transaction with `register` was committed."""
+    def registered(self, forgotten: Iterable[str] = ()) -> None:
+        """Remember that the transaction with `register` was committed, and forget the dead."""
         self._registered = True
+        for owner in forgotten:
+            self.forget(owner)
 
     def is_dead(self, tx: Tx, owner: str) -> bool:
         """Return whether *owner* is proven gone: its lock file is the one it took, and free."""
@@ -65,6 +69,10 @@ class Owner:
             return (stat.st_dev, stat.st_ino) == tuple(row) and _is_free(descriptor)
         finally:
             os.close(descriptor)
+
+    def lifeline(self) -> tuple[int, ...]:
+        """Return the lock's descriptor; the lock is free only when all its copies are closed."""
+        return () if self._descriptor is None else (self._descriptor,)
 
     def forget(self, owner: str) -> None:
         """Remove the lock file of an owner that is dead and owns nothing any more."""
@@ -86,7 +94,8 @@ class Owner:
 
 def _is_free(descriptor: int) -> bool:
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Shared, because a fork at this moment inherits the lock: it must shut out no other prober.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

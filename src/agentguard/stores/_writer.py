@@ -75,7 +75,7 @@ class Writer:
         """Queue an item; its `done` is called from the writer's thread."""
         with self._wake:
             self._queue.append(item)
-            if self._thread is None:
+            if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._drain, name="agentguard-writer", daemon=True
                 )

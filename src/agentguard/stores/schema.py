@@ -71,6 +71,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             used_at INTEGER, edits TEXT, edited_by TEXT,
             PRIMARY KEY (tenant, approval_id)) STRICT, WITHOUT ROWID""",
         "CREATE INDEX approvals_by_status ON approvals (status, created_at)",
+        "CREATE INDEX approvals_of_effect ON approvals (tenant, key)",
         """CREATE TABLE votes (tenant TEXT NOT NULL, approval_id TEXT NOT NULL,
             generation INTEGER NOT NULL, person TEXT NOT NULL, decision TEXT NOT NULL,
             roles TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreUnavailable
+from ..ledger.approvals import expire_late
 from . import _files
 from ._owner import Owner
 from ._writer import Item, Writer
@@ -24,9 +25,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_MS = 30_000
+_OF_THE_VERB = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
+_LOOK_EVERY_US = 1_000_000
+"""So often, by the store's clock, commits write down which approvals' time is over."""
 _STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
-_LEAKED: list[Any] = []
-"""Connections that a forked child inherited: closing one there could remove the parent's WAL."""
 
 
 class SystemClock:
@@ -40,10 +42,11 @@ class SystemClock:
 class SqliteTx:
     """A transaction on one connection."""
 
-    __slots__ = ("_connection", "_owner", "now")
+    __slots__ = ("_connection", "_owner", "forgotten", "now")
 
     def __init__(self, connection: sqlite3.Connection, owner: Owner, now: int) -> None:
         self._connection, self._owner, self.now = connection, owner, now
+        self.forgotten: list[str] = []
 
     @property
     def owner(self) -> str:
@@ -68,7 +71,7 @@ class SqliteTx:
 
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""
-        self._owner.forget(owner)
+        self.forgotten.append(owner)  # its lock file goes once this is committed
         self.run("DELETE FROM owners WHERE owner = ?", (owner,))
 
 
@@ -93,34 +96,72 @@ class SqliteStore:
         self.url = "memory://" if self.memory else f"sqlite:///{path}"
         self.clock: Clock = clock or SystemClock()
         self._migrate = migrate
-        self._last = 0
+        self._last = self._look_at = 0
         self._closed = False
-        self._open()
-        _STORES.add(self)
-
-    def _open(self) -> None:
-        """Open connections and take the owner's lock; again after a fork."""
-        self._lock, self._read_lock = threading.RLock(), threading.RLock()
-        self._writer = Writer(self._run_batch)
+        self._file: tuple[int, int] | None = None
+        self._reset()
         if not self.memory:
             _files.prepare(self.path)
         try:
-            self._connection = self._connect()
-            _files.check_schema(self._connection, str(self.path), migrate=self._migrate)
-            self._reader = self._connection if self.memory else self._connect()
-        except sqlite3.Error as error:
+            with self._lock:
+                self._writing()
+        except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
-        self._owner = Owner(None if self.memory else Path(f"{self.path}.owners"))
+        _STORES.add(self)
+
+    def _reset(self) -> None:
+        """Begin with nothing open: at first, and in a forked child."""
+        self._lock, self._read_lock = threading.RLock(), threading.RLock()
+        self._writer = Writer(self._run_batch)
+        self._connection: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        self._owner_: Owner | None = None
+
+    @property
+    def _owner(self) -> Owner:
+        """This process as an owner, from its first use of the store on."""
+        if self._owner_ is None:
+            try:
+                self._owner_ = Owner(None if self.memory else Path(f"{self.path}.owners"))
+            except OSError as error:
+                raise self._unavailable(error) from error
+        return self._owner_
+
+    def _writing(self) -> sqlite3.Connection:
+        """Return the connection for transactions, opening it if it is not; under the lock."""
+        if self._connection is None:
+            self._connection = self._connect()
+            try:
+                _files.check_schema(self._connection, str(self.path), migrate=self._migrate)
+                self._file = None if self.memory else _files.identity(self.path)
+            except BaseException:
+                self._connection.close()
+                self._connection = None
+                raise
+        return self._connection
+
+    def _reading(self) -> sqlite3.Connection:
+        """Return the connection for reads, opening it if it is not; under its lock."""
+        if self.memory:
+            return self._writing()
+        if self._reader is None:
+            self._reader = self._connect()
+        return self._reader
 
     def _connect(self) -> sqlite3.Connection:
         name = ":memory:" if self.memory else str(self.path)
         connection = sqlite3.connect(
             name, isolation_level=None, check_same_thread=False, cached_statements=256
         )
-        connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
-        for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF",
-                       "cell_size_check = ON", "temp_store = MEMORY"):  # fmt: skip
-            connection.execute(f"PRAGMA {pragma}")
+        try:
+            connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
+            _files.check_kind(connection, str(self.path))  # before anything is written to it
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF",
+                           "cell_size_check = ON", "temp_store = MEMORY"):  # fmt: skip
+                connection.execute(f"PRAGMA {pragma}")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def transact(self, verb: Callable[..., T], *args: Any) -> T:
@@ -145,9 +186,14 @@ class SqliteStore:
         self._check_open()
         with self._lock if self.memory else self._read_lock:
             try:
-                return query(SqliteTx(self._reader, self._owner, self._now()), *args)
+                return query(SqliteTx(self._reading(), self._owner, self._now()), *args)
             except sqlite3.Error as error:
                 raise self._unavailable(error) from error
+
+    @property
+    def closed(self) -> bool:
+        """Whether the store was closed."""
+        return self._closed
 
     def _check_open(self) -> None:
         if self._closed:
@@ -173,25 +219,45 @@ class SqliteStore:
                     item.result, item.error = None, error
 
     def _commit(self, batch: list[Item]) -> None:
-        connection = self._connection
+        connection = self._writing()
+        if self._file is not None:
+            _files.check_same(self.path, self._file)
         connection.execute("BEGIN IMMEDIATE")
         tx = SqliteTx(connection, self._owner, self._now())
         self._owner.register(tx)
+        late = tx.now >= self._look_at
+        if late:
+            expire_late(tx)
         if len(batch) == 1:
             item = batch[0]
             item.result = item.verb(tx, *item.args)
         else:
             for item in batch:
-                _run_apart(connection, tx, item)
+                self._run_apart(connection, tx, item)
         connection.execute("COMMIT")
-        self._owner.registered()
+        self._owner.registered(tx.forgotten)
+        if late:
+            self._look_at = tx.now + _LOOK_EVERY_US
+
+    def _run_apart(self, connection: sqlite3.Connection, tx: SqliteTx, item: Item) -> None:
+        """Run one verb of several, so that its failure undoes nothing of the others."""
+        connection.execute("SAVEPOINT verb")
+        try:
+            item.result = item.verb(tx, *item.args)
+        except BaseException as error:
+            broken = isinstance(error, sqlite3.Error)
+            if broken and not isinstance(error, _OF_THE_VERB):
+                raise  # the disk is full or the file damaged: nobody's verb can be kept
+            item.error = self._unavailable(error) if isinstance(error, _OF_THE_VERB) else error
+            connection.execute("ROLLBACK TO verb")
+        connection.execute("RELEASE verb")
 
     def _rollback(self) -> None:
-        if self._connection.in_transaction:
+        if self._connection is not None and self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
                 self._connection.execute("ROLLBACK")
 
-    def _unavailable(self, error: sqlite3.Error) -> StoreUnavailable:
+    def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
         text = str(error)
         if "malformed" in text or "not a database" in text:
             text += "; restore it from a backup, and see `agentguard doctor`"
@@ -201,46 +267,92 @@ class SqliteStore:
         """Return `ok` or what SQLite's own check finds wrong in the file."""
         with self._lock if self.memory else self._read_lock:
             try:
-                return str(self._reader.execute("PRAGMA integrity_check(1)").fetchone()[0])
+                return str(self._reading().execute("PRAGMA integrity_check(1)").fetchone()[0])
             except sqlite3.Error as error:
                 return str(error)
 
+    def lifeline(self) -> tuple[int, ...]:
+        """Return the descriptor of the owner's lock; who holds a copy of it keeps the owner alive."""
+        return self._owner.lifeline()
+
     def close(self) -> None:
-        """Give up connections and the lock. Closing twice does nothing."""
+        """Give up connections and the lock. Closing twice does nothing.
+
+        While a body of this process is still running, its lock is kept until the process ends:
+        nobody else may take it for dead and run the body again.
+        """
         if self._closed:
             return
         self._writer.close()
         self._closed = True
         with self._lock, self._read_lock:
-            self._reader.close()
-            self._connection.close()
-        self._owner.drop()
+            with contextlib.suppress(sqlite3.Error):  # then the lock stays, which is safe
+                if not self._has_open_effects():
+                    self._owner.close()
+            self._disconnect()
 
-    def after_fork(self) -> None:
-        """A child starts afresh: own connections, own lock, own identity."""
-        if self._closed or self.memory:
-            return
-        _LEAKED.append((self._connection, self._reader, self._writer))
-        self._owner.drop()
-        self._open()
+    def _has_open_effects(self) -> bool:
+        found = self._writing().execute(
+            "SELECT 1 FROM effects WHERE owner = ? AND (state = 'executing'"
+            " OR (state = 'in_doubt' AND lease_until IS NOT NULL))",
+            (self._owner.id,),
+        )
+        return found.fetchone() is not None
+
+    def _disconnect(self) -> None:
+        for connection in (self._reader, self._connection):
+            if connection is not None:
+                connection.close()
+        self._reader = self._connection = None
+
+    def before_fork(self) -> None:
+        """Close what a child must not inherit, and hold the locks while the fork happens.
+
+        SQLite keeps its locks in the process's memory: a child that inherits them believes to
+        hold locks that the kernel gave to its parent, and writes past everybody.
+        """
+        self._lock.acquire()
+        self._read_lock.acquire()
+        if not self.memory:
+            self._disconnect()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; connections open again at their next use."""
+        self._read_lock.release()
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
+        """Start afresh: own connections, own lock, own identity, each at its first use."""
+        connection = self._connection
+        if self._owner_ is not None:
+            self._owner_.drop()
+        self._reset()
+        self._connection = connection if self.memory else None
 
 
-def _run_apart(connection: sqlite3.Connection, tx: SqliteTx, item: Item) -> None:
-    """Run one verb of several, so that its failure undoes nothing of the others."""
-    connection.execute("SAVEPOINT verb")
-    try:
-        item.result = item.verb(tx, *item.args)
-    except sqlite3.Error:
-        raise
-    except BaseException as error:  # noqa: BLE001 - delivered to the caller of this verb
-        item.error = error
-        connection.execute("ROLLBACK TO verb")
-    connection.execute("RELEASE verb")
+_FORKING: list[SqliteStore] = []
 
 
-def _reopen_after_fork() -> None:
-    for store in list(_STORES):
-        store.after_fork()
+def _before_fork() -> None:
+    _FORKING[:] = [store for store in list(_STORES) if not store.closed]
+    for store in _FORKING:
+        store.before_fork()
 
 
-os.register_at_fork(after_in_child=_reopen_after_fork)
+def _after_fork_in_parent() -> None:
+    for store in _FORKING:
+        store.after_fork_in_parent()
+    _FORKING.clear()
+
+
+def _after_fork_in_child() -> None:
+    for store in _FORKING:
+        store.after_fork_in_child()
+    _FORKING.clear()
+
+
+os.register_at_fork(
+    before=_before_fork,
+    after_in_parent=_after_fork_in_parent,
+    after_in_child=_after_fork_in_child,
+)

@@ -9,183 +9,15 @@ ends, so a number without events is a call without an end on record.
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass, field
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from .model import dollars
+from ..model import dollars
+from .values import NOTHING, Attempt, Checked, Duplicate, Question, Ruled, Step, Stop, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from .model import Event
-
-StepKind = Literal["model", "read", "write", "other"]
-_NOTHING = Decimal("0.00")
-
-
-@dataclass(frozen=True, slots=True)
-class Attempt:
-    """One start of a call's body.
-
-    Attributes:
-        number: 1 for the first try of this delivery of the call.
-        fence: counts the starts under the call's key, in every run.
-        ended_at: None while it runs, or for ever if its process was lost.
-        outcome: succeeded, failed_retryable, failed_final or in_doubt.
-        error: the type of what the body raised.
-    """
-
-    number: int
-    fence: int
-    began_at: dt.datetime
-    ended_at: dt.datetime | None = None
-    outcome: str | None = None
-    error: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Vote:
-    """What one person said about a waiting call.
-
-    Attributes:
-        decision: approve, reject or edit; an edit is no vote, it begins a new generation.
-        changed: the arguments that an edit changed.
-    """
-
-    person: str
-    decision: str
-    at: dt.datetime
-    generation: int
-    roles: tuple[str, ...] = ()
-    reason: str = ""
-    changed: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Question:
-    """A call put before people.
-
-    Attributes:
-        payload_hash: what the last generation would run.
-        decided_at: when it was answered, one way or the other; None while it waits.
-        status: pending, approved, rejected, expired or used.
-        executed_hash: the payload whose start used the approval up.
-    """
-
-    approval_id: str
-    rule: str
-    payload_hash: str
-    asked_at: dt.datetime
-    generation: int = 1
-    roles: tuple[str, ...] = ()
-    quorum: int = 1
-    status: str = "pending"
-    decided_at: dt.datetime | None = None
-    votes: tuple[Vote, ...] = ()
-    executed_hash: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Duplicate:
-    """A repeat of the call that got the recorded end; nothing ran."""
-
-    at: dt.datetime
-    first_run: str
-    first_step: int
-    call_id: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What one verifier said."""
-
-    verifier: str
-    passed: bool
-    reason: str
-    confidence: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class Ruled:
-    """How a doubt was resolved; *by* is an actor such as `person:dana` or `system:reconcile`."""
-
-    at: dt.datetime
-    by: str
-    ruling: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """A call that was not started because a budget had no room for it.
-
-    Attributes:
-        after: the last step before it, if any.
-        what: the tool or model, if the record tells.
-    """
-
-    at: dt.datetime
-    after: int | None
-    what: str | None
-    budget: str
-    limit: str
-    used: str
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """One step of a run.
-
-    Attributes:
-        name: the tool or the model.
-        outcome: succeeded, failed, failed_retryable, failed_final, in_doubt, executing, waiting,
-            approved (not started yet), rejected, expired, refused, duplicate, or open: a model
-            call without an end on record.
-        actor: who caused its first event.
-        ended_at: None while nothing has ended it.
-        decision: allow, ask or deny.
-        refusal: kind of the error that refused it.
-        detail: why it was refused, or what the error said.
-        content: whether arguments and result are still kept beside the chain.
-        cost_usd: what was spent; None when the model's price is not known.
-        held_usd: what is reserved and neither spent nor given back.
-        budgets: budgets other than the run's that it used: name, span, US dollars.
-        events: sequence numbers of its events.
-    """
-
-    number: int
-    kind: StepKind = "other"
-    name: str = ""
-    outcome: str = "open"
-    actor: str = ""
-    began_at: dt.datetime = dt.datetime.fromtimestamp(0, dt.UTC)
-    ended_at: dt.datetime | None = None
-    call_id: str | None = None
-    decision: str | None = None
-    rule: str | None = None
-    policy: str | None = None
-    contract: str | None = None
-    payload_hash: str | None = None
-    key: str | None = None
-    arguments: Any = None
-    result: Any = None
-    result_state: str | None = None
-    refusal: str | None = None
-    detail: str | None = None
-    doubt: str | None = None
-    content: bool = False
-    questions: tuple[Question, ...] = ()
-    attempts: tuple[Attempt, ...] = ()
-    duplicates: tuple[Duplicate, ...] = ()
-    verdicts: tuple[Checked, ...] = ()
-    rulings: tuple[Ruled, ...] = ()
-    cost_usd: Decimal | None = _NOTHING
-    held_usd: Decimal = _NOTHING
-    budgets: tuple[tuple[str, str, Decimal], ...] = ()
-    tokens: Mapping[str, int] = field(default_factory=dict[str, int])
-    late: Mapping[str, Any] | None = None
-    events: tuple[int, ...] = ()
+    from ..model import Event
 
 
 def fold(events: Iterable[Event], count: int = 0) -> list[Step]:
@@ -204,7 +36,7 @@ def fold(events: Iterable[Event], count: int = 0) -> list[Step]:
     steps = {number: draft.step() for number, draft in drafts.items()}
     if last is not None:
         for number in range(1, max(count, *steps, 0) + 1):
-            steps.setdefault(number, Step(number, "model", "a model call", began_at=last))
+            steps.setdefault(number, Step(number, last, "model", "a model call"))
     return [steps[number] for number in sorted(steps)]
 
 
@@ -217,8 +49,9 @@ def stops(events: Iterable[Event]) -> list[Stop]:
             data, what = event.data, event.data.get("model")
             if before is not None and before.kind == "step.decided" and before.step == event.step:
                 what = what or before.data.get("tool")
-            after = event.step if event.step is not None else (before.step if before else None)
-            found.append(Stop(event.at, after, what, data["budget"], data["limit"], data["used"]))
+            budget = data.get("budget") or data.get("error") or ""
+            limit, used = data.get("limit") or "", data.get("used") or ""
+            found.append(Stop(event.at, event.step, what, budget, limit, used))
         before = event
     return found
 
@@ -238,7 +71,7 @@ class _Draft:
         """Add one event; kinds of a newer agentguard are kept as numbers only."""
         known = _READ.get(event.kind)
         if known is not None and not self._is_foreign(event):
-            known(self, event, {**event.data, **(event.content or {})})
+            known(self, event, {**(event.content or {}), **event.data})
         self._add("events", event.seq)
 
     def _is_foreign(self, event: Event) -> bool:
@@ -268,7 +101,8 @@ class _Draft:
             self.ended(event, refused.get(data.get("error", ""), "refused"))
         else:
             self.found["outcome"] = "open"
-        self.found.setdefault("kind", "other")
+        if self.found.get("kind") not in ("read", "write"):
+            self.found["kind"] = "other"
         self.found["content"] = event.content is not None
 
     def requested(self, event: Event, data: Mapping[str, Any]) -> None:
@@ -334,6 +168,8 @@ class _Draft:
         if not self.attempts:
             self._plain_read(event, data)
         self._end_attempt(event, data["outcome"], data.get("error"), None)
+        if data["outcome"] == "in_doubt":  # ended already, by the event that tells of the doubt
+            self.attempts[-1]["error"] = data.get("error")
         self.set(data, name="tool", result_state="result_state")
         content = event.content or {}
         self.found.update(
@@ -391,15 +227,16 @@ class _Draft:
         self.lists["budgets"] = [(name, span, dollars(n)) for name, span, n in data["budgets"]]
 
     def settled(self, _event: Event, data: Mapping[str, Any]) -> None:
-        spent = self.found.get("cost_usd", _NOTHING) + dollars(data["spent_nanos"])
-        self.found.update(held_usd=_NOTHING, cost_usd=spent)
+        spent = self.found.get("cost_usd", NOTHING) + dollars(data["spent_nanos"])
+        self.found.update(held_usd=NOTHING, cost_usd=spent)
         if not data["happened"]:
             self.lists.pop("budgets", None)
 
     def model(self, event: Event, data: Mapping[str, Any]) -> None:
-        self.set(data, name="model", call_id="call_id")
         cost, failed = data.get("cost_nanos"), data.get("error")
         content = event.content or {}
+        self.found = {key: self.found[key] for key in ("number", "actor")}
+        self.set(data, name="model", call_id="call_id")
         self.found.update(
             kind="model", began_at=event.at - _micros(data), arguments=content.get("input"),
             result=content.get("output"), content=event.content is not None, detail=failed,
@@ -413,12 +250,10 @@ class _Draft:
 
     def step(self) -> Step:
         """Return the step as far as it has come."""
-        return Step(
-            **self.found,
-            questions=tuple(Question(**found) for found in self.questions.values()),
-            attempts=tuple(Attempt(**found) for found in self.attempts),
-            **{name: tuple(values) for name, values in self.lists.items()},
-        )
+        lists: dict[str, Any] = {name: tuple(values) for name, values in self.lists.items()}
+        questions = tuple(Question(**found) for found in self.questions.values())
+        attempts = tuple(Attempt(**found) for found in self.attempts)
+        return Step(**self.found, **lists, questions=questions, attempts=attempts)
 
 
 def _micros(data: Mapping[str, Any]) -> dt.timedelta:

@@ -1,0 +1,178 @@
+"""Data on stdout: JSON for programs, plain columns for pipes, tables and colour for terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import click
+
+from .shell import say, shell
+from .text import breadth
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
+
+    from rich.console import Console
+
+T = TypeVar("T")
+_DEL = {0x7F: "\\u007f"}
+STYLES = {
+    "succeeded": "green", "approved": "green", "used": "green", "ok": "green",
+    "running": "cyan", "executing": "cyan", "open": "cyan",
+    "waiting": "yellow", "pending": "yellow", "duplicate": "dim", "note": "yellow",
+    "in_doubt": "bold red", "failed": "red", "failed_final": "red", "failed_retryable": "red",
+    "rejected": "red", "refused": "red", "halted": "red", "denied": "red", "cancelled": "red",
+    "expired": "red",
+}  # fmt: skip
+"""The one table of colours; what has no entry is printed plain."""
+
+
+def is_terminal() -> bool:
+    """Return whether a person looks at stdout."""
+    return sys.stdout.isatty()
+
+
+def console() -> Console:
+    """Return a console for the terminal; without colour where NO_COLOR is set."""
+    from rich.console import Console
+
+    plain = bool(os.environ.get("NO_COLOR")) or os.environ.get("TERM") == "dumb"
+    system = None if plain else "auto"
+    return Console(color_system=system, highlight=False, markup=False, emoji=False)  # type: ignore[arg-type]
+
+
+def width() -> int:
+    """Return how wide the terminal is."""
+    return shutil.get_terminal_size((100, 40)).columns
+
+
+def dumped(data: Any, indent: int | None = None) -> str:
+    """Return JSON in plain ASCII, in which nothing can hide or steer a terminal."""
+    return json.dumps(data, indent=indent, ensure_ascii=True).translate(_DEL)
+
+
+@dataclass(frozen=True)
+class Column(Generic[T]):
+    """One column of a list.
+
+    Attributes:
+        cell: the text for a row; escaped already.
+        brief: the text on a terminal, where less fits.
+        state: names the row's state, for colour.
+        flex: may be cut on a terminal when the line is too long.
+    """
+
+    title: str
+    cell: Callable[[T], str]
+    brief: Callable[[T], str] | None = None
+    state: Callable[[T], str] | None = None
+    right: bool = False
+    flex: bool = False
+
+
+def show_list(
+    rows: Sequence[T], as_json: Callable[[T], Mapping[str, Any]], columns: Sequence[Column[T]],
+    empty: str = "",
+) -> None:  # fmt: skip
+    """Print rows in the form that was asked for; an empty list tells the next command."""
+    form = shell().output
+    if form == "json":
+        click.echo(dumped([as_json(row) for row in rows], 2))
+    elif form == "jsonl":
+        for row in rows:
+            click.echo(dumped(as_json(row)))
+    elif not rows:
+        say(empty)
+    else:
+        table(rows, columns)
+
+
+def table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
+    """Print a table on a terminal, plain columns elsewhere."""
+    (_rich_table if is_terminal() else _plain_table)(rows, columns)
+
+
+def _plain_table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
+    lines = [[column.title for column in columns]]
+    lines += [[column.cell(row) for column in columns] for row in rows]
+    sizes = [max(breadth(line[at]) for line in lines) for at in range(len(columns))]
+    for line in lines:
+        cells = [
+            padded(cell, size, right=column.right)
+            for cell, size, column in zip(line, sizes, columns, strict=True)
+        ]
+        click.echo("  ".join(cells).rstrip())
+
+
+def padded(text: str, size: int, *, right: bool = False) -> str:
+    """Return *text* filled with blanks to *size* cells."""
+    blanks = " " * (size - breadth(text))
+    return blanks + text if right else text + blanks
+
+
+def _rich_table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
+    for column in columns:
+        shown.add_column(
+            column.title, justify="right" if column.right else "left", overflow="ellipsis",
+            no_wrap=True, min_width=None if column.flex else len(column.title),
+            ratio=1 if column.flex else None,
+        )  # fmt: skip
+    for row in rows:
+        shown.add_row(*(
+            Text((column.brief or column.cell)(row), style=_style(column.state, row))
+            for column in columns
+        ))  # fmt: skip
+    console().print(shown)
+
+
+def _style(state: Callable[[T], str] | None, row: T) -> str:
+    return STYLES.get(state(row), "") if state else ""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One labelled line; *state* names its colour."""
+
+    label: str
+    text: str
+    state: str = ""
+
+
+def show_one(data: Mapping[str, Any], lines: Callable[[], Iterable[Line]] | None = None) -> None:
+    """Print one thing: an object for programs, labelled lines for people."""
+    form = shell().output
+    if form == "text" and lines is not None:
+        sheet(list(lines()))
+    else:
+        click.echo(dumped(data, 2 if form == "json" else None))
+
+
+def sheet(lines: Sequence[Line]) -> None:
+    """Print labelled lines; on a terminal, long ones are folded under themselves."""
+    size = max((len(line.label) for line in lines), default=0)
+    if is_terminal():
+        _rich_sheet(lines, size)
+        return
+    for line in lines:
+        click.echo(f"{line.label.ljust(size)}  {line.text}".rstrip())
+
+
+def _rich_sheet(lines: Sequence[Line], size: int) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(min_width=size, no_wrap=True)
+    grid.add_column(overflow="fold")
+    for line in lines:
+        grid.add_row(Text(line.label, "bold"), Text(line.text, STYLES.get(line.state, "")))
+    console().print(grid)

@@ -1,0 +1,168 @@
+"""`agentguard runs`: what agents did, step by step, and how to stop one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from .effects import effect_columns
+from .loading import now, page_of, run_named, tally_of
+from .output import Column, console, is_terminal, show_list, show_one, sheet, table
+from .runview import cost_of, draw, header, hints, legend, step_columns
+from .shapes import EffectJson, RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
+from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
+from .steps import answers
+from .text import ago, count, escaped, instant
+from .watching import watch_run
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..guard import Guard
+    from ..model import RunInfo
+    from .loading import Page
+
+ENDED = ("succeeded", "failed", "halted", "cancelled")
+STATUSES = ("running", "waiting", *ENDED)
+
+
+@click.group("runs", cls=Group)
+def runs() -> None:
+    """Runs of agents: list, show, watch, cancel."""
+
+
+@runs.command("list", epilog=keys(RunJson))
+@click.option("--status", type=click.Choice(STATUSES), help="Only these.")
+@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+def list_runs(status: str | None, limit: int) -> None:
+    """List runs, newest first."""
+    with shell().guard() as guard:
+        found = guard.runs.list(status=status, tenant=shell().tenant, limit=limit)
+        tallies = {(run.tenant, run.id): tally_of(guard, run) for run in found}
+        show_list(
+            found, lambda run: run_json(run, tallies[run.tenant, run.id]),
+            _columns(guard, tallies), _no_runs(status),
+        )  # fmt: skip
+
+
+def _no_runs(status: str | None) -> str:
+    if status:
+        return f"no run is {status}; agentguard runs list shows all"
+    return "no runs yet: run an agent with agentguard, or try `agentguard demo`"
+
+
+def _columns(
+    guard: Guard, tallies: Mapping[tuple[str, str], Mapping[str, int]]
+) -> list[Column[RunInfo]]:
+    at = now(guard)
+
+    def counted(title: str, name: str, state: str = "") -> Column[RunInfo]:
+        def number(run: RunInfo) -> int:
+            return tallies[run.tenant, run.id][name]
+
+        return Column(
+            title, lambda run: str(number(run) or "-"), right=True,
+            state=lambda run: state if number(run) else "",
+        )  # fmt: skip
+
+    return [
+        Column("run", lambda run: escaped(run.id), flex=True),
+        Column("workflow", lambda run: escaped(run.workflow), flex=True),
+        Column("status", lambda run: run.status, state=lambda run: run.status),
+        Column("part", lambda run: str(run.part), right=True),
+        Column("steps", lambda run: str(run.steps), right=True),
+        counted("writes", "writes"),
+        counted("retries", "retries"),
+        counted("waits", "waiting", "waiting"),
+        counted("doubts", "in_doubt", "in_doubt"),
+        Column("cost", cost_of, right=True),
+        Column("started", lambda run: instant(run.started_at), lambda run: ago(run.started_at, at)),
+    ]
+
+
+@runs.command("show", epilog=f"{keys(RunJson)} Besides: steps, stops. Of a step: {keys(StepJson)}")
+@click.argument("run")
+@click.option("--step", type=click.IntRange(1), metavar="N", help="Answer everything about one step.")
+@click.option("--writes", is_flag=True, help="List all that this run wrote, or may have written.")
+def show(run: str, step: int | None, writes: bool) -> None:  # noqa: FBT001 - click gives it by name
+    """Show RUN: its budget, its steps on one time axis, and what waits."""
+    if step is not None and writes:
+        raise click.UsageError("--step and --writes are two questions: ask one")
+    with shell().guard() as guard:
+        page = page_of(guard, run)
+        if step is not None:
+            _show_step(guard, page, step)
+        elif writes:
+            _show_writes(page)
+        else:
+            _show_run(page)
+
+
+def _show_run(page: Page) -> None:
+    if shell().output != "text":
+        show_one({
+            **run_json(page.run, page.tally),
+            "steps": [step_json(step, page.now, page.undo(step)) for step in page.steps],
+            "stops": [stop_json(stop) for stop in page.stops],
+        })  # fmt: skip
+        return
+    sheet(list(header(page)))
+    click.echo()
+    if not page.steps:
+        say("no steps yet")
+    elif is_terminal() and draw(page):
+        console().print(legend(page))
+    else:
+        table(page.steps, step_columns(page))
+    told = list(hints(page))
+    if told:
+        click.echo()
+        sheet(told)
+
+
+def _show_writes(page: Page) -> None:
+    found = sorted((e for e in page.effects.values() if e.kind == "write"), key=lambda e: e.step)
+    none = f"{page.run.id} wrote nothing; agentguard runs show {page.run.id} shows its steps"
+    show_list(found, effect_json, effect_columns(page.now), none)
+
+
+def _show_step(guard: Guard, page: Page, number: int) -> None:
+    step = next((step for step in page.steps if step.number == number), None)
+    if step is None:
+        has = f"it has {count(len(page.steps), 'step')}"
+        raise Failure(f"run {page.run.id} has no step {number}: {has}")
+    tenant = page.run.tenant
+    effect = guard.effects.show(step.key, tenant=tenant) if step.key else None
+    approvals = {
+        question.approval_id: guard.approvals.show(question.approval_id, tenant=tenant)
+        for question in step.questions
+    }
+    data = step_json(step, page.now, effect.undo if effect else None)
+    show_one(data, lambda: answers(page, step, effect, approvals))
+
+
+@runs.command("watch", epilog=CODES)
+@click.argument("run")
+@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop then, with exit 4.")
+def watch(run: str, timeout: float | None) -> int:
+    """Follow RUN until it ends: a line for every event. Exit 1 if it does not succeed."""
+    with shell().guard() as guard:
+        return watch_run(guard, run_named(guard, run), timeout)
+
+
+@runs.command("cancel", epilog=CODES)
+@click.argument("run")
+@decided_by
+@careful
+def cancel(run: str, by: str, reason: str, dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click
+    """Stop RUN for good: nothing more starts in it, and it cannot be resumed."""
+    if not reason.strip():
+        raise click.UsageError("cancelling a run needs --reason: it is what the agent is told")
+    with shell().guard() as guard:
+        found = run_named(guard, run)
+        if found.status in ENDED:
+            raise Failure(f"run {found.id} is {found.status} already; nothing was changed")
+        if confirmed(f"cancel run {found.id} ({found.status}) for good", dry_run=dry_run, yes=yes):
+            guard.runs.cancel(found.id, by=by, reason=reason, tenant=found.tenant)
+            say(f"run {found.id} is cancelled")

@@ -1,0 +1,250 @@
+"""A run on one page: who, how far, what it cost; then its steps as a waterfall or as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ..model import dollars
+from .output import STYLES, Column, Line, console, padded, width
+from .text import ago, breadth, count, escaped, instant, money, short, span, words
+from .waterfall import BAR_STYLES, WAIT, WAIT_STYLE, WORK, Axis, Segment, runs_of, segments
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from rich.text import Text
+
+    from ..model import RunInfo
+    from ..record import Step
+    from .loading import Page
+
+_METER = 10
+_WIDEST = 34
+"""Cells of a step's name, and of how it ended."""
+_NARROWEST = 12
+"""Cells of the axis; a narrower terminal gets the table."""
+
+
+def cost_of(run: RunInfo) -> str:
+    """Return what a run cost; a plus says that a price was not known."""
+    return money(run.spent_usd) + ("" if run.cost_complete else "+")
+
+
+def header(page: Page) -> Iterator[Line]:
+    """Yield who ran what, how far it is, and how much of its budget is used."""
+    run = page.run
+    again = f", part {run.part}" if run.part > 1 else ""
+    tenant = f", tenant {escaped(run.tenant)}" if run.tenant != "default" else ""
+    whose = f" on behalf of {escaped(run.on_behalf_of)}" if run.on_behalf_of else ""
+    yield Line("run", f"{escaped(run.id)}  {escaped(run.workflow)}")
+    yield Line("status", f"{run.status}{again}", run.status)
+    yield Line("agent", f"{escaped(run.agent)}{whose}{tenant}")
+    yield Line("started", f"{instant(run.started_at)} ({ago(run.started_at, page.now)}), {_took(page)}")
+    for label, text, state in _budget(run):
+        yield Line(label, text, state)
+    if run.error:
+        yield Line("error", escaped(run.error), "failed")
+
+
+def _took(page: Page) -> str:
+    run = page.run
+    took = span(((run.finished_at or page.now) - run.started_at).total_seconds())
+    waited = sum((step.waited(page.now).total_seconds() for step in page.steps), 0.0)
+    people = f", of it {span(waited)} waiting for people" if waited else ""
+    going = "took" if run.finished_at else "running for"
+    return f"{going} {took}{people}"
+
+
+def _budget(run: RunInfo) -> Iterator[tuple[str, str, str]]:
+    limits = run.limits
+    for label, used, limit in (
+        ("steps", run.steps, limits.max_steps),
+        ("model calls", run.model_calls, limits.max_model_calls),
+        ("tool calls", run.tool_calls, limits.max_tool_calls),
+    ):
+        share = None if limit is None else used / (limit or 1)
+        yield label, _meter(str(used), None if limit is None else str(limit), share), _state(share)
+    spend = limits.max_spend
+    used_usd = run.spent_usd + run.held_usd
+    share = None if spend is None else float(used_usd / (dollars(spend) or 1))
+    held = f", {money(run.held_usd)} of it held" if run.held_usd else ""
+    known = "" if run.cost_complete else ", and calls without a known price"
+    limit_usd = None if spend is None else money(dollars(spend))
+    yield "cost", _meter(money(used_usd), limit_usd, share) + held + known, _state(share)
+
+
+def _meter(used: str, limit: str | None, share: float | None) -> str:
+    if share is None or limit is None:
+        return used
+    full = min(_METER, round(share * _METER))
+    return f"{'■' * full}{'·' * (_METER - full)} {used} of {limit}"
+
+
+def _state(share: float | None) -> str:
+    if share is None or share < 0.8:  # noqa: PLR2004 - the last fifth is worth a colour
+        return ""
+    return "failed" if share >= 1 else "waiting"
+
+
+def outcome_of(step: Step) -> str:
+    """Return how a step stands, in a few words."""
+    if step.outcome == "duplicate":
+        first = step.duplicates[0]
+        return f"duplicate of step {first.first_step}"
+    if step.outcome == "refused":
+        return f"refused: {words(step.refusal or 'no')}"
+    if step.outcome == "in_doubt":
+        return f"in doubt: {words(step.doubt or 'unknown')}"
+    if step.outcome == "open":
+        return "no end on record"
+    return _decided(step) or words(step.outcome)
+
+
+def _decided(step: Step) -> str:
+    """Name the person where the outcome hangs on one."""
+    said = [vote for question in step.questions for vote in question.votes]
+    if step.outcome == "waiting":
+        return "waits for a person"
+    if step.outcome == "rejected" and said:
+        return f"rejected by {escaped(said[-1].person)}"
+    if step.outcome in ("approved", "succeeded") and said:
+        people = [escaped(vote.person) for vote in said if vote.decision == "approve"]
+        ready = "" if step.outcome == "succeeded" else ", not started"
+        return f"approved by {' and '.join(people)}{ready}" if people else ""
+    return ""
+
+
+def note_of(step: Step) -> str:
+    """Return what else is worth seeing in a list of steps."""
+    notes = [count(len(step.attempts), "attempt")] if len(step.attempts) > 1 else []
+    if step.duplicates and step.outcome != "duplicate":
+        notes.append(f"{count(len(step.duplicates), 'duplicate')} served")
+    notes += [f"{escaped(v.verifier)} says no" for v in step.verdicts if not v.passed]
+    notes += [f"ruled {words(r.ruling)}" for r in step.rulings]
+    return ", ".join(notes)
+
+
+def took_of(step: Step) -> str:
+    """Return how long a step worked, waiting for people left out."""
+    worked = [(a.ended_at - a.began_at).total_seconds() for a in step.attempts if a.ended_at]
+    if step.kind == "model" and step.ended_at:
+        worked.append((step.ended_at - step.began_at).total_seconds())
+    return span(sum(worked)) if worked else "-"
+
+
+def step_cost(step: Step) -> str:
+    """Return what a step cost, its own budgets included."""
+    if step.cost_usd is None:
+        return "unknown"
+    moved = max((amount for _, _, amount in step.budgets), default=step.cost_usd)
+    total = max(step.cost_usd, moved)
+    return money(total) if total else "-"
+
+
+def step_columns(page: Page) -> list[Column[Step]]:
+    """Return the columns of a list of steps."""
+    return [
+        Column("step", lambda s: str(s.number), right=True),
+        Column("kind", lambda s: s.kind),
+        Column("name", lambda s: escaped(s.name)),
+        Column("outcome", outcome_of),
+        Column("began", lambda s: instant(s.began_at)),
+        Column("took", took_of, right=True),
+        Column("waited", lambda s: span(w) if (w := s.waited(page.now).total_seconds()) else "-",
+               right=True),
+        Column("cost", step_cost, right=True),
+        Column("note", note_of),
+    ]  # fmt: skip
+
+
+# The waterfall.
+
+
+def draw(page: Page) -> bool:
+    """Draw the waterfall; return False where the terminal is too narrow for one."""
+    rows = [row for step in page.steps for row in _rows(step, page)]
+    left = min(max((breadth(row.name) for row in rows), default=0), _WIDEST)
+    right = min(max((breadth(row.end) for row in rows), default=0), _WIDEST)
+    axis = Axis([row.bar for row in rows], width() - left - right - 4)
+    if axis.width < _NARROWEST:
+        return False
+    lines = [_line(" " * left, [(axis.ruler(), "dim")], "", "")]
+    for row in rows:
+        bar = runs_of(axis.bar(row.bar))
+        lines.append(_line(_cut(row.name, left), bar, _cut(row.end, right), row.style))
+    for line in lines:
+        console().print(line, no_wrap=True, crop=True)
+    return True
+
+
+@dataclass(frozen=True)
+class _Row:
+    name: str
+    bar: Sequence[Segment]
+    end: str
+    style: str
+
+
+def _rows(step: Step, page: Page) -> Iterator[_Row]:
+    """A row a step; where its body was started more than once, a row for each start below it."""
+    mark = " ✎" if step.kind == "write" else ""
+    cost = step_cost(step)
+    parts = (outcome_of(step), "" if cost in ("-", "unknown") else cost, note_of(step))
+    yield _Row(
+        f"{step.number:>3} {escaped(step.name)}{mark}", segments(step, page.now),
+        " ".join(part for part in parts if part), STYLES.get(step.outcome, ""),
+    )  # fmt: skip
+    for attempt in step.attempts if len(step.attempts) > 1 else ():
+        ended = (attempt.ended_at or step.ended_at or page.now).timestamp()
+        bar = [Segment(step.kind, attempt.began_at.timestamp(), ended)]
+        said = attempt.outcome or "executing"
+        error = f" {escaped(attempt.error)}" if attempt.error else ""
+        name = f"    └ attempt {attempt.number}"
+        yield _Row(name, bar, f"{words(said)}{error}", STYLES.get(said, "dim"))
+
+
+def _line(name: str, bar: Sequence[tuple[str, str]], end: str, style: str) -> Text:
+    from rich.text import Text
+
+    line = Text(f"{name}  ")
+    for text, colour in bar:
+        line.append(text, colour)
+    return line.append(f"  {end}", style)
+
+
+def _cut(text: str, size: int) -> str:
+    if breadth(text) <= size:
+        return padded(text, size)
+    while breadth(text) > size - 1:
+        text = text[:-1]
+    return padded(f"{text}…", size)
+
+
+def legend(page: Page) -> Text:
+    """Return what the bars mean."""
+    from rich.text import Text
+
+    kinds = {step.kind for step in page.steps} - {"other"}
+    line = Text("    ")
+    for kind, style in BAR_STYLES.items():
+        if kind in kinds:
+            line.append(f"{WORK} ", style).append(f"{kind}{' ✎' if kind == 'write' else ''}   ", "dim")
+    if any(step.questions for step in page.steps):
+        line.append(f"{WAIT} ", WAIT_STYLE).append("waiting for people", "dim")
+    return line
+
+
+def hints(page: Page) -> Iterator[Line]:
+    """Yield what a person can do next."""
+    for stop in page.stops:
+        what = f"{escaped(stop.what)}: " if stop.what else ""
+        used = f" is {escaped(stop.limit)}, {escaped(stop.used)} used" if stop.limit else ""
+        yield Line("stopped", f"{what}{words(stop.budget)}{used}", "failed")
+    for step in page.steps:
+        if step.outcome == "waiting":
+            name = short(step.questions[-1].approval_id)
+            yield Line("waits", f"step {step.number}: agentguard approvals show {name}", "waiting")
+        elif step.outcome == "in_doubt":
+            name = short(step.key)
+            yield Line("in doubt", f"step {step.number}: agentguard effects show {name}", "in_doubt")

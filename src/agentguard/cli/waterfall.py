@@ -1,0 +1,200 @@
+"""A run on one time axis: a bar a step, idle time folded away, waiting for people drawn pale.
+
+Theory of operation. Time in which something works is drawn to scale. A stretch in which nothing
+does (people think, a process is dead) is folded into a mark that says how long it was, unless it
+is short beside the work. So an axis is a row of pieces, each with its own scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from .text import span
+
+if TYPE_CHECKING:
+    import datetime as dt
+    from collections.abc import Iterable, Sequence
+
+    from ..record import Step
+
+_FOLD_FROM = 0.5
+"""A stretch without work is folded when it is longer than this share of all work."""
+_MARKS_TAKE = 0.6
+"""The marks of folded stretches take at most this share of the axis."""
+WORK, WAIT, TICK = "█", "░", "│"
+BAR_STYLES = {"model": "blue", "read": "cyan", "write": "green", "other": "red"}
+WAIT_STYLE = "dim yellow"
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of a bar; *kind* is model, read, write, other, wait or tick."""
+
+    kind: str
+    began: float
+    ended: float
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of the axis; *label* tells how long a folded one was."""
+
+    began: float
+    ended: float
+    width: int
+    label: str | None = None
+
+
+Cells = list[tuple[str, str]]
+"""Characters of a bar, each with its style."""
+
+
+def segments(step: Step, now: dt.datetime) -> list[Segment]:
+    """Return what a step was doing when, in seconds since the epoch."""
+    found = [_wait(step, q.asked_at, q.decided_at, now) for q in step.questions]
+    found += [_work(step, a.began_at, a.ended_at, now) for a in step.attempts]
+    found += [Segment("tick", d.at.timestamp(), d.at.timestamp()) for d in step.duplicates]
+    if step.kind == "model" and step.ended_at is not None:
+        found.append(_work(step, step.began_at, step.ended_at, now))
+    return found or [Segment("tick", step.began_at.timestamp(), step.began_at.timestamp())]
+
+
+def _wait(
+    step: Step, asked: dt.datetime, decided: dt.datetime | None, now: dt.datetime
+) -> Segment:
+    return Segment("wait", asked.timestamp(), (decided or step.ended_at or now).timestamp())
+
+
+def _work(step: Step, began: dt.datetime, ended: dt.datetime | None, now: dt.datetime) -> Segment:
+    return Segment(step.kind, began.timestamp(), (ended or step.ended_at or now).timestamp())
+
+
+class Axis:
+    """Where moments of a run stand on a line of *width* cells."""
+
+    def __init__(self, bars: Iterable[Sequence[Segment]], width: int) -> None:
+        drawn = [segment for bar in bars for segment in bar]
+        self.width = width
+        self.began = min((s.began for s in drawn), default=0.0)
+        self.ended = max((s.ended for s in drawn), default=0.0)
+        work = _merged((s.began, s.ended) for s in drawn if s.kind != "wait")
+        self.pieces = _pieces(work, self.began, self.ended, width)
+
+    def column(self, at: float) -> float:
+        """Return the column of a moment."""
+        left = 0.0
+        for piece in self.pieces:
+            if at <= piece.ended:
+                inside = max(at - piece.began, 0.0) / ((piece.ended - piece.began) or 1.0)
+                return left + inside * piece.width
+            left += piece.width
+        return left
+
+    def ruler(self) -> str:
+        """Return the line above the bars: what was folded, and how long it all took."""
+        line = list("─" * self.width)
+        left = 0
+        for piece in self.pieces:
+            if piece.label is not None:
+                line[left : left + piece.width] = piece.label.center(piece.width, "┄")
+            left += piece.width
+        for text, at in (("0", 0), (f" {span(self.ended - self.began)}", -1)):
+            _write(line, text, at)
+        return "".join(line[: self.width])
+
+    def bar(self, parts: Iterable[Segment]) -> Cells:
+        """Draw a bar; work stands over waiting, waiting over nothing."""
+        cells: Cells = [(" ", "")] * self.width
+        for part in sorted(parts, key=_layer):
+            first = min(int(self.column(part.began)), self.width - 1)
+            last = max(first + 1, min(round(self.column(part.ended)), self.width))
+            cells[first:last] = [_cell(part.kind)] * (last - first)
+        return cells
+
+
+def _write(line: list[str], text: str, at: int) -> None:
+    """Put *text* at the left or right end of *line* where only the ruler is in the way."""
+    place = slice(0, len(text)) if at == 0 else slice(len(line) - len(text), len(line))
+    if set(line[place]) == {"─"}:
+        line[place] = text
+
+
+def _layer(part: Segment) -> int:
+    return {"wait": 0, "tick": 1}.get(part.kind, 2)
+
+
+def _cell(kind: str) -> tuple[str, str]:
+    if kind == "wait":
+        return WAIT, WAIT_STYLE
+    return (TICK, "dim") if kind == "tick" else (WORK, BAR_STYLES[kind])
+
+
+def _merged(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    merged: list[tuple[float, float]] = []
+    for began, ended in sorted(stretches):
+        if merged and began <= merged[-1][1]:
+            merged[-1] = (merged[-1][0], max(merged[-1][1], ended))
+        else:
+            merged.append((began, ended))
+    return merged
+
+
+def _pieces(
+    work: Sequence[tuple[float, float]], began: float, ended: float, width: int
+) -> list[Piece]:
+    worked = sum(last - first for first, last in work)
+    edges = [began, *(edge for stretch in work for edge in stretch), ended]
+    gaps = list(zip(edges[::2], edges[1::2], strict=True))
+    folded = [gap for gap in gaps if gap[1] - gap[0] > worked * _FOLD_FROM and gap[1] > gap[0]]
+    marks = _marks(folded, width)
+    if not marks:
+        return [Piece(began, ended, width)]
+    rest = width - sum(len(label) for label in marks)
+    return _scaled(folded, marks, began, ended, rest)
+
+
+def _marks(folded: Sequence[tuple[float, float]], width: int) -> list[str]:
+    """Return what stands for the folded stretches, or nothing if there are too many."""
+    lengths = [f"┄ {span(last - first)} ┄" for first, last in folded]
+    for marks in (lengths, ["┄⋯┄"] * len(folded), ["⋯"] * len(folded)):
+        if sum(map(len, marks)) <= width * _MARKS_TAKE:
+            return marks
+    return []
+
+
+def _scaled(
+    folded: Sequence[tuple[float, float]], marks: Sequence[str], began: float, ended: float,
+    rest: int,
+) -> list[Piece]:  # fmt: skip
+    """Give what lies between the folded stretches its share of the cells that are left."""
+    edges = [began, *(edge for gap in folded for edge in gap), ended]
+    kept = list(zip(edges[::2], edges[1::2], strict=True))
+    shares = _shares([last - first for first, last in kept], rest)
+    pieces: list[Piece] = []
+    for index, (stretch, share) in enumerate(zip(kept, shares, strict=True)):
+        if share:
+            pieces.append(Piece(*stretch, share))
+        if index < len(folded):
+            mark = marks[index]
+            pieces.append(Piece(*folded[index], len(mark), mark))
+    return pieces
+
+
+def _shares(lengths: Sequence[float], cells: int) -> list[int]:
+    """Divide *cells* in proportion; whatever is drawn at all gets one."""
+    least = [1 if index or length else 0 for index, length in enumerate(lengths)]
+    least[-1] = 1 if lengths[-1] or len(lengths) > 1 else 0
+    spare, total = cells - sum(least), sum(lengths) or 1.0
+    shares = [low + int(spare * length / total) for low, length in zip(least, lengths, strict=True)]
+    shares[max(range(len(lengths)), key=lambda at: lengths[at])] += cells - sum(shares)
+    return shares
+
+
+def runs_of(cells: Cells) -> list[tuple[str, str]]:
+    """Return a bar as texts of one style each."""
+    return [
+        ("".join(char for char, _ in group), style)
+        for style, group in groupby(cells, key=lambda cell: cell[1])
+    ]

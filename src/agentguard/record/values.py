@@ -1,0 +1,186 @@
+"""What a run's record says, as frozen values: steps, and all that belongs to one."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+StepKind = Literal["model", "read", "write", "other"]
+NOTHING = Decimal("0.00")
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One start of a call's body.
+
+    Attributes:
+        number: 1 for the first try of this delivery of the call.
+        fence: counts the starts under the call's key, in every run.
+        ended_at: None while it runs, or for ever if its process was lost.
+        outcome: succeeded, failed_retryable, failed_final or in_doubt.
+        error: the type of what the body raised.
+    """
+
+    number: int
+    fence: int
+    began_at: dt.datetime
+    ended_at: dt.datetime | None = None
+    outcome: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Vote:
+    """What one person said about a waiting call.
+
+    Attributes:
+        decision: approve, reject or edit; an edit is no vote, it begins a new generation.
+        changed: the arguments that an edit changed.
+    """
+
+    person: str
+    decision: str
+    at: dt.datetime
+    generation: int
+    roles: tuple[str, ...] = ()
+    reason: str = ""
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """A call put before people.
+
+    Attributes:
+        payload_hash: what the last generation would run.
+        decided_at: when it was answered, one way or the other; None while it waits.
+        status: pending, approved, rejected, expired or used.
+        executed_hash: the payload whose start used the approval up.
+    """
+
+    approval_id: str
+    rule: str
+    payload_hash: str
+    asked_at: dt.datetime
+    generation: int = 1
+    roles: tuple[str, ...] = ()
+    quorum: int = 1
+    status: str = "pending"
+    decided_at: dt.datetime | None = None
+    votes: tuple[Vote, ...] = ()
+    executed_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A repeat of the call that got the recorded end; nothing ran."""
+
+    at: dt.datetime
+    first_run: str
+    first_step: int
+    call_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What one verifier said."""
+
+    verifier: str
+    passed: bool
+    reason: str
+    confidence: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """How a doubt was resolved; *by* is an actor such as `person:dana` or `system:reconcile`."""
+
+    at: dt.datetime
+    by: str
+    ruling: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A call that was not started because a budget had no room for it.
+
+    Attributes:
+        after: the last step before it, where a transaction counted it.
+        what: the tool or model, if the record tells.
+        budget: the limit, such as `max_steps`, or the kind of error that stopped it.
+    """
+
+    at: dt.datetime
+    after: int | None
+    what: str | None
+    budget: str
+    limit: str
+    used: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One step of a run.
+
+    Attributes:
+        name: the tool or the model.
+        outcome: succeeded, failed, failed_retryable, failed_final, in_doubt, executing, waiting,
+            approved (not started yet), rejected, expired, refused, duplicate, or open: a model
+            call without an end on record.
+        actor: who caused its first event.
+        ended_at: None while nothing has ended it.
+        decision: allow, ask or deny.
+        refusal: kind of the error that refused it.
+        detail: why it was refused, or what the error said.
+        content: whether arguments and result are still kept beside the chain.
+        cost_usd: what was spent; None when the model's price is not known.
+        held_usd: what is reserved and neither spent nor given back.
+        budgets: budgets other than the run's that it used: name, span, US dollars.
+        events: sequence numbers of its events.
+    """
+
+    number: int
+    began_at: dt.datetime
+    kind: StepKind = "other"
+    name: str = ""
+    outcome: str = "open"
+    actor: str = ""
+    ended_at: dt.datetime | None = None
+    call_id: str | None = None
+    decision: str | None = None
+    rule: str | None = None
+    policy: str | None = None
+    contract: str | None = None
+    payload_hash: str | None = None
+    key: str | None = None
+    arguments: Any = None
+    result: Any = None
+    result_state: str | None = None
+    refusal: str | None = None
+    detail: str | None = None
+    doubt: str | None = None
+    content: bool = False
+    questions: tuple[Question, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    duplicates: tuple[Duplicate, ...] = ()
+    verdicts: tuple[Checked, ...] = ()
+    rulings: tuple[Ruled, ...] = ()
+    cost_usd: Decimal | None = NOTHING
+    held_usd: Decimal = NOTHING
+    budgets: tuple[tuple[str, str, Decimal], ...] = ()
+    tokens: Mapping[str, int] = field(default_factory=dict[str, int])
+    late: Mapping[str, Any] | None = None
+    events: tuple[int, ...] = ()
+
+    def waited(self, now: dt.datetime) -> dt.timedelta:
+        """Return how long people were waited for, up to *now* where they still are."""
+        return sum(
+            ((q.decided_at or self.ended_at or now) - q.asked_at for q in self.questions),
+            dt.timedelta(),
+        )

@@ -1,0 +1,4 @@
+"""Seeded bugs."""
+
+def install() -> None:
+    """Nothing yet."""

@@ -1,0 +1,125 @@
+"""The oracle: what the record says, held against what really happened in the world."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from agentguard import Guard
+from tests.faults.world import World
+
+MAYBE = ("executing", "in_doubt")
+Rows = list[dict[str, Any]]
+
+
+def problems(guard: Guard, world: World, *, denied: Iterable[str] = ()) -> list[str]:
+    """List everything that contradicts the guarantees; nothing if all of them hold."""
+    listed = {effect.id for effect in guard.effects.list(state="in_doubt")}
+    rows = effect_rows(world)
+    return [
+        *_against_the_world(world, rows, set(denied)),
+        *(f"stuck: {r['name']} is executing" for r in rows if r["state"] == "executing"),
+        *(f"not listed: {r['name']}" for r in rows if (r["state"] == "in_doubt") != (r["key"] in listed)),
+        *_chains(guard),
+        *_money(world, rows),
+        *_approvals(world),
+        *_starts(world, rows),
+        *([] if guard.store.check() == "ok" else ["the file is broken"]),
+    ]
+
+
+def effect_rows(world: World) -> Rows:
+    """Read the effects past our own code, each with the name that the world knows it by."""
+    names = world.names()
+    rows = read(world, "SELECT * FROM effects WHERE effect = 'write'")
+    return [{**row, "name": names.get(row["key"], row["key"])} for row in rows]
+
+
+def read(world: World, sql: str) -> Rows:
+    """Run a query of our own over the store's file."""
+    connection = sqlite3.connect(world.store)
+    connection.row_factory = sqlite3.Row
+    try:
+        return [dict(row) for row in connection.execute(sql)]
+    finally:
+        connection.close()
+
+
+def _against_the_world(world: World, rows: Rows, denied: set[str]) -> Iterator[str]:
+    happened, told = world.effects(), world.told()
+    states = {row["name"]: row["state"] for row in rows}
+    for key, count in happened.items():
+        if count > 1:
+            yield f"duplicate: {key} happened {count} times"
+        if key in denied:
+            yield f"phantom: {key} was denied and happened"
+        if states.get(key) not in ("succeeded", "in_doubt"):
+            yield f"unreported: {key} happened and is {states.get(key)}"
+    for key, results in told.items():
+        if happened[key] == 0 or states.get(key) != "succeeded":
+            yield f"lost: {key} was told as done; it is {states.get(key)}"
+        if len(results) > 1:
+            yield f"torn: {key} was told with {len(results)} results"
+
+
+def _chains(guard: Guard) -> Iterator[str]:
+    for run in guard.runs.list():
+        broken = guard.runs.verify(run.id)
+        if broken is not None:
+            yield f"chain: {broken}"
+
+
+def _money(world: World, rows: Rows) -> Iterator[str]:
+    """Every budget is the sum of its effects: spent if it happened, held while nobody knows."""
+    for run in read(world, "SELECT * FROM runs"):
+        own = [row for row in rows if row["run_id"] == run["run_id"]]
+        spent, held = _sum(own, ("succeeded",)), _sum(own, MAYBE)
+        if (run["spent"], run["held"]) != (spent, held):
+            yield f"budget of run {run['run_id']}: {run['spent']}+{run['held']}, not {spent}+{held}"
+    expected = _reserved(rows)
+    for row in read(world, "SELECT * FROM budgets"):
+        found = (row["calls"], row["spent"], row["held"])
+        if found != expected.get((row["name"], row["span"]), (0, 0, 0)):
+            yield f"budget {row['name']}: {found}, not {expected}"
+
+
+def _sum(rows: Rows, states: tuple[str, ...]) -> int:
+    return sum(row["cost"] for row in rows if row["state"] in states)
+
+
+def _reserved(rows: Rows) -> dict[tuple[str, str], tuple[int, int, int]]:
+    found: dict[tuple[str, str], tuple[int, int, int]] = {}
+    for row in rows:
+        if row["state"] not in ("succeeded", *MAYBE):
+            continue
+        for name, span, amount in json.loads(row["reserved"]):
+            calls, spent, held = found.get((name, span), (0, 0, 0))
+            sure = row["state"] == "succeeded"
+            found[name, span] = (
+                calls + 1,
+                spent + (amount if sure else 0),
+                held + (0 if sure else amount),
+            )
+    return found
+
+
+def _approvals(world: World) -> Iterator[str]:
+    """An approval is used at most once, and marked as used exactly when the record says so."""
+    events = read(world, "SELECT data FROM events WHERE kind = 'approval.used'")
+    used = Counter(json.loads(event["data"])["approval_id"] for event in events)
+    for row in read(world, "SELECT approval_id, status FROM approvals"):
+        times = used[row["approval_id"]]
+        if times != (row["status"] == "used"):
+            yield f"approval {row['approval_id']} is {row['status']} and was used {times} times"
+
+
+def _starts(world: World, rows: Rows) -> Iterator[str]:
+    """Guarantee G6: every start of a body is in the chain, under its fence."""
+    events = read(world, "SELECT data FROM events WHERE kind = 'step.started'")
+    started = Counter(json.loads(event["data"])["key"] for event in events)
+    for row in rows:
+        if started[row["key"]] != row["fence"]:
+            yield f"{row['name']}: {row['fence']} starts, {started[row['key']]} of them on record"

@@ -1,0 +1,122 @@
+"""Places to die: the guarded call, cut open from outside at every step that can be told apart.
+
+Nothing in the product knows of this. Names are patched in the process that is to die.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+from agentguard import _durable, _pipeline, _runtime, declaration
+from agentguard.stores import _owner, sqlite
+
+PHASES = {
+    "open_run": "run open",
+    "begin": "start",
+    "settle": "settle",
+    "close_run": "run close",
+    "decide": "ruling on an approval",
+    "resolve": "ruling on a doubt",
+}
+
+
+class Points:
+    """Counts the places as they are passed, and kills its own process at the chosen one."""
+
+    def __init__(self, die_at: int | str | None = None) -> None:
+        self.passed: list[str] = []
+        self.phase = "store open"
+        self._die_at = die_at
+
+    def reach(self, name: str) -> None:
+        """Pass a place, or never come back from it."""
+        self.passed.append(name)
+        if self._die_at in (len(self.passed) - 1, name):
+            os.kill(os.getpid(), signal.SIGKILL)
+            signal.pause()
+
+    def around(self, owner: Any, name: str, what: str) -> None:
+        """Make the places before and after one function, wherever it is looked up."""
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self.reach(f"before {what}")
+            value = inner(*args, **kwargs)
+            self.reach(f"after {what}")
+            return value
+
+        setattr(owner, name, call)
+
+    def around_async(self, owner: Any, name: str, what: Callable[..., str]) -> None:
+        """Make the places before and after one coroutine function."""
+        inner = getattr(owner, name)
+
+        @functools.wraps(inner)
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            self.reach(f"before {what(*args)}")
+            value = await inner(*args, **kwargs)
+            self.reach(f"after {what(*args)}")
+            return value
+
+        setattr(owner, name, call)
+
+
+def install(points: Points) -> None:
+    """Cut open everything between a caller and the disk."""
+    _at_statements(points)
+    _at_transactions(points)
+    points.around(_owner.Owner, "__init__", "the owner's lock")
+    points.around(_owner.Owner, "forget", "forgetting a dead owner")
+    points.around(_pipeline, "decide", "decide")
+    points.around_async(_durable, "attempt", lambda *_: "the attempt")
+    points.around_async(declaration, "guarded", lambda *_: "the guarded call")
+    for runtime in (_runtime.InlineRuntime, _runtime.AsyncioRuntime):
+        points.around_async(runtime, "commit", lambda *args: f"the wish to {phase_of(args[2])}")
+
+
+def phase_of(verb: Callable[..., Any]) -> str:
+    """Name a transaction after its verb."""
+    return PHASES.get(verb.__name__, verb.__name__)
+
+
+def _at_transactions(points: Points) -> None:
+    inner = sqlite.SqliteStore._commit
+
+    def commit(store: sqlite.SqliteStore, batch: list[Any]) -> None:
+        points.phase = phase_of(batch[0].verb)
+        inner(store, batch)
+        points.phase = "outside"
+
+    sqlite.SqliteStore._commit = commit  # type: ignore[method-assign]
+
+
+def _at_statements(points: Points) -> None:
+    class Connection(sqlite3.Connection):
+        def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
+            name = statement(sql)
+            if name:
+                points.reach(f"{points.phase}: before {name}")
+            cursor = super().execute(sql, *values)
+            if name in ("COMMIT", "BEGIN"):
+                points.reach(f"{points.phase}: after {name}")
+            return cursor
+
+    sqlite3.connect = functools.partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
+
+
+def statement(sql: str) -> str:
+    """Name a statement that changes something; a SELECT or a setting leaves no trace to cut off."""
+    words = sql.replace("(", " ").split()
+    if words[0] in ("BEGIN", "COMMIT"):
+        return words[0]
+    if words[0] in ("INSERT", "DELETE", "CREATE"):
+        return f"{words[0]} {words[2]}"
+    if words[0] == "UPDATE" or (words[0] == "PRAGMA" and "=" in sql and "user_version" in sql):
+        return f"{words[0]} {words[1]}"
+    return ""

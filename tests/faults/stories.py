@@ -1,0 +1,176 @@
+"""Stories: what a worker does from its start to its end, told so that it can be told again.
+
+A worker that is killed is started anew and does all of it once more, as workers do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from agentguard import (
+    Guard,
+    GuardError,
+    Happened,
+    NoEffect,
+    NotHappened,
+    Retry,
+    budget,
+    current_run,
+    idempotent,
+    requires_approval,
+    tool_contract,
+)
+from tests.faults.probes import Points
+from tests.faults.world import World
+
+RUN = "r-1"
+
+
+@dataclass
+class Worker:
+    """A process with a guard, a tool that pays, and its memory of how the calls ended."""
+
+    world: World
+    is_async: bool
+    hook: bool
+    points: Points = field(default_factory=Points)
+    ends: dict[str, str] = field(default_factory=dict)
+    guard: Guard = field(init=False)
+
+    def open(self) -> None:
+        """Open the store, as the first thing a process does."""
+        self.guard = Guard(self.world.url)
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Enter the run, or enter it again."""
+        run = self.guard.run("story", run_id=RUN, max_spend_usd="5", max_steps=50)
+        if self.is_async:
+            async with run:
+                yield
+        else:
+            with run:
+                yield
+
+    async def call(self, tool: Callable[[str], Any], name: str) -> None:
+        """Call a tool; remember how it ended, and tell the world of a success."""
+        try:
+            result = tool(name)
+            if inspect.isawaitable(result):
+                result = await result
+        except GuardError as error:
+            self.ends[name] = error.kind
+            return
+        self.points.reach("before the caller acts on the result")
+        if name.startswith("T-"):
+            self.world.tell(name, result)
+        self.ends[name] = "success"
+
+    def tool(self, body: Callable[[str], str], *policies: Any, effect: str = "write") -> Any:
+        """Decorate *body* as a sync or an async tool."""
+        if self.is_async:
+
+            async def pay(ticket: str) -> str:
+                return body(ticket)
+        else:
+
+            def pay(ticket: str) -> str:  # type: ignore[misc]
+                return body(ticket)
+
+        tool: Any = pay
+        for policy in (tool_contract(effect=effect, retry=Retry(wait=0)), *policies):  # type: ignore[arg-type]
+            tool = policy(tool)
+        return tool
+
+    def payer(self, body: Callable[[str], str], *policies: Any) -> Any:
+        """Make the tool that pays, with a key, a budget, and the hook if this worker has one."""
+        key = idempotent(key="pay:{ticket}", reconcile=self.look if self.hook else None)
+        money = budget(cost=Decimal("0.30"), max_calls=9, max_spend_usd="3")
+        return self.tool(body, key, money, *policies)
+
+    def act(self, ticket: str) -> str:
+        """Pay: the effect that must not happen twice."""
+        self.points.reach("body entered")
+        self.world.act(ticket, current_run().call.idempotency_key)
+        self.points.reach("effect done")
+        return f"paid-{secrets.token_hex(4)}"
+
+    def look(self, call: Any) -> Happened | NotHappened:
+        """Answer the question whether it happened, by looking."""
+        self.points.reach("hook asked")
+        ticket = call.arguments["ticket"]
+        done = self.world.effects()[ticket]
+        return Happened("paid, as the hook found out") if done else NotHappened()
+
+
+async def plain(worker: Worker) -> None:
+    """A read, then a write."""
+    worker.open()
+    look = worker.tool(lambda ticket: ticket, effect="read")
+    pay = worker.payer(worker.act)
+    async with worker.run():
+        await worker.call(look, "a-read")
+        await worker.call(pay, "T-1")
+
+
+async def retried(worker: Worker) -> None:
+    """A write that says at its first try that nothing happened, and succeeds at its second."""
+
+    def act(ticket: str) -> str:
+        if current_run().call.attempt == 1:
+            raise NoEffect("busy")
+        return worker.act(ticket)
+
+    worker.open()
+    pay = worker.payer(act)
+    async with worker.run():
+        await worker.call(pay, "T-1")
+
+
+async def doubted(worker: Worker) -> None:
+    """A write that acts, then fails in a way that tells nothing."""
+
+    def act(ticket: str) -> str:
+        worker.act(ticket)
+        raise RuntimeError("connection reset")
+
+    worker.open()
+    pay = worker.payer(act)
+    async with worker.run():
+        await worker.call(pay, "T-1")
+
+
+async def approved(worker: Worker) -> None:
+    """Two writes wait for a person, who says yes to one and no to the other."""
+    worker.open()
+    pay = worker.payer(worker.act, requires_approval())
+    for _ in range(2):
+        async with worker.run():
+            await worker.call(pay, "T-1")
+            await worker.call(pay, "denied")
+        for waiting in worker.guard.approvals.list("pending"):
+            said = "approve" if waiting.arguments["ticket"] == "T-1" else "reject"
+            worker.guard.approvals.decide(waiting.id, said, by="dana", reason="as it should be")
+            worker.points.reach("after a person's word")
+
+
+async def ruled(worker: Worker) -> None:
+    """Somebody looks at what is in doubt, says what is true, and the worker goes on."""
+    await plain(worker)
+    for effect in worker.guard.effects.list(state="in_doubt"):
+        ruling = "happened" if worker.world.effects()["T-1"] else "not_happened"
+        worker.guard.effects.resolve(effect.id, ruling, by="dana", reason="looked", result="paid")
+        worker.points.reach("after a person's ruling")
+    await plain(worker)
+
+
+Story = Callable[[Worker], Awaitable[None]]
+STORIES: dict[str, Story] = {
+    story.__name__: story for story in (plain, retried, doubted, approved, ruled)
+}

@@ -1,0 +1,185 @@
+"""A warm process that forks workers, kills each at another place, and looks at what is left.
+
+    python -m tests.faults.zygote '{"story": "plain", …}'      prints one JSON list of cases
+"""
+
+from __future__ import annotations
+
+from tests.faults import mutants
+
+mutants.install()  # before the product is imported, so that mutants can be shown to be caught
+
+import asyncio  # noqa: E402 - after the mutant
+import dataclasses  # noqa: E402
+import json  # noqa: E402
+import os  # noqa: E402
+import shutil  # noqa: E402
+import signal  # noqa: E402
+import sys  # noqa: E402
+import traceback  # noqa: E402
+from collections.abc import Callable  # noqa: E402
+from dataclasses import dataclass  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from agentguard import Guard  # noqa: E402
+from tests.faults import oracle  # noqa: E402
+from tests.faults.probes import Points, install  # noqa: E402
+from tests.faults.stories import STORIES, Worker  # noqa: E402
+from tests.faults.world import World  # noqa: E402
+
+KILLED = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which worker is killed, where, and how the one after it goes on.
+
+    Attributes:
+        story: what the workers do.
+        first_death: the place where an earlier worker died already; then a recovery is killed.
+        fresh: the killed worker also creates the store.
+        hook: the tool can look whether it happened.
+    """
+
+    folder: str
+    story: str
+    is_async: bool
+    hook: bool
+    first_death: str = ""
+    fresh: bool = False
+
+
+@dataclass
+class Case:
+    """One death and what came after it."""
+
+    point: str
+    state: str = ""
+    effects: int = 0
+    end: str = ""
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+def main(argument: str) -> None:
+    """Play every case of one plan on all cores."""
+    plan = Plan(**json.loads(argument))
+    folder = Path(plan.folder)
+    template = World(folder / "template")
+    template.folder.mkdir()
+    in_child(lambda: Guard(template.url).close())
+    points = enumerate_points(plan, folder / "all")
+    cases = [(number, name, folder / str(number)) for number, name in enumerate(points)]
+    cores = os.cpu_count() or 1
+    results = in_children(
+        [lambda part=cases[core::cores]: play(plan, part) for core in range(cores)], folder
+    )
+    print(json.dumps(results))  # noqa: T201 - the answer to whoever started this process
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Run *work* in a fork of this process and return how that ended: 0, or minus the signal."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work()
+        except BaseException:  # noqa: BLE001 - told on stderr and by the exit code
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def in_children(parts: list[Callable[[], list[Case]]], folder: Path) -> list[dict[str, object]]:
+    """Run every part in a fork of its own, at the same time; return all their cases."""
+    answers = [folder / f"answer-{number}" for number in range(len(parts))]
+    children = []
+    for answer, part in zip(answers, parts, strict=True):
+        child = os.fork()
+        if child == 0:
+            os._exit(in_child(lambda: save(answer, part())) and 1)
+        children.append(child)
+    for child in children:
+        if os.waitpid(child, 0)[1]:
+            sys.exit("a part failed")
+    return [case for answer in answers for case in json.loads(answer.read_text())]
+
+
+def save(answer: Path, cases: list[Case]) -> None:
+    """Write the cases of one part down."""
+    answer.write_text(json.dumps([dataclasses.asdict(case) for case in cases]))
+
+
+def enumerate_points(plan: Plan, folder: Path) -> list[str]:
+    """Let one worker live, and list the places it passed."""
+    world = prepared(plan, folder)
+    listing = folder / "points"
+    if in_child(lambda: listing.write_text(json.dumps(tell(plan, world, None).passed))):
+        sys.exit("the story fails without any kill")
+    found: list[str] = json.loads(listing.read_text())
+    return found
+
+
+def prepared(plan: Plan, folder: Path) -> World:
+    """Make a world, with a store unless the worker is to create it, and its first death."""
+    folder.mkdir()
+    world = World(folder)
+    if not plan.fresh:
+        shutil.copy(Path(plan.folder) / "template" / "store.db", world.store)
+    if plan.first_death:
+        first = dataclasses.replace(plan, story="plain", first_death="")
+        ended = in_child(lambda: tell(first, world, plan.first_death))
+        assert ended == -KILLED, f"the first worker ended with {ended}"
+    return world
+
+
+def tell(plan: Plan, world: World, die_at: int | str | None) -> Points:
+    """Be the worker, up to its death or to the end of the story."""
+    points = Points(die_at)
+    install(points)
+    worker = Worker(world, plan.is_async, plan.hook, points)
+    asyncio.run(STORIES[plan.story](worker))
+    return points
+
+
+def play(plan: Plan, cases: list[tuple[int, str, Path]]) -> list[Case]:
+    """Kill one worker after the other, and let the next one go on."""
+    return [play_one(plan, number, name, folder) for number, name, folder in cases]
+
+
+def play_one(plan: Plan, number: int, name: str, folder: Path) -> Case:
+    """Kill a worker at one place, let another do all of it again, and ask the oracle."""
+    world, case = prepared(plan, folder), Case(f"{number:3} {name}")
+    ended = in_child(lambda: tell(plan, world, number))
+    if ended != -KILLED:
+        case.problems.append(f"the worker ended with {ended} instead of being killed")
+    answer = folder / "answer"
+    ended = in_child(lambda: save(answer, [go_on(plan, world, case)]))
+    if ended:
+        case.problems.append(f"the worker after it ended with {ended}")
+        return case
+    return Case(**json.loads(answer.read_text())[0])
+
+
+def go_on(plan: Plan, world: World, case: Case) -> Case:
+    """Be the next worker: see what is left, do the story twice over, compare with the world."""
+    case.state = state(world)
+    for _ in range(2):
+        worker = Worker(world, plan.is_async, plan.hook)
+        asyncio.run(STORIES[plan.story](worker))
+    case.end, case.effects = worker.ends["T-1"], world.effects()["T-1"]
+    case.problems += oracle.problems(worker.guard, world, denied=["denied"])
+    return case
+
+
+def state(world: World) -> str:
+    """Return the state of the effect as the killed worker left it, and of the approval."""
+    if not world.store.exists() or not oracle.read(world, "SELECT * FROM sqlite_master"):
+        return "no store"
+    names = {key: name for key, name in world.names().items() if name == "T-1"}
+    rows = oracle.read(world, "SELECT key, state FROM effects ORDER BY created_at, key")
+    states = [row["state"] for row in rows if row["key"] in names] or [r["state"] for r in rows]
+    return " + ".join(states) or "nothing"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
