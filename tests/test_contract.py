@@ -525,7 +525,7 @@ def test_a_schema_refuses_what_does_not_fit(arguments: dict[str, Any], guard: Gu
         lambda **given: orders.append(given), name="order", input_schema=SCHEMA, effect="write",
         per="call",
     )  # fmt: skip
-    with guard.run("orders"), pytest.raises(ContractViolation, match=r"^order"):
+    with guard.run("orders"), pytest.raises(ContractViolation):
         tool(**arguments)
     assert (orders, guard.effects.list()) == ([], [])
 

@@ -73,7 +73,7 @@ class Screen:
                 tally = tallies.get(case.ticket_id, Tally())
                 self._result(name, tally, is_right=tally == truth[case.ticket_id])
                 for note in told.get(case.ticket_id, []):
-                    self.say(f"           {note}", STYLES.get(note[:6], "dim"))
+                    self.say(f"              {note}", STYLES.get(note[:6], "dim"))
 
     def _result(self, name: str, tally: Tally, *, is_right: bool) -> None:
         mark, style = ("✓", GOOD) if is_right else ("✗", BAD)

@@ -49,7 +49,7 @@ def handle(graph: Any, thread_id: str, ticket_id: str) -> dict[str, Any]:
     try:
         result = graph.invoke(task, thread, durability="sync")
     except GuardError as error:
-        end = {"ended": error.kind, "why": error.message}
+        end: dict[str, Any] = {"ended": error.kind, "why": error.message}
     else:
         waits = [question.value for question in result.get("__interrupt__", ())]
         end = {"ended": "waits" if waits else "done", "waits": waits}

@@ -33,6 +33,7 @@ class Frame:
         namespace: of a task; a tool call has none.
         graph: the path of the graph to which the task or the model belongs.
         graphs: namespaces of the graphs invoked inside, in order.
+        edits: what people changed in the arguments of guarded calls inside.
         over: whether it has ended. Who ends it may stand in a copy of its context, and cannot
             take it away from there.
     """
@@ -43,6 +44,7 @@ class Frame:
     namespace: str | None
     graph: str
     graphs: list[str] = field(default_factory=list)
+    edits: dict[str, Any] = field(default_factory=dict)
     over: bool = False
 
     def inside(self, graph: str) -> str:
@@ -92,11 +94,13 @@ def enter_task(run: UUID, metadata: Mapping[str, Any]) -> None:
         _FRAME.set(Frame(run, outer, ref, namespace, graph))
 
 
-def leave(run: UUID) -> None:
-    """End the frame that was entered as *run*."""
+def leave(run: UUID) -> Mapping[str, Any]:
+    """End the frame that was entered as *run*; return what people changed inside."""
+    edits: dict[str, Any] = {}
     for frame in _frames(_FRAME.get()):
         if frame.run == run:
-            frame.over = True
+            frame.over, edits = True, frame.edits
+    return edits
 
 
 def current() -> CallRef | None:
@@ -105,10 +109,10 @@ def current() -> CallRef | None:
     return None if frame is None or frame.run is None else frame.ref
 
 
-def in_tool() -> bool:
-    """Return whether a model waits for the answer of what runs here."""
+def tool_call() -> Frame | None:
+    """Return the tool call for whose answer a model waits while this code runs."""
     inside = itertools.takewhile(lambda frame: frame.run is not None, _frames(_FRAME.get()))
-    return any(frame.namespace is None for frame in inside)
+    return next((frame for frame in inside if frame.namespace is None), None)
 
 
 def _innermost() -> Frame | None:

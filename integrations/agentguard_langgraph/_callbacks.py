@@ -87,8 +87,12 @@ class RunHandler(GraphCallbackHandler):
 
     on_chain_end: Any = _left
     on_chain_error: Any = _left
-    on_tool_end: Any = _left
     on_tool_error: Any = _left
+
+    def on_tool_end(self, output: Any, *, run_id: UUID, **_: Any) -> None:
+        """Forget the call; tell the model what a person changed in it."""
+        if edits := _call.leave(run_id):
+            _messages.add_edits(output, edits)
 
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Say that the run waits when its graph does, for whatever it waits."""

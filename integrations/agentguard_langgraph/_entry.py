@@ -27,13 +27,19 @@ Who = Principal | Callable[[RunnableConfig], Principal | None] | None
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is the same for all runs of a guarded graph or agent."""
+    """What is the same for all runs of a guarded graph or agent.
+
+    Attributes:
+        in_task: whether a task enters the run for its own code, as a middleware does; otherwise
+            it is a graph that does, which may be a task's.
+    """
 
     guard: Guard
     workflow: str
     principal: Who = None
     run_id: RunIdOf = None
     budget: Mapping[str, Any] = field(default_factory=dict)
+    in_task: bool = False
 
     def __deepcopy__(self, memo: Any) -> Entry:
         return self  # the guard holds a store, and is the same for all copies
@@ -47,7 +53,7 @@ class Entry:
             if handler_of(run):
                 yield None
             else:
-                with reported(run, *_place(run, config)) as handler:
+                with reported(run, *self._place(run, config)) as handler:
                     yield handler
 
     @asynccontextmanager
@@ -59,7 +65,7 @@ class Entry:
             if handler_of(run):
                 yield None
             else:
-                async with areported(run, *_place(run, config)) as handler:
+                async with areported(run, *self._place(run, config)) as handler:
                     yield handler
 
     def _choose(self, config: RunnableConfig) -> tuple[Run, bool]:
@@ -81,18 +87,18 @@ class Entry:
         same = run_id is None or run_id == active.id or _node.is_task(config)
         return same and active.guard is self.guard
 
+    def _place(self, run: Run, config: RunnableConfig) -> tuple[str, str]:
+        """Return the path of this invocation in the run, and the namespace of the task around."""
+        around = str(_node.configurable().get("checkpoint_ns") or "")
+        is_graph_of_task = _node.is_task(config) and not self.in_task
+        return _root(run, config), "" if is_graph_of_task else around
+
     def id_for(self, config: RunnableConfig) -> str | None:
         """Return the id that *config* gives its run, if it does."""
         if callable(self.run_id):
             return self.run_id(config)
         thread = _node.configurable(config).get("thread_id")
         return self.run_id or (None if thread is None else str(thread))
-
-
-def _place(run: Run, config: RunnableConfig) -> tuple[str, str]:
-    """Return the path of this invocation in the run, and the namespace of the task around it."""
-    around = str(_node.configurable().get("checkpoint_ns") or "")
-    return _root(run, config), "" if _node.is_task(config) else around
 
 
 def _root(run: Run, config: RunnableConfig) -> str:

@@ -15,6 +15,8 @@ from agentguard.hosting import Host, active_run
 from . import _call, _errors, _node, _resume
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from agentguard import Guard
     from agentguard.hosting import CallRef
 
@@ -57,13 +59,19 @@ class LangGraphHost(Host):
             self._problems[approval.id] = _UNNAMED
             self._hand_over(_resume.flat(value) if _resume.is_decision(value) else [])
 
+    def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
+        """Leave the result to the code that asked for it, and see that the model is told."""
+        if frame := _call.tool_call():
+            frame.edits.update(edits)
+        return result
+
     def failure(self, error: GuardError) -> BaseException:
         """Return the exception that LangGraph brings to whom it concerns."""
         if not _node.is_task():
             return error
         if _errors.reaches_caller(error):
             return _errors.for_caller(error)
-        return _errors.for_model(error) if _call.in_tool() else error
+        return _errors.for_model(error) if _call.tool_call() else error
 
     def take_decisions(self) -> None:
         """Hand over the decisions that the running task was resumed with, whosever they are."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from langchain_core.messages import AIMessage, BaseMessage, message_to_dict
+from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_to_dict
 
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
@@ -97,3 +97,14 @@ def _message(result: LLMResult) -> BaseMessage | None:
             if isinstance(said, BaseMessage):
                 return said
     return None
+
+
+def add_edits(output: Any, edits: Mapping[str, Any]) -> None:
+    """Say in a tool's answer what a person changed; LangChain is about to return this object."""
+    told = f"A person changed the arguments before this ran: {json.dumps(dict(edits))}"
+    if not isinstance(output, ToolMessage):
+        return
+    if isinstance(output.content, list):
+        output.content.append({"type": "text", "text": told})
+    else:
+        output.content = f"{output.content}\n{told}"

@@ -48,7 +48,7 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     ) -> None:  # fmt: skip
         super().__init__()
         name = workflow or guard.settings.workflow or "agent"
-        self._entry = Entry(guard, name, principal, run_id, budget)
+        self._entry = Entry(guard, name, principal, run_id, budget, in_task=True)
 
     def before_agent(
         self,

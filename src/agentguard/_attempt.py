@@ -17,7 +17,7 @@ from .errors import (
     VerificationFailed,
 )
 from .model import EffectState, NoEffect, Unknown, Verdict
-from .run import executing
+from .run import CALL
 from .tool import Failure, declared
 
 if TYPE_CHECKING:
@@ -76,13 +76,19 @@ def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[
 
     def body() -> Any:
         args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
-        with executing(call):
+        token = CALL.set(call)
+        try:
             return wrapped(*args, **kwargs)
+        finally:
+            CALL.reset(token)
 
     async def async_body() -> Any:
         args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
-        with executing(call):
+        token = CALL.set(call)
+        try:
             return await wrapped(*args, **kwargs)
+        finally:
+            CALL.reset(token)
 
     return async_body if call.tool.is_async else body
 
@@ -94,7 +100,23 @@ async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any
 
 
 async def judge(run: Run, call: Call, outcome: Outcome) -> End:
-    """Return what *outcome* says about the world."""
+    """Return what *outcome* says about the world, whatever happens to those who judge it."""
+    try:
+        end = await _judged(run, call, outcome)
+    except Exception as error:  # noqa: BLE001 - a declared callable or a type's own check broke
+        broken = EffectInDoubt(
+            f"{call.tool.name} ended, but what judges its end broke with {type(error).__name__}",
+            reason="not_judged",
+        )
+        end = _doubtful(call, broken, "not_judged", error)
+    except BaseException as error:  # noqa: BLE001 - cancelled while a verifier was asked
+        end = End(EffectState.IN_DOUBT, error=error, doubt="cancelled")
+    if end.state is EffectState.IN_DOUBT and call.tool.effect == "read":
+        end.state, end.doubt = EffectState.FAILED_RETRYABLE, None  # a read has no effect to doubt
+    return end
+
+
+async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
     value, error = outcome
     if isinstance(error, ResultLost):
         return _lost(call, error)

@@ -20,9 +20,10 @@ class Backoff:
         """Return seconds to wait before the next attempt, or None when there is none left.
 
         Args:
-            asked: what the backend asked for (Retry-After); it is waited at least that long.
+            asked: what the backend asked for (Retry-After); it is waited at least that long, and
+                not at all if that is longer than the longest wait.
         """
-        if self._attempts >= self._retry.attempts:
+        if self._attempts >= self._retry.attempts or (asked or 0.0) > self._retry.max_wait:
             return None
         wait = max(self._jittered(), asked or 0.0)
         self._attempts += 1

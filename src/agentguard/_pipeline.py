@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from ._runtime import Outcome, Runtime
     from .run import Run
-    from .tool import Call, Tool
+    from .tool import Tool
 
 
 async def guarded(
@@ -36,12 +36,14 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
+    span = ToolSpan(tool, run, ref)
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         runtime.take(call, run.around.store)
     except GuardError as error:
-        return None, run.host.failure(_note_refusal(run, tool, ref, error))
-    span = ToolSpan(call)
+        refusal = _note_refusal(run, tool, ref, error)
+        span.end(_outcome(refusal), refusal)
+        return None, run.host.failure(refusal)
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
         runtime.late = late_answer(run, call, body)
@@ -52,12 +54,12 @@ async def guarded(
             value, outcome = await read(runtime, run, call, body)
     except GuardError as error:
         error.run_id, error.step = error.run_id or run.id, error.step or call.step
-        span.end(_outcome(error), error, _facts(call))
+        span.end(_outcome(error), error, call)
         return None, run.host.failure(error)
     except BaseException as error:  # noqa: BLE001 - the end is a value, raised at the edge
-        span.end("pending" if steers(run, error) else "error", error, _facts(call))
+        span.end("pending" if steers(run, error) else "error", error, call)
         return None, error
-    span.end(outcome, None, _facts(call))
+    span.end(outcome, None, call, value)
     return (run.host.edited(value, call.edits) if call.edits else value), None
 
 
@@ -86,16 +88,3 @@ _OUTCOMES = {
 
 def _outcome(error: GuardError) -> str:
     return _OUTCOMES.get(error.kind, "error")
-
-
-def _facts(call: Call) -> dict[str, Any]:
-    return {
-        "agentguard.tool.attempt": call.attempt,
-        "agentguard.tool.args_sha256": call.payload_hash,
-        "agentguard.idempotency.key_sha256": call.idempotency_key or None,
-        "agentguard.idempotency.replayed": call.replayed,
-        "agentguard.policy.decision": call.decision,
-        "agentguard.policy.rule": call.rule,
-        "agentguard.approval.id": call.approval_id,
-        "agentguard.run.step": call.step,
-    }

@@ -38,8 +38,6 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
             end = await attempt(runtime, run, call, body)
     except GuardError as error:
         end = End(EffectState.FAILED_RETRYABLE, error=error)
-    if end.state is EffectState.IN_DOUBT:
-        end.state = EffectState.FAILED_RETRYABLE  # a read has no effect to be in doubt about
     _note_read(run, call, end, (time.monotonic_ns() - began) // 1000)
     if run.meter.due():
         await run.flush(runtime)

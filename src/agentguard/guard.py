@@ -76,7 +76,7 @@ class Guard:
     def run(
         self, workflow: str | None = None, *, run_id: str | None = None,
         principal: Principal | None = None, autonomy: str | None = None, host: Host | None = None,
-        **budget: Any,
+        join: bool = False, **budget: Any,
     ) -> Run:  # fmt: skip
         """Return a run to enter with `with` or `async with`; a known id goes on where it stopped.
 
@@ -86,6 +86,8 @@ class Guard:
             principal: who acts; the guard's by default.
             autonomy: only `auto` is enforced in this version.
             host: the agent runtime around it; adapters give it.
+            join: for adapters that enter a run around every single call: a run that is running
+                is only joined, and left running unless `Run.finish` is called.
             budget: `max_steps`, `max_model_calls`, `max_tool_calls`, `max_spend_usd`,
                 `max_seconds`, `max_repeats`; they replace the configuration's.
 
@@ -100,7 +102,16 @@ class Guard:
         chosen = run_id if run_id is not None else new_run_id()
         if not chosen or len(chosen) > _LONGEST_ID:
             raise ConfigurationError(f"run_id is a text of 1 to {_LONGEST_ID} characters")
-        return Run(self, around, name, chosen, principal or self.principal, limits, host or Host())
+        return Run(
+            self,
+            around,
+            name,
+            chosen,
+            principal or self.principal,
+            limits,
+            host or Host(),
+            join=join,
+        )
 
     def _sensitive_of(self, tool: str) -> frozenset[str]:
         known = self._tools.get(tool)

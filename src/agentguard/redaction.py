@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 from .canonical import quoted
@@ -33,7 +34,8 @@ class Redactor:
     def _remember(self, value: Any) -> None:
         if isinstance(value, str):
             if len(value) >= _SHORTEST:
-                self._seen |= {value, quoted(value)[1:-1]}  # as it is, and as JSON writes it
+                # As it is, and as JSON and tracebacks write it.
+                self._seen |= {value, *(form(value)[1:-1] for form in (quoted, json.dumps, repr))}
         elif isinstance(value, int | float) and not isinstance(value, bool):
             self._remember(str(value))
         elif isinstance(value, dict):
@@ -52,7 +54,7 @@ class Redactor:
 
     def _scrubbed(self, value: Any) -> Any:
         if isinstance(value, str):
-            for text in self._seen:
+            for text in sorted(self._seen, key=len, reverse=True):
                 value = value.replace(text, HIDDEN)
             return value
         if isinstance(value, dict):

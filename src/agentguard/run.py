@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _RUN: ContextVar[Run | None] = ContextVar("agentguard_run", default=None)
-_CALL: ContextVar[Call | None] = ContextVar("agentguard_call", default=None)
+CALL: ContextVar[Call | None] = ContextVar("agentguard_call", default=None)
+"""The guarded call whose body is being executed."""
 _LOOK_SECONDS = 1.0
 _REF: ContextVar[CallRef | None] = ContextVar("agentguard_call_ref", default=None)
 
@@ -99,7 +100,7 @@ class Run:
 
     def __init__(
         self, guard: Any, around: Surroundings, workflow: str, run_id: str, principal: Principal,
-        limits: Limits, host: Host,
+        limits: Limits, host: Host, *, join: bool = False,
     ) -> None:  # fmt: skip
         self.guard, self.workflow, self.id = guard, workflow, run_id
         self.principal, self.host, self.part = principal, host, 0
@@ -109,6 +110,7 @@ class Run:
         self.redactor = Redactor()
         self.hash_key = b""
         self._asked = limits
+        self._join, self._finish = join, False
         self._waits: str | None = None
         self._looked = 0.0
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
@@ -120,7 +122,7 @@ class Run:
         Raises:
             ConfigurationError: outside of a guarded call.
         """
-        call = _CALL.get()
+        call = CALL.get()
         if call is None:
             raise ConfigurationError("there is no guarded call here: `call` is for tool bodies")
         return call
@@ -134,6 +136,10 @@ class Run:
     def usage(self) -> Usage:
         """What the run has used, as far as this process knows."""
         return self.meter.usage
+
+    def finish(self) -> None:
+        """Say that a joined run ends when it is left this time."""
+        self._finish = True
 
     def waiting(self, reason: str) -> None:
         """Say that the run pauses when it is left without an error; it has not succeeded yet."""
@@ -210,6 +216,7 @@ class Run:
             limits=self._asked,
             policy_version=self.around.policy_version,
             trace=traceparent,
+            join=self._join,
             data={
                 "workflow": self.workflow,
                 "agent": who.agent,
@@ -246,13 +253,18 @@ class Run:
 
     async def _close(self, runtime: Runtime, error: BaseException | None) -> None:
         status, why = self._ending(error)
+        if self._join and error is None and not self._finish and not self._waits:
+            await self.flush(runtime)
+            return
         taken = self.meter.drain()
         try:
             usage = await self.commit(runtime, taken, runs.close_run, self.ref, status, why, taken)
         except GuardError as failure:
             if error is None:
                 raise
-            error.add_note(f"agentguard could not write the end of run {self.id}: {failure.message}")
+            error.add_note(
+                f"agentguard could not write the end of run {self.id}: {failure.message}"
+            )
             return
         self.meter.synced(usage, taken)
         runtime.check_cancelled()
@@ -270,8 +282,10 @@ class Run:
             raise
 
     async def flush(self, runtime: Runtime) -> None:
-        """Write the events that wait."""
+        """Write the events that wait, if there are any."""
         taken = self.meter.drain()
+        if not taken.drafts:
+            return
         usage = await self.commit(runtime, taken, runs.flush, self.ref, taken)
         self.meter.synced(usage, taken)
 
@@ -404,13 +418,3 @@ def enter(run: Run) -> Generator[None]:
         yield
     finally:
         _RUN.reset(token)
-
-
-@contextlib.contextmanager
-def executing(call: Call) -> Generator[None]:
-    """Make *call* the one that `current_run().call` returns."""
-    token = _CALL.set(call)
-    try:
-        yield
-    finally:
-        _CALL.reset(token)

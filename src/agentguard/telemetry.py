@@ -13,16 +13,17 @@ from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from .canonical import plain_text
 from .errors import BudgetExceeded
 from .model import dollars
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opentelemetry.trace import Span
 
     from .model import Usage
-    from .tool import Call
+    from .protocols import CallRef
+    from .run import Run
+    from .tool import Call, Tool
 
 OPERATION = "gen_ai.operation.name"
 TOOL_NAME = "gen_ai.tool.name"
@@ -39,6 +40,7 @@ def _version() -> str:
 _VERSION = _version()
 _TRACER = trace.get_tracer("agentguard", _VERSION)
 _PROPAGATOR = TraceContextTextMapPropagator()
+_ERRORS = frozenset({"error", "denied", "rejected", "skipped_budget"})
 _OUTCOMES = {"succeeded": "success", "failed": "failure", "waiting": "pending"}
 
 
@@ -100,25 +102,46 @@ def traceparent(span: Span) -> str | None:
 class ToolSpan:
     """The one span of a tool call: the runtime's own if it has one open, else ours."""
 
-    __slots__ = ("_own", "_token", "span")
+    __slots__ = ("_own", "_run", "span")
 
-    def __init__(self, call: Call) -> None:
+    def __init__(self, tool: Tool, run: Run, ref: CallRef | None) -> None:
         current = trace.get_current_span()
-        self._own = not _is_tool_span(current, call.tool.name)
-        self.span = _start_tool(call) if self._own else current
+        self._run = run
+        self._own = not _is_tool_span(current, tool.name)
+        self.span = _start_tool(tool, run, ref) if self._own else current
 
-    def end(self, outcome: str, error: BaseException | None, facts: Mapping[str, Any]) -> None:
+    def end(
+        self, outcome: str, error: BaseException | None, call: Call | None = None, value: Any = None
+    ) -> None:
         """Say how the call ended. Waiting for a person is not an error."""
         span = self.span
-        span.set_attribute("agentguard.tool.outcome", outcome)
-        for name, value in facts.items():
-            if value is not None:
-                span.set_attribute(name, value)
-        if outcome in ("error", "denied", "rejected", "skipped_budget") and error is not None:
-            span.set_attribute("error.type", _type_of(error))
-            span.set_status(Status(StatusCode.ERROR, _type_of(error)))
+        if span.is_recording():
+            span.set_attribute("agentguard.tool.outcome", outcome)
+            if call is not None:
+                span.set_attributes(self._facts(call, value))
+            if outcome in _ERRORS and error is not None:
+                span.set_attribute("error.type", _type_of(error))
+                span.set_status(Status(StatusCode.ERROR, _type_of(error)))
         if self._own:
             span.end()
+
+    def _facts(self, call: Call, value: Any) -> dict[str, Any]:
+        facts: dict[str, Any] = {
+            "agentguard.tool.attempt": call.attempt,
+            "agentguard.tool.args_sha256": call.payload_hash,
+            "agentguard.idempotency.key_sha256": call.idempotency_key or None,
+            "agentguard.idempotency.replayed": call.replayed,
+            "agentguard.policy.decision": call.decision,
+            "agentguard.policy.rule": call.rule,
+            "agentguard.approval.id": call.approval_id,
+            "agentguard.run.step": call.step,
+        }
+        if captures_content():
+            redact = self._run.redactor
+            shown = redact.hide(call.tool.sensitive, call.plain)
+            facts["gen_ai.tool.call.arguments"] = redact.scrub(plain_text(shown))
+            facts["gen_ai.tool.call.result"] = redact.scrub(repr(value))
+        return {name: fact for name, fact in facts.items() if fact is not None}
 
 
 def _is_tool_span(span: Span, name: str) -> bool:
@@ -131,20 +154,19 @@ def _is_tool_span(span: Span, name: str) -> bool:
     return attributes.get(OPERATION) == "execute_tool" and same
 
 
-def _start_tool(call: Call) -> Span:
+def _start_tool(tool: Tool, run: Run, ref: CallRef | None) -> Span:
     attributes: dict[str, Any] = {
         OPERATION: "execute_tool",
-        TOOL_NAME: call.tool.name,
+        TOOL_NAME: tool.name,
         "gen_ai.tool.type": "function",
-        "gen_ai.agent.name": call.principal.agent,
+        "gen_ai.agent.name": run.principal.agent,
         "openinference.span.kind": "TOOL",
-        "agentguard.run.id": call.run_id,
-        "agentguard.tool.effect": call.tool.effect,
+        "agentguard.run.id": run.id,
+        "agentguard.tool.effect": tool.effect,
     }
-    if call.id is not None:
-        attributes["gen_ai.tool.call.id"] = call.id
-    name = f"execute_tool {call.tool.name}"
-    return _TRACER.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
+    if ref is not None:
+        attributes["gen_ai.tool.call.id"] = ref.id
+    return _TRACER.start_span(f"execute_tool {tool.name}", attributes=attributes)
 
 
 def _type_of(error: BaseException) -> str:

@@ -23,7 +23,6 @@ from examples.refund_and_close_ticket.helpdesk import TICKETS
 from examples.refund_and_close_ticket.report import Tally, money, wrong
 
 from agentguard import Guard
-from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 AMOUNTS = {each["id"]: each["amount_usd"] for each in json.loads(TICKETS.read_text("utf-8"))}

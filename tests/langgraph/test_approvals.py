@@ -441,3 +441,69 @@ def test_streaming_shows_the_question(guard: Guard, world: World, saver: InMemor
     (question,) = steps[-1]["__interrupt__"]
     list(graph.stream(Command(resume=yes(question)), thread()))
     assert world.effects == ["ann 100"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_model_is_told_what_an_editor_changed(
+    guard: Guard, world: World, saver: InMemorySaver, kind: str, *, asynchronous: bool
+) -> None:
+    """The tool's answer says which arguments ran instead of those that the model wanted."""
+    tools = [paying(world, allow_edit=True)]
+    graph = guard_graph(agent(kind, [asked("ann"), say()], tools, saver), guard)
+    graph.invoke(HELLO, thread())
+    (approval,) = guard.approvals.list("pending")
+    guard.approvals.decide(approval.id, "edit", by="erin", edits={"amount": 70})
+    guard.approvals.decide(approval.id, "approve", by="dana")
+    result = (
+        asyncio.run(graph.ainvoke(None, thread())) if asynchronous else graph.invoke(None, thread())
+    )
+    told = "A person changed the arguments before this ran"
+    assert answers(result) == [("success", f'done ann 70\n{told}: {{"amount": 70}}')]
+    assert world.effects == ["ann 70"]
+
+
+@pytest.mark.xfail(reason="the core does not know of the edits when it replays")
+def test_the_model_is_told_of_an_edit_also_when_the_call_is_replayed(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """A sibling that pauses makes ToolNode execute the edited call again: its answer is the same."""
+    tools = [paying(world, allow_edit=True)]
+    graph = guard_graph(agent("ToolNode", [asked("ann", "bob"), say()], tools, saver), guard)
+    graph.invoke(HELLO, thread())
+    ann, bob = sorted(guard.approvals.list("pending"), key=lambda a: str(a.arguments["to"]))
+    guard.approvals.decide(ann.id, "edit", by="erin", edits={"amount": 70})
+    guard.approvals.decide(ann.id, "approve", by="dana")
+    graph.invoke(None, thread())
+    guard.approvals.decide(bob.id, "approve", by="dana")
+    first, _ = answers(graph.invoke(None, thread()))
+    assert first[1].startswith("done ann 70\nA person changed")
+    assert sorted(world.effects) == ["ann 70", "bob 100"]
+
+
+def test_an_edited_call_inside_a_tools_own_code_returns_its_plain_result(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """Code that uses a guarded function gets what the function returned; the model gets the note."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{to}")
+    @requires_approval(allow_edit=True)
+    def pay(to: str, amount: int) -> dict[str, int]:
+        world.happen(f"{to} {amount}")
+        return {"paid": amount}
+
+    @tool
+    def settle() -> str:
+        """Settle."""
+        return f"settled {pay('ann', 100)['paid']}"
+
+    graph = guard_graph(
+        agent("ToolNode", [call(("settle", {}, "1")), say()], [settle], saver), guard
+    )
+    graph.invoke(HELLO, thread())
+    (approval,) = guard.approvals.list("pending")
+    guard.approvals.decide(approval.id, "edit", by="erin", edits={"amount": 70})
+    guard.approvals.decide(approval.id, "approve", by="dana")
+    ((_, told),) = answers(graph.invoke(None, thread()))
+    assert told.startswith("settled 70\nA person changed the arguments")

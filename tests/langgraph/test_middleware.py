@@ -26,7 +26,18 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_langgraph import GuardMiddleware, guard_graph
-from tests.langgraph.world import HELLO, Scripted, World, answers, call, questions, say, thread, yes
+from tests.langgraph.world import (
+    HELLO,
+    Scripted,
+    World,
+    answers,
+    call,
+    one_node,
+    questions,
+    say,
+    thread,
+    yes,
+)
 
 
 def paying(world: World, key: str = "pay:{to}") -> BaseTool:
@@ -177,3 +188,30 @@ def test_parallel_calls_of_one_turn_share_the_run(
     graph.invoke(HELLO, thread())
     assert len(set(world.effects)) == len(world.effects) == 20
     assert guard.runs.show("r-1").tool_calls == 20
+
+
+def test_calls_are_the_same_with_and_without_a_guarded_graph(
+    guard: Guard, world: World, saver: InMemorySaver
+) -> None:
+    """What was done under the middleware alone is not repeated under a guarded graph."""
+
+    @tool_contract(effect="write")
+    @idempotent(per="call")
+    def add(item: str) -> str:
+        return world.happen(item)
+
+    inner = one_node(lambda _: add("in a graph") and None).compile()
+
+    @tool
+    def shop() -> str:
+        """Buy."""
+        add("in code")
+        inner.invoke(HELLO)
+        return "bought"
+
+    plain = agent(guard, [shop], [call(("shop", {}, "1")), say()], checkpointer=saver)
+    plain.invoke(HELLO, thread())
+    graph = guard_graph(plain, guard, workflow="agent")
+    old = next(s for s in graph.get_state_history(thread()) if s.next == ("tools",))
+    graph.invoke(None, old.config)
+    assert world.effects == ["in code", "in a graph"]

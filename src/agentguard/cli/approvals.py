@@ -34,8 +34,16 @@ def approvals() -> None:
 
 
 @approvals.command("list", epilog=keys(ApprovalJson))
-@click.option("--status", type=click.Choice(STATUSES), default="pending", show_default=True, help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many.")
+@click.option(
+    "--status",
+    type=click.Choice(STATUSES),
+    default="pending",
+    show_default=True,
+    help="Only these.",
+)
+@click.option(
+    "--limit", type=click.IntRange(1), default=100, show_default=True, help="At most so many."
+)
 def list_approvals(status: str, limit: int) -> None:
     """List what waits for a person, oldest first."""
     with shell().guard() as guard:
@@ -91,7 +99,9 @@ def show(approval: str) -> None:
 
 def _lines(guard: Guard, row: Approval, undo: str | None) -> Iterator[Line]:
     at = now(guard)
-    yield Line("will run" if row.status in ("pending", "approved") else "asked to run", escaped(row.tool))
+    yield Line(
+        "will run" if row.status in ("pending", "approved") else "asked to run", escaped(row.tool)
+    )
     for name, item in _ordered(row):
         was = "   (edited)" if name in (row.edits or {}) else ""
         yield Line(f"  {escaped(name)}", value(item) + was, "note" if was else "")
@@ -102,13 +112,18 @@ def _lines(guard: Guard, row: Approval, undo: str | None) -> Iterator[Line]:
     yield Line("run", f"{escaped(row.run_id)}, step {row.step}, asked {instant(row.created_at)}"
                       f" ({ago(row.created_at, at)})")  # fmt: skip
     yield Line("payload", f"{escaped(row.payload_hash)}, generation {row.generation}")
-    yield Line("versions", f"contract {escaped(row.contract_version)}, policy {escaped(row.policy_version)}")
+    yield Line(
+        "versions",
+        f"contract {escaped(row.contract_version)}, policy {escaped(row.policy_version)}",
+    )
     yield Line("expires", f"{instant(row.expires_at)} ({ago(row.expires_at, at)})")
     yield Line("needs", _needs(row))
     yield Line("status", row.status, row.status)
     if row.edited_by:
         changed = ", ".join(map(escaped, row.edits or ()))
-        yield Line("edited", f"by {escaped(row.edited_by)}: {changed}; somebody else has to approve")
+        yield Line(
+            "edited", f"by {escaped(row.edited_by)}: {changed}; somebody else has to approve"
+        )
     for decision in row.decisions:
         why = f" {quoted(decision.reason)}" if decision.reason else ""
         who = person(decision.person, decision.roles)
@@ -137,11 +152,18 @@ def _commands(row: Approval) -> Iterator[Line]:
 
 
 def _deciding(command: Callable[..., Any]) -> Callable[..., Any]:
-    command = click.option("--generation", type=click.IntRange(1), metavar="N",
-                           help="Refuse if the call was edited since.")(command)  # fmt: skip
-    command = click.option("--role", "roles", multiple=True, metavar="ROLE",
-                           help="A role that this person holds; may be given more than once.")(command)  # fmt: skip
-    return click.argument("approval")(decided_by(command))
+    for option in (_GENERATION, _ROLES, decided_by, click.argument("approval")):
+        command = option(command)
+    return command
+
+
+_GENERATION = click.option(
+    "--generation", type=click.IntRange(1), metavar="N", help="Refuse if the call was edited since."
+)
+_ROLES = click.option(
+    "--role", "roles", multiple=True, metavar="ROLE",
+    help="A role that this person holds; may be given more than once.",
+)  # fmt: skip
 
 
 @approvals.command("approve", epilog=CODES)
@@ -205,7 +227,12 @@ def _said(row: Approval, decision: str) -> str:
 
 @approvals.command("watch", epilog=CODES)
 @click.argument("approval", required=False)
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop then; exit 4 if one still waits.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0),
+    metavar="SECONDS",
+    help="Stop then; exit 4 if one still waits.",
+)
 def watch(approval: str | None, timeout: float | None) -> int:
     """Wait for APPROVAL to be decided (exit 3 if it was rejected); without one, follow the inbox.
 

@@ -32,15 +32,24 @@ def effects() -> None:
 
 
 @effects.command("list", epilog=keys(EffectJson))
-@click.option("--state", type=click.Choice([state.value for state in EffectState]), help="Only these.")
+@click.option(
+    "--state", type=click.Choice([state.value for state in EffectState]), help="Only these."
+)
 @click.option("--run", metavar="RUN", help="Only those of this run.")
-@click.option("--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=50, show_default=True, help="At most so many."
+)
 def list_effects(state: str | None, run: str | None, limit: int) -> None:
     """List effects, newest first; --state in_doubt lists what needs a ruling."""
     with shell().guard() as guard:
         found = guard.effects.list(state, run_id=run, tenant=shell().tenant, limit=limit)
         none = f"no effect is {words(state)}" if state else "no effects yet"
-        show_list(found, effect_json, effect_columns(now(guard)), f"{none}; agentguard runs list shows runs")
+        show_list(
+            found,
+            effect_json,
+            effect_columns(now(guard)),
+            f"{none}; agentguard runs list shows runs",
+        )
 
 
 def effect_columns(at: dt.datetime) -> list[Column[Effect]]:
@@ -82,7 +91,9 @@ def _lines(guard: Guard, row: Effect) -> Iterator[Line]:
     yield Line("created", f"{instant(row.created_at)} ({ago(row.created_at, at)})")
     yield Line("started", instant(row.started_at))
     yield Line("ended", instant(row.finished_at))
-    yield Line("result", result(row.result) if row.result else f"({words(row.result_state or 'none')})")
+    yield Line(
+        "result", result(row.result) if row.result else f"({words(row.result_state or 'none')})"
+    )
     if row.error:
         yield Line("error", capped(value(dict(row.error)), 500), "failed")
     if row.late:
@@ -135,4 +146,6 @@ def json_of(text: str, where: str) -> Any:
         return loads(text)
     except (ValueError, RecursionError) as error:
         said = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-        raise click.UsageError(f"{where} is not JSON ({said}): a text needs quotes, as in '\"x\"'") from None
+        raise click.UsageError(
+            f"{where} is not JSON ({said}): a text needs quotes, as in '\"x\"'"
+        ) from None

@@ -21,7 +21,9 @@ _KINDS = ("tool", "agent", "tenant")
 @click.option("--agent", metavar="NAME", help="This agent, with all its tools and model calls.")
 @click.option("--tenant", metavar="NAME", help="Everybody in this tenant.")
 @click.option("--all", "everything", is_flag=True, help="Everything in this store.")
-@click.option("--by", envvar="AGENTGUARD_BY", show_envvar=True, metavar="PERSON", help="Who does this.")
+@click.option(
+    "--by", envvar="AGENTGUARD_BY", show_envvar=True, metavar="PERSON", help="Who does this."
+)
 @click.option("--reason", default="", metavar="TEXT", help="Why; whoever is stopped is told.")
 @click.option("--lift", is_flag=True, help="Take the switch away again.")
 @careful
@@ -42,7 +44,8 @@ def kill(by: str | None, reason: str, lift: bool, dry_run: bool, yes: bool, **wh
         if lift and not _stands(guard, kind, name):
             say(f"no switch stands over {text}; nothing was changed")
         elif confirmed(verb, dry_run=dry_run, yes=yes):
-            guard.kill(**{kind: True if kind == "all" else name}, by=by, reason=reason, lift=lift)
+            target: dict[str, Any] = {kind: name or True}
+            guard.kill(**target, by=by, reason=reason, lift=lift)
             say(f"{text} may start again" if lift else f"{text} is stopped; --lift takes that back")
 
 

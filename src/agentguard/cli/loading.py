@@ -103,7 +103,12 @@ def page_of(guard: Guard, name: str) -> Page:
         rows = guard.effects.list(run_id=run.id, tenant=run.tenant, limit=_ALL)
         steps = [_current(guard, run, step) for step in fold(events, run.steps)]
         return Page(
-            run, steps, stops(events), tally_of(guard, run), {row.id: row for row in rows}, now(guard)
+            run,
+            steps,
+            stops(events),
+            tally_of(guard, run),
+            {row.id: row for row in rows},
+            now(guard),
         )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import importlib
-import os
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +12,7 @@ import click
 from .. import config
 from ..errors import ConfigurationError
 from ..guard import Guard
+from ..model import dollars
 from .output import Line, dumped, show_one
 from .shell import CODES, Exit, Failure, Group, say
 from .text import count, escaped, money
@@ -62,8 +63,10 @@ def _problems(settings: Settings, tools: Sequence[Any]) -> list[str]:
 def _load(name: str) -> list[Any]:
     module, sign, attribute = name.partition(":")
     if not (module and sign and attribute):
-        raise click.UsageError(f"--tools {name}: write MODULE:ATTRIBUTE, such as billing.tools:refund")
-    sys.path.insert(0, os.getcwd())
+        raise click.UsageError(
+            f"--tools {name}: write MODULE:ATTRIBUTE, such as billing.tools:refund"
+        )
+    sys.path.insert(0, str(Path.cwd()))
     try:
         found: Any = importlib.import_module(module)
         for part in attribute.split("."):
@@ -109,6 +112,6 @@ def _limits(settings: Settings) -> dict[str, Any]:
     return {
         "max_steps": limits.max_steps, "max_model_calls": limits.max_model_calls,
         "max_tool_calls": limits.max_tool_calls,
-        "max_spend_usd": None if spend is None else money(config.dollars(spend)),
+        "max_spend_usd": None if spend is None else money(dollars(spend)),
         "max_seconds": limits.max_seconds, "max_repeats": limits.max_repeats,
     }  # fmt: skip

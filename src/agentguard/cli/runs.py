@@ -8,9 +8,9 @@ import click
 
 from .effects import effect_columns
 from .loading import now, page_of, run_named, tally_of
-from .output import Column, console, is_terminal, show_list, show_one, sheet, table
+from .output import Column, console, is_terminal, sheet, show_list, show_one, table
 from .runview import cost_of, draw, header, hints, legend, step_columns
-from .shapes import EffectJson, RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
+from .shapes import RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
 from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
 from .steps import answers
 from .text import ago, count, escaped, instant
@@ -34,7 +34,9 @@ def runs() -> None:
 
 @runs.command("list", epilog=keys(RunJson))
 @click.option("--status", type=click.Choice(STATUSES), help="Only these.")
-@click.option("--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many.")
+@click.option(
+    "--limit", type=click.IntRange(1), default=20, show_default=True, help="At most so many."
+)
 def list_runs(status: str | None, limit: int) -> None:
     """List runs, newest first."""
     with shell().guard() as guard:
@@ -83,7 +85,9 @@ def _columns(
 
 @runs.command("show", epilog=f"{keys(RunJson)} Besides: steps, stops. Of a step: {keys(StepJson)}")
 @click.argument("run")
-@click.option("--step", type=click.IntRange(1), metavar="N", help="Answer everything about one step.")
+@click.option(
+    "--step", type=click.IntRange(1), metavar="N", help="Answer everything about one step."
+)
 @click.option("--writes", is_flag=True, help="List all that this run wrote, or may have written.")
 def show(run: str, step: int | None, writes: bool) -> None:  # noqa: FBT001 - click gives it by name
     """Show RUN: its budget, its steps on one time axis, and what waits."""
@@ -144,7 +148,9 @@ def _show_step(guard: Guard, page: Page, number: int) -> None:
 
 @runs.command("watch", epilog=CODES)
 @click.argument("run")
-@click.option("--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop then, with exit 4.")
+@click.option(
+    "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop then, with exit 4."
+)
 def watch(run: str, timeout: float | None) -> int:
     """Follow RUN until it ends: a line for every event. Exit 1 if it does not succeed."""
     with shell().guard() as guard:

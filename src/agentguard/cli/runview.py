@@ -40,7 +40,9 @@ def header(page: Page) -> Iterator[Line]:
     yield Line("run", f"{escaped(run.id)}  {escaped(run.workflow)}")
     yield Line("status", f"{run.status}{again}", run.status)
     yield Line("agent", f"{escaped(run.agent)}{whose}{tenant}")
-    yield Line("started", f"{instant(run.started_at)} ({ago(run.started_at, page.now)}), {_took(page)}")
+    yield Line(
+        "started", f"{instant(run.started_at)} ({ago(run.started_at, page.now)}), {_took(page)}"
+    )
     for label, text, state in _budget(run):
         yield Line(label, text, state)
     if run.error:
@@ -229,7 +231,9 @@ def legend(page: Page) -> Text:
     line = Text("    ")
     for kind, style in BAR_STYLES.items():
         if kind in kinds:
-            line.append(f"{WORK} ", style).append(f"{kind}{' ✎' if kind == 'write' else ''}   ", "dim")
+            line.append(f"{WORK} ", style).append(
+                f"{kind}{' ✎' if kind == 'write' else ''}   ", "dim"
+            )
     if any(step.questions for step in page.steps):
         line.append(f"{WAIT} ", WAIT_STYLE).append("waiting for people", "dim")
     return line
@@ -247,4 +251,6 @@ def hints(page: Page) -> Iterator[Line]:
             yield Line("waits", f"step {step.number}: agentguard approvals show {name}", "waiting")
         elif step.outcome == "in_doubt":
             name = short(step.key)
-            yield Line("in doubt", f"step {step.number}: agentguard effects show {name}", "in_doubt")
+            yield Line(
+                "in doubt", f"step {step.number}: agentguard effects show {name}", "in_doubt"
+            )

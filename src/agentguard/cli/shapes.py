@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..model import dollars
@@ -11,6 +10,7 @@ from .text import plain_result
 if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Mapping
+    from decimal import Decimal
 
     from ..model import Approval, Decision, Effect, Limits, RunInfo
     from ..record import Attempt, Question, Step, Stop, Vote
@@ -211,7 +211,8 @@ def step_json(step: Step, now: dt.datetime, undo: str | None = None) -> StepJson
         "doubt": step.doubt, "approvals": [_question(q) for q in step.questions],
         "attempts": [_attempt(attempt) for attempt in step.attempts],
         "duplicates": [
-            {"at": _must(d.at), "first_run": d.first_run, "first_step": d.first_step, "call_id": d.call_id}
+            {"at": _must(d.at), "first_run": d.first_run, "first_step": d.first_step,
+             "call_id": d.call_id}
             for d in step.duplicates
         ],
         "verdicts": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import sys
 import threading
@@ -26,7 +27,7 @@ from ..stores import DEFAULT_URL
 from .text import escaped
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Generator, Sequence
 
 T = TypeVar("T")
 Format = Literal["text", "json", "jsonl"]
@@ -114,7 +115,7 @@ class Shell:
         return path
 
     @contextlib.contextmanager
-    def guard(self) -> Iterator[Guard]:
+    def guard(self) -> Generator[Guard]:
         """Open the store that exists, and close it."""
         self.existing()
         with busy("opening the store"):
@@ -215,7 +216,7 @@ class Root(Group):
     def main(self, *args: Any, **options: Any) -> NoReturn:
         """Run the command line and end the process."""
         for stream in (sys.stdout, sys.stderr):
-            if hasattr(stream, "reconfigure"):
+            if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="backslashreplace")
         options.update(prog_name="agentguard", standalone_mode=False)
         sys.exit(_code_of(lambda: super(Root, self).main(*args, **options)))
@@ -223,26 +224,28 @@ class Root(Group):
 
 def _code_of(run: Callable[[], Any]) -> int:
     try:
-        code = run()
+        code = int(run() or 0)
         sys.stdout.flush()
-    except click.exceptions.Abort:
-        return _told("interrupted", Exit.INTERRUPTED)
-    except click.UsageError as error:
-        error.show()
-        return error.exit_code
-    except Failure as error:
-        return _told(error.message, error.code)
-    except click.ClickException as error:
-        return _told(error.format_message(), error.exit_code)
-    except GuardError as error:
-        return _told(error.message, Exit.REFUSED if isinstance(error, _REFUSALS) else Exit.FAILED)
+    except (click.Abort, click.ClickException, GuardError) as error:
+        return _told(error)
     except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.DONE
-    return int(code or 0)
+    return code
 
 
-def _told(message: str, code: int) -> int:
+def _told(error: click.Abort | click.ClickException | GuardError) -> int:
+    """Tell the person in a sentence, and return the exit code."""
+    if isinstance(error, click.UsageError):
+        error.show()
+        return Exit.USAGE
+    code = Exit.INTERRUPTED
+    message = "interrupted"
+    if isinstance(error, Failure):
+        code, message = error.code, error.message
+    elif isinstance(error, (click.ClickException, GuardError)):
+        code = Exit.REFUSED if isinstance(error, _REFUSALS) else Exit.FAILED
+        message = error.message
     say(f"agentguard: {message}")
     return code
 
@@ -271,7 +274,7 @@ def confirmed(what: str, *, dry_run: bool, yes: bool) -> bool:
 
 
 @contextlib.contextmanager
-def busy(what: str, after: float = 1.0) -> Iterator[None]:
+def busy(what: str, after: float = 1.0) -> Generator[None]:
     """Show on stderr that something is going on once it takes longer than a second."""
     done = threading.Event()
     watcher = threading.Thread(target=_tick, args=(what, after, done), daemon=True)
@@ -297,7 +300,9 @@ def _tick(what: str, after: float, done: threading.Event) -> None:
 
 def decided_by(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--by` and `--reason`: who rules says so, and why."""
-    command = click.option("--reason", default="", metavar="TEXT", help="Why; it is recorded.")(command)
+    command = click.option("--reason", default="", metavar="TEXT", help="Why; it is recorded.")(
+        command
+    )
     return click.option(
         "--by", required=True, envvar="AGENTGUARD_BY", show_envvar=True, metavar="PERSON",
         help="Who does this.",

@@ -33,7 +33,9 @@ def answers(
     page: Page, step: Step, effect: Effect | None, approvals: dict[str, Approval]
 ) -> Iterator[Line]:
     """Yield the labelled lines of `runs show RUN --step N`."""
-    yield Line("step", f"{step.number} of {escaped(page.run.id)}, {words(step.outcome)}", step.outcome)
+    yield Line(
+        "step", f"{step.number} of {escaped(page.run.id)}, {words(step.outcome)}", step.outcome
+    )
     yield Line("asked", _asked(step))
     yield Line("by", _by(page.run, step))
     yield Line("allowed", *_allowed(step))
@@ -92,10 +94,16 @@ def _approval(step: Step, question: Question, approval: Approval | None) -> Iter
 
 def _vote(question: Question, vote: Vote, approval: Approval | None) -> str:
     why = f" {quoted(vote.reason)}" if vote.reason else ""
-    said = {"approve": "approved", "reject": "rejected", "edit": "edited"}.get(vote.decision, vote.decision)
+    said = {"approve": "approved", "reject": "rejected", "edit": "edited"}.get(
+        vote.decision, vote.decision
+    )
     text = f"{words(said)} by {person(vote.person, vote.roles)} {instant(vote.at)}{why}"
     if vote.decision == "edit":
-        edits = {n: v for n, v in ((approval.edits or {}) if approval else {}).items() if n in vote.changed}
+        edits = {
+            n: v
+            for n, v in ((approval.edits or {}) if approval else {}).items()
+            if n in vote.changed
+        }
         return f"{text}: {arguments(edits) or escaped(', '.join(vote.changed))}"
     stale = vote.generation != question.generation
     return text + (" (for an earlier generation, so it does not count)" if stale else "")
@@ -119,10 +127,15 @@ def _standing(step: Step, question: Question, approval: Approval | None) -> tupl
 
 def _wrote(step: Step, effect: Effect | None) -> tuple[str, str]:
     state = effect.state.value if effect else step.outcome
-    name = f"; effect {escaped(effect.id)} {words(state)}" if effect and step.kind == "write" else ""
+    name = (
+        f"; effect {escaped(effect.id)} {words(state)}" if effect and step.kind == "write" else ""
+    )
     if step.outcome == "in_doubt":
         doubt = words(step.doubt or "unknown")
-        return f"nobody knows ({doubt}){name}: agentguard effects show {short(step.key)}", "in_doubt"
+        return (
+            f"nobody knows ({doubt}){name}: agentguard effects show {short(step.key)}",
+            "in_doubt",
+        )
     if step.outcome in ("waiting", "approved", "rejected", "expired", "refused"):
         return f"nothing: the call did not start{name}", ""
     if step.outcome == "duplicate":
@@ -149,7 +162,9 @@ def _idempotency(step: Step, effect: Effect | None) -> tuple[str, str]:
     if not step.key:
         return "no key: a read may be repeated" if step.kind == "read" else "no key", ""
     starts = [attempt.fence for attempt in step.attempts]
-    times = f"; {count(len(starts), 'attempt')}, fence {starts[-1]}" if starts else "; never started"
+    times = (
+        f"; {count(len(starts), 'attempt')}, fence {starts[-1]}" if starts else "; never started"
+    )
     fence = f" (now {effect.fence})" if effect and starts and effect.fence != starts[-1] else ""
     text = f"key {escaped(step.key)}; {_use(step)}{times}{fence}"
     return text, "duplicate" if step.outcome == "duplicate" else ""
@@ -174,7 +189,9 @@ def _verdicts(step: Step) -> Iterator[Line]:
         yield Line("verdict", f"{escaped(verdict.verifier)} {said}{why}{sure}", state)
     for ruling in step.rulings:
         why = f" {quoted(ruling.reason)}" if ruling.reason else ""
-        yield Line("ruling", f"{words(ruling.ruling)}, by {actor(ruling.by)} {instant(ruling.at)}{why}")
+        yield Line(
+            "ruling", f"{words(ruling.ruling)}, by {actor(ruling.by)} {instant(ruling.at)}{why}"
+        )
     if not step.verdicts:
         yield Line("verdict", "no verifier spoke")
     if step.late:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import ConfigurationError
 from ..ledger import queries
 from ..stores import open_store
-from ..stores.files import file_system
+from ..stores._files import file_system
 from ..stores.schema import APPLICATION_ID, VERSION
 from .output import Line, show_one
 from .shell import CODES, Failure, Group, busy, careful, confirmed, say, shell
@@ -37,15 +35,27 @@ def schema_of(path: Path) -> int:
         Failure: it is no store of ours.
     """
     try:
-        uri = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            version: int = connection.execute("PRAGMA user_version").fetchone()[0]
-            kind = connection.execute("PRAGMA application_id").fetchone()[0]
+        version, kind = _pragmas(path, "user_version", "application_id")
     except sqlite3.Error as error:
         raise Failure(f"the store {path} cannot be read: {error}") from None
     if kind != APPLICATION_ID:
         raise Failure(f"{path} is a database of another program, not a store")
-    return version
+    return int(version)
+
+
+def integrity_of(path: Path) -> str:
+    """Return `ok`, or what SQLite's own check finds wrong in the file."""
+    try:
+        return str(_pragmas(path, "integrity_check(1)")[0])
+    except sqlite3.Error as error:
+        return str(error)
+
+
+def _pragmas(path: Path, *names: str) -> list[Any]:
+    """Read from the file without opening it as a store, which may be refused."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, uri=True)) as connection:
+        return [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in names]
 
 
 @store.command("info", epilog=f"JSON keys: {', '.join(INFO_KEYS)}.")
@@ -65,13 +75,15 @@ def info() -> None:
 def size_of(path: Path) -> int:
     """Return the bytes of the store and of its write-ahead log."""
     files = (path, path.with_name(f"{path.name}-wal"))
-    return sum(os.path.getsize(file) for file in files if file.exists())
+    return sum(file.stat().st_size for file in files if file.exists())
 
 
 def _lines(data: dict[str, Any]) -> Iterator[Line]:
     counts = data["counts"]
     yield Line("store", escaped(data["path"]))
-    yield Line("size", f"{data['bytes']:,} bytes, on {data['file_system'] or 'an unknown file system'}")
+    yield Line(
+        "size", f"{data['bytes']:,} bytes, on {data['file_system'] or 'an unknown file system'}"
+    )
     yield Line("schema", f"{data['schema']}, the newest")
     yield Line("holds", ", ".join(
         count(counts[name], name.removesuffix("s")) for name in ("runs", "events", "effects", "approvals")
@@ -79,7 +91,9 @@ def _lines(data: dict[str, Any]) -> Iterator[Line]:
     yield Line("executing", str(counts["executing"]))
     yield Line("waiting", _with(counts["awaiting_approval"], "approvals list"))
     doubts = counts["in_doubt"]
-    yield Line("in doubt", _with(doubts, "effects list --state in_doubt"), "in_doubt" if doubts else "")
+    yield Line(
+        "in doubt", _with(doubts, "effects list --state in_doubt"), "in_doubt" if doubts else ""
+    )
 
 
 def _with(number: int, command: str) -> str:
@@ -105,6 +119,3 @@ def migrate(dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click gives the
         with busy("migrating"):
             open_store(shell().url, migrate=True).close()
         say(f"{path} has schema {VERSION} now")
-
-
-__all__ = ["ConfigurationError", "store"]

@@ -108,7 +108,18 @@ def _state(kind: str, data: Mapping[str, Any]) -> str:
     return known.get(kind) or (said if isinstance(said, str) else "")
 
 
-_TOLD = ("tool", "model", "decision", "outcome", "status", "rule", "error", "ruling", "budget", "verifier")
+_TOLD = (
+    "tool",
+    "model",
+    "decision",
+    "outcome",
+    "status",
+    "rule",
+    "error",
+    "ruling",
+    "budget",
+    "verifier",
+)
 
 
 def _told(event: Event) -> str:
@@ -136,7 +147,9 @@ def watch_inbox(guard: Guard, timeout: float | None) -> int:
     tenant = shell().tenant
     waiting: dict[tuple[str, str], Approval] = {}
     for _ in looks(timeout):
-        current = {(a.tenant, a.id): a for a in guard.approvals.list("pending", tenant=tenant, limit=_ALL)}
+        current = {
+            (a.tenant, a.id): a for a in guard.approvals.list("pending", tenant=tenant, limit=_ALL)
+        }
         for place in waiting.keys() - current.keys():
             decided = guard.approvals.show(place[1], tenant=place[0])
             _print_approval(decided, decided.status)
@@ -155,5 +168,6 @@ def _print_approval(approval: Approval, state: str) -> None:
     by = f" by {who}" if who and state != "pending" else ""
     name = short(approval.id) if is_terminal() else approval.id
     _print(
-        f"{name}  {words(state)}{by}  {escaped(approval.tool)} {arguments(approval.arguments)}", state
+        f"{name}  {words(state)}{by}  {escaped(approval.tool)} {arguments(approval.arguments)}",
+        state,
     )

@@ -61,9 +61,7 @@ def segments(step: Step, now: dt.datetime) -> list[Segment]:
     return found or [Segment("tick", step.began_at.timestamp(), step.began_at.timestamp())]
 
 
-def _wait(
-    step: Step, asked: dt.datetime, decided: dt.datetime | None, now: dt.datetime
-) -> Segment:
+def _wait(step: Step, asked: dt.datetime, decided: dt.datetime | None, now: dt.datetime) -> Segment:
     return Segment("wait", asked.timestamp(), (decided or step.ended_at or now).timestamp())
 
 

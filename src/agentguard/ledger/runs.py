@@ -273,6 +273,8 @@ def _resume(tx: Tx, opening: Opening, workflow: str, limits: Limits) -> RunLog:
     stopped = log.stopped()
     if stopped is not None:
         raise stopped
+    if log.status == "running" and opening.join:
+        return log
     if log.status == "running":
         # The earlier part ended without saying so, or still runs beside us: what it was seen to
         # use of its time counts.

@@ -64,6 +64,7 @@ class Opening:
     policy_version: str
     trace: str | None
     data: Mapping[str, Any]
+    join: bool = False
 
 
 @dataclass(frozen=True, slots=True)
