@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import textwrap
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -40,6 +41,11 @@ class Screen:
         """Print a line as it is."""
         self._console.print(Text(text, style), soft_wrap=True)
 
+    def tell(self, text: str, indent: str = "", style: str = "") -> None:
+        """Print a paragraph, broken between words."""
+        width = self._console.width
+        self.say(textwrap.fill(text, width, initial_indent=indent, subsequent_indent=indent), style)
+
     def busy(self, doing: str) -> AbstractContextManager[Any]:
         """Show that something is going on, on terminals."""
         terminal = self._console.is_terminal
@@ -48,20 +54,20 @@ class Screen:
     def open(self) -> None:
         """Say what is about to be seen."""
         self.say("refund_and_close_ticket, on bad days: without agentguard and with it", "bold")
-        self.say(
-            "An agent (LangGraph, create_agent) pays customers back, tells them so, closes their\n"
-            "tickets. Payments and helpdesk are processes of their own; payments honours idempotency\n"
-            "keys, the helpdesk has never heard of them. The model plays scripts, so no key and no\n"
-            "network are needed. Agent, tools and mishaps are the same on both sides; agentguard is\n"
-            "four decorators on the tools and one line around the graph."
+        self.tell(
+            "An agent (LangGraph, create_agent) pays customers back, tells them so and closes their"
+            " tickets. Payments and helpdesk are processes of their own; payments honours"
+            " idempotency keys, the helpdesk has never heard of them. The model plays scripts, so no"
+            " key and no network are needed. Agent, tools and mishaps are the same on both sides;"
+            " agentguard is decorators on the tools (tools.py) and one line around the graph"
+            " (worker.py)."
         )
 
     def begin(self, number: int, act: Act) -> None:
         """Announce an act."""
         self.say()
         self.say(f"{number}  {act.title}", "bold")
-        for line in act.story.splitlines():
-            self.say(f"   {line}", "dim")
+        self.tell(act.story, indent="   ", style="dim")
 
     def end(
         self, act: Act, truth: Tallies, found: Sequence[Tallies], notes: Sequence[Notes]

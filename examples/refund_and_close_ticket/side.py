@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ class Worker:
 
     def take(self, ticket_id: str) -> None:
         """Give it a ticket."""
+        self._patience = time.monotonic() + SECONDS_TO_ANSWER
         assert self._child.stdin is not None
         self._child.stdin.write(f"{run_of(ticket_id)} {ticket_id}\n")
         self._child.stdin.flush()
@@ -88,9 +90,18 @@ class Worker:
         line = self._child.stdout.readline()
         timer.cancel()
         if not line:
-            self.kill()
-            raise DemoBroken(f"a worker ended without an answer; {self._log} says why")
+            self._child.wait()
+            self.check()
         return Outcome(**json.loads(line))
+
+    def check(self) -> None:
+        """Refuse to go on without it.
+
+        Raises:
+            DemoBroken: it has ended, or takes too long.
+        """
+        if self._child.poll() is not None or time.monotonic() > self._patience:
+            raise DemoBroken(f"a worker did not come through its ticket; {self._log} says why")
 
     def kill(self) -> None:
         """End it as a power cut would, wherever it is."""
@@ -111,7 +122,7 @@ class Side:
     """
 
     def __init__(self, directory: Path, store: str = "") -> None:
-        self.directory, self.store = directory, store
+        self.directory, self.store = directory.resolve(), store
         self.name = "with" if store else "without"
         self.world = World(directory)
         self.killed = 0
@@ -154,8 +165,8 @@ class Side:
         effects = len(self.world.journal(service)) + 1
         self.world.fault(service, hold_reply=1)
         self._worker.take(ticket_id)
-        if len(self.world.journal(service, at_least=effects, within=60)) < effects:
-            raise DemoBroken(f"the worker did not come as far as {service}")
+        while len(self.world.journal(service, at_least=effects, within=1)) < effects:
+            self._worker.check()
         self._worker.kill()
         self.killed += 1
         self.world.release(service)

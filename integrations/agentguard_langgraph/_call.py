@@ -142,8 +142,10 @@ def _occurrence(call_id: str, name: str, args: Mapping[str, Any] | None) -> int:
 
 
 def _calls_made() -> list[Any]:
-    made = (m.tool_calls for m in _node.messages() if isinstance(m, AIMessage))
-    return [call for calls in made for call in calls]
+    """Return every tool call in the graph's state, whatever the state's key for messages."""
+    lists = [value for value in _node.state().values() if isinstance(value, list)]
+    said = [m for messages in lists for m in messages if isinstance(m, AIMessage)]
+    return [call for message in said for call in message.tool_calls]
 
 
 def _place(metadata: Mapping[str, Any]) -> str:

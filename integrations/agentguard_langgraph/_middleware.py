@@ -98,7 +98,9 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     ) -> ToolResult:  # fmt: skip
         """Call the tool inside the run; tell the model about refusals."""
         try:
-            async with self._for(request.state).aentered(_node.configuration()):
+            async with self._for(request.state).aentered(
+                _node.configuration(), state=request.state
+            ):
                 return await handler(request)
         except GuardError as error:
             return _told(request, error)

@@ -48,13 +48,11 @@ def scratchpad() -> Any | None:
     return configurable().get(_SCRATCHPAD)
 
 
-def messages() -> list[Any]:
-    """Return the messages in the graph's state, if it keeps them under that name."""
+def state() -> Mapping[str, Any]:
+    """Return the state of the graph that the running task belongs to."""
     read = configurable().get(_READ)
-    try:
-        return list(read("messages", False)) if read else []
-    except (KeyError, TypeError):
-        return []
+    channels = getattr(read, "args", ())[1:2]  # as langgraph.prebuilt reads it, too
+    return read(list(channels[0])) if read and channels else {}
 
 
 def agent_name() -> str | None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import inspect
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import _decide
 from ._attempt import End, attempt, judge
 from ._backoff import Backoff
+from ._persist import keep_trying
 from ._runtime import InlineRuntime, outcome_of, run_inline
 from .errors import (
     ApprovalRequired,
@@ -224,7 +224,7 @@ class DurableCall:
             )
         except StoreUnavailable as error:
             settlement.pending = Pending()  # the run keeps those events for its next commit
-            _keep_trying(self.run_, settlement)
+            keep_trying(self.store, settlement)
             end.error = _unrecorded(self.call, end, error)
             end.state = EffectState.IN_DOUBT
             return end
@@ -328,23 +328,6 @@ def _unrecorded(call: Call, end: End, error: StoreUnavailable) -> EffectRecordin
     )
     failed.__cause__ = error
     return failed
-
-
-def _keep_trying(run: Run, settlement: Settlement) -> None:
-    """Try to write an outcome until the process ends; the caller was told that it is in doubt."""
-
-    def work() -> None:
-        wait = 0.5
-        while True:
-            time.sleep(wait)
-            try:
-                run.around.store.transact(settling.settle, settlement)
-            except StoreUnavailable:
-                wait = min(wait * 2, 30.0)
-            else:
-                return
-
-    threading.Thread(target=work, name="agentguard-record", daemon=True).start()
 
 
 def late_answer(

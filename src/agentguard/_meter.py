@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import LoopDetected
 from .ledger.runs import exceeded
@@ -17,7 +17,12 @@ from .ledger.values import NEW_STEP, Draft, Pending
 from .model import Limits, Usage
 
 if TYPE_CHECKING:
-    from .protocols import Clock
+    from collections.abc import Callable
+
+    from ._runtime import Runtime
+    from .protocols import Clock, Store
+
+T = TypeVar("T")
 
 FLUSH_AFTER = 64
 """So many events of reads wait for a commit at the most."""
@@ -101,6 +106,16 @@ class Meter:
             taken.drafts.extend(later.drafts)
             taken.steps += later.steps
             taken.tool_calls += later.tool_calls
+
+    async def commit(
+        self, runtime: Runtime, store: Store, taken: Pending, verb: Callable[..., T], *args: Any
+    ) -> T:
+        """Run one verb that also writes the waiting events *taken*; keep those if it fails."""
+        try:
+            return await runtime.commit(store, verb, *args)
+        except BaseException:
+            self.restore(taken)
+            raise
 
     def expect(self, steps: int, tools: int) -> None:
         """Count what a transaction under way may count."""

@@ -36,7 +36,7 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
-    span = ToolSpan(tool, run, ref)
+    span = ToolSpan(tool, run.id, run.principal.agent, ref, run.redactor)
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         runtime.take(call, run.around.store)

@@ -47,7 +47,7 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
 
 
 def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
-    data = {
+    data: dict[str, Any] = {
         "tool": call.tool.name, "effect": call.tool.effect, "decision": "allow",
         "outcome": "succeeded" if end.error is None else "failed", "attempts": call.attempt,
         "payload_hash": call.payload_hash, "contract": call.tool.version,

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import config as configuration
+from ._models import Surroundings
 from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
 from .declaration import DEFAULT_GUARD, Declaration, Guarded, declaration_of
@@ -18,7 +19,7 @@ from .model import Limits, Principal, nanos
 from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
 from .protocols import Host
-from .run import Run, Surroundings, new_run_id
+from .run import Run, new_run_id
 from .stores import DEFAULT_URL, open_store
 from .tool import Stage, Tool
 

@@ -6,7 +6,6 @@ import contextlib
 import time
 import uuid
 from contextvars import ContextVar, Token
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from opentelemetry import context as otel_context
@@ -14,21 +13,21 @@ from opentelemetry import trace
 
 from . import telemetry
 from ._meter import Meter
+from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .errors import ConfigurationError, GuardError
-from .ledger import model_calls, runs
-from .ledger.values import Opened, Opening, Pending, Refused, RunRef
-from .model import Limits, Principal, Usage, nanos
+from .ledger import runs
+from .ledger.values import Opened, Opening, Pending, RunRef
 from .protocols import CallRef
 from .redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from decimal import Decimal
     from types import TracebackType
 
-    from .protocols import Host, Store
+    from .model import Limits, Principal, Usage
+    from .protocols import Host
     from .tool import Call
 
 T = TypeVar("T")
@@ -59,33 +58,6 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What a run needs from its guard.
-
-    Attributes:
-        price: model, input tokens and output tokens to US dollars, or None if unknown.
-        sensitive_of: a tool's name to the arguments that must not be shown.
-    """
-
-    store: Store
-    policy_version: str
-    price: Callable[[str, int, int], Decimal | None]
-    sensitive_of: Callable[[str], frozenset[str]]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCall:
-    """A model call that was let through and has to be settled."""
-
-    step: int
-    model: str
-    hold: int
-    started: int
-    messages: Any
-    call_id: str | None
-
-
 class Run:
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
@@ -108,6 +80,7 @@ class Run:
         self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
+        self._models = ModelCalls(self.ref, principal.agent, around, self.meter, self.redactor, host)
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
@@ -275,11 +248,7 @@ class Run:
         self, runtime: Runtime, taken: Pending, verb: Callable[..., T], *args: Any
     ) -> T:
         """Run one verb that also writes the waiting events *taken*; keep those if it fails."""
-        try:
-            return await runtime.commit(self.around.store, verb, *args)
-        except BaseException:
-            self.meter.restore(taken)
-            raise
+        return await self.meter.commit(runtime, self.around.store, taken, verb, *args)
 
     async def flush(self, runtime: Runtime) -> None:
         """Write the events that wait, if there are any."""
@@ -327,7 +296,9 @@ class Run:
             BudgetExceeded: the run has no room for it.
             RunHalted: the run was stopped.
         """
-        started = self._start_model(InlineRuntime(), model, messages, call_id, max_output_tokens)
+        started = self._models.start(
+            InlineRuntime(), model, messages, call_id, max_output_tokens
+        )
         return run_inline(started)
 
     async def amodel_started(
@@ -336,30 +307,9 @@ class Run:
     ) -> ModelCall:  # fmt: skip
         """Like `model_started`, on an event loop."""
         runtime = AsyncioRuntime()
-        call = await self._start_model(runtime, model, messages, call_id, max_output_tokens)
+        call = await self._models.start(runtime, model, messages, call_id, max_output_tokens)
         runtime.check_cancelled()
         return call
-
-    async def _start_model(
-        self, runtime: Runtime, model: str, messages: Any, call_id: str | None, most: int | None
-    ) -> ModelCall:
-        asked = len(str(messages)) // 4 + 1  # about four characters a token
-        worst = self.around.price(model, asked, most or 0)
-        hold = 0 if worst is None else nanos(worst)
-        taken = self.meter.drain()
-        start = model_calls.ModelStart(
-            self.ref, self.principal.agent, model, self.limits, hold, taken
-        )
-        self.meter.expect(1, 0)
-        try:
-            answer, usage = await self.commit(runtime, taken, model_calls.begin_model, start)
-        except BaseException:
-            self.meter.expect(-1, 0)
-            raise
-        self.meter.synced(usage, taken, steps=1)
-        if isinstance(answer, Refused):
-            raise self.host.failure(answer.error)
-        return ModelCall(answer.step, model, hold, time.monotonic_ns(), messages, call_id)
 
     def model_finished(
         self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
@@ -367,7 +317,7 @@ class Run:
     ) -> None:  # fmt: skip
         """Settle a model call with what it used and answered, or with its error."""
         used = (input_tokens, output_tokens, cached_tokens)
-        run_inline(self._finish_model(InlineRuntime(), call, output, used, error))
+        run_inline(self._models.finish(InlineRuntime(), call, output, used, error))
 
     async def amodel_finished(
         self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
@@ -376,33 +326,8 @@ class Run:
         """Like `model_finished`, on an event loop."""
         runtime = AsyncioRuntime()
         used = (input_tokens, output_tokens, cached_tokens)
-        await self._finish_model(runtime, call, output, used, error)
+        await self._models.finish(runtime, call, output, used, error)
         runtime.check_cancelled()
-
-    async def _finish_model(
-        self, runtime: Runtime, call: ModelCall, output: Any, used: tuple[int, int, int],
-        error: BaseException | None,
-    ) -> None:  # fmt: skip
-        price = self.around.price(call.model, used[0], used[1])
-        cost = None if price is None else nanos(price)
-        taken = self.meter.drain()
-        data = {
-            "model": call.model,
-            "call_id": call.call_id,
-            "input_tokens": used[0],
-            "output_tokens": used[1],
-            "cached_tokens": used[2],
-            "cost_nanos": cost,
-            "duration_us": (time.monotonic_ns() - call.started) // 1000,
-            "error": None if error is None else type(error).__name__,
-        }
-        content = {"input": jsonable(call.messages), "output": jsonable(output)}
-        end = model_calls.ModelEnd(
-            self.ref, call.step, call.hold, cost, used[0], used[1], data,
-            self.redactor.scrub(content), taken,
-        )  # fmt: skip
-        usage = await self.commit(runtime, taken, model_calls.end_model, end)
-        self.meter.synced(usage, taken)
 
 
 def new_run_id() -> str:
@@ -418,3 +343,13 @@ def enter(run: Run) -> Generator[None]:
         yield
     finally:
         _RUN.reset(token)
+
+
+@contextlib.contextmanager
+def executing(call: Call) -> Generator[None]:
+    """Make *call* the one that `current_run().call` returns."""
+    token = CALL.set(call)
+    try:
+        yield
+    finally:
+        CALL.reset(token)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from .model import Usage
     from .protocols import CallRef
-    from .run import Run
+    from .redaction import Redactor
     from .tool import Call, Tool
 
 OPERATION = "gen_ai.operation.name"
@@ -102,13 +102,15 @@ def traceparent(span: Span) -> str | None:
 class ToolSpan:
     """The one span of a tool call: the runtime's own if it has one open, else ours."""
 
-    __slots__ = ("_own", "_run", "span")
+    __slots__ = ("_own", "_redactor", "span")
 
-    def __init__(self, tool: Tool, run: Run, ref: CallRef | None) -> None:
+    def __init__(
+        self, tool: Tool, run_id: str, agent: str, ref: CallRef | None, redactor: Redactor
+    ) -> None:
         current = trace.get_current_span()
-        self._run = run
+        self._redactor = redactor
         self._own = not _is_tool_span(current, tool.name)
-        self.span = _start_tool(tool, run, ref) if self._own else current
+        self.span = _start_tool(tool, run_id, agent, ref) if self._own else current
 
     def end(
         self, outcome: str, error: BaseException | None, call: Call | None = None, value: Any = None
@@ -137,7 +139,7 @@ class ToolSpan:
             "agentguard.run.step": call.step,
         }
         if captures_content():
-            redact = self._run.redactor
+            redact = self._redactor
             shown = redact.hide(call.tool.sensitive, call.plain)
             facts["gen_ai.tool.call.arguments"] = redact.scrub(plain_text(shown))
             facts["gen_ai.tool.call.result"] = redact.scrub(repr(value))
@@ -154,14 +156,14 @@ def _is_tool_span(span: Span, name: str) -> bool:
     return attributes.get(OPERATION) == "execute_tool" and same
 
 
-def _start_tool(tool: Tool, run: Run, ref: CallRef | None) -> Span:
+def _start_tool(tool: Tool, run_id: str, agent: str, ref: CallRef | None) -> Span:
     attributes: dict[str, Any] = {
         OPERATION: "execute_tool",
         TOOL_NAME: tool.name,
         "gen_ai.tool.type": "function",
-        "gen_ai.agent.name": run.principal.agent,
+        "gen_ai.agent.name": agent,
         "openinference.span.kind": "TOOL",
-        "agentguard.run.id": run.id,
+        "agentguard.run.id": run_id,
         "agentguard.tool.effect": tool.effect,
     }
     if ref is not None:

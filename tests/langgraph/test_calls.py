@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, TypedDict
 
 import pytest
 from langchain.agents import create_agent
 from langchain_core.tools import BaseTool, tool
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.func import entrypoint, task
-from langgraph.graph import START, MessagesState, StateGraph
+from langgraph.graph import START, MessagesState, StateGraph, add_messages
+from langgraph.prebuilt import ToolNode
 from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from agentguard import Guard, current_run, idempotent, tool_contract
@@ -75,6 +76,26 @@ def test_equal_calls_under_one_id_are_different_calls(
     else:
         graph.invoke(HELLO, thread())
     assert world.effects == ["egg"] * 6
+
+
+def test_messages_may_have_another_name(guard: Guard, world: World, saver: InMemorySaver) -> None:
+    """Equal calls are told apart by the history under whatever key the graph keeps it."""
+
+    class Talk(TypedDict):
+        said: Annotated[list[Any], add_messages]
+
+    again = call(("add", {"item": "egg"}, "call_1"))
+    model = Scripted(script=[again, again, say()])
+    builder = StateGraph(Talk)
+    builder.add_node("model", lambda state: {"said": [model.invoke(state["said"])]})
+    builder.add_node("tools", ToolNode([add_tool(world)], messages_key="said"))
+    builder.add_edge(START, "model")
+    builder.add_conditional_edges(
+        "model", lambda state: "tools" if state["said"][-1].tool_calls else "__end__"
+    )
+    builder.add_edge("tools", "model")
+    guard_graph(builder.compile(checkpointer=saver), guard).invoke({"said": ["hi"]}, thread())
+    assert world.effects == ["egg", "egg"]
 
 
 @pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])

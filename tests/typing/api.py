@@ -14,7 +14,7 @@ from typing import Any, assert_type
 
 from langchain.agents import create_agent
 from langchain_core.tools import BaseTool
-from langgraph.graph.state import CompiledStateGraph
+from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs] - it has none
 
 from agentguard import (
     ApprovalRequired,
@@ -233,11 +233,11 @@ class OtherHost(Host):
         return error
 
 
-def adapters(guard: Guard, graph: CompiledStateGraph[Any, Any, Any, Any]) -> None:
+def adapters(guard: Guard, graph: Pregel[Any, Any, Any, Any]) -> None:
     """Wrap a graph, tools and an agent."""
     assert_type(
         guard_graph(graph, guard, workflow="w", principal=Principal(), run_id="r-1", max_steps=3),
-        CompiledStateGraph[Any, Any, Any, Any],
+        Pregel[Any, Any, Any, Any],
     )
     assert_type(guard_tools([], guard, effect="read"), list[BaseTool])
     middleware = GuardMiddleware(guard, workflow="w", run_id=lambda _config: None, max_steps=3)

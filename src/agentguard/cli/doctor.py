@@ -20,7 +20,7 @@ from ..errors import GuardError
 from ..guard import Guard
 from ..stores._files import file_system
 from ..stores.schema import VERSION
-from .output import Column, show_list
+from .output import Line, sheet, show_list
 from .shell import CODES, Command, Exit, Failure, busy, say, shell
 from .store import integrity_of, schema_of, size_of
 from .text import count, escaped, instant, span
@@ -61,13 +61,9 @@ def doctor() -> int:
     return Exit.CHECK_FAILED if failed else Exit.DONE
 
 
-_COLUMNS: list[Column[Check]] = [
-    Column("check", lambda c: c.name),
-    Column("standing", lambda c: c.standing, state=lambda c: c.standing),
-    Column(
-        "said", lambda c: escaped(c.said), state=lambda c: c.standing if c.standing != "ok" else ""
-    ),
-]
+def _line(check: Check) -> Line:
+    state = "" if check.standing == "ok" else check.standing
+    return Line(check.name, f"{check.standing.ljust(6)}  {escaped(check.said)}", state)
 
 
 def _ok(name: str, said: str) -> Check:
@@ -185,8 +181,8 @@ def _nearest(folder: Path) -> Path:
 
 def _locks(folder: Path) -> bool:
     """Take the same lock twice, which must not work."""
-    made = {"dir": folder, "prefix": ".agentguard-doctor-"}
-    with tempfile.NamedTemporaryFile(**made) as first, Path(first.name).open("rb") as second:
+    named = tempfile.NamedTemporaryFile
+    with named(dir=folder) as first, Path(first.name).open("rb") as second:
         fcntl.flock(first, fcntl.LOCK_EX | fcntl.LOCK_NB)
         try:
             fcntl.flock(second, fcntl.LOCK_EX | fcntl.LOCK_NB)

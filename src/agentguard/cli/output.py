@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
+_SHORTEST = 8
+"""Cells that a column keeps at least."""
 _DEL = {0x7F: "\\u007f"}
 STYLES = {
     "succeeded": "green", "approved": "green", "used": "green", "ok": "green",
@@ -93,20 +95,54 @@ def show_list(
 
 
 def table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
-    """Print a table on a terminal, plain columns elsewhere."""
-    (_rich_table if is_terminal() else _plain_table)(rows, columns)
-
-
-def _plain_table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
-    lines = [[column.title for column in columns]]
-    lines += [[column.cell(row) for column in columns] for row in rows]
+    """Print columns: in full where a program may read them, fitted to the line on a terminal."""
+    live = is_terminal()
+    cells = [[_cell(column, row, live=live) for column in columns] for row in rows]
+    lines = [[column.title for column in columns], *cells]
     sizes = [max(breadth(line[at]) for line in lines) for at in range(len(columns))]
+    if live:
+        _fit(sizes, columns)
+        _print_styled(rows, lines, columns, sizes)
+        return
     for line in lines:
-        cells = [
-            padded(cell, size, right=column.right)
-            for cell, size, column in zip(line, sizes, columns, strict=True)
-        ]
-        click.echo("  ".join(cells).rstrip())
+        click.echo(_joined(line, columns, sizes).rstrip())
+
+
+def _cell(column: Column[T], row: T, *, live: bool) -> str:
+    return (column.brief if live and column.brief else column.cell)(row)
+
+
+def _fit(sizes: list[int], columns: Sequence[Column[Any]]) -> None:
+    """Take what the line is too long from the longest of the columns that may be cut."""
+    flexible = [at for at, column in enumerate(columns) if column.flex]
+    over = sum(sizes) + 2 * (len(sizes) - 1) - width()
+    for _ in range(max(over, 0)):
+        longest = max(flexible, key=lambda at: sizes[at], default=None)
+        if longest is None or sizes[longest] <= _SHORTEST:
+            return
+        sizes[longest] -= 1
+
+
+def _joined(line: Sequence[str], columns: Sequence[Column[Any]], sizes: Sequence[int]) -> str:
+    cells = zip(line, sizes, columns, strict=True)
+    return "  ".join(padded(cell, size, right=column.right) for cell, size, column in cells)
+
+
+def _print_styled(
+    rows: Sequence[T], lines: Sequence[Sequence[str]], columns: Sequence[Column[T]],
+    sizes: Sequence[int],
+) -> None:  # fmt: skip
+    from rich.text import Text
+
+    screen = console()
+    screen.print(Text(_joined(lines[0], columns, sizes), "dim"), crop=True, no_wrap=True)
+    for row, line in zip(rows, lines[1:], strict=True):
+        shown = Text()
+        for cell, size, column in zip(line, sizes, columns, strict=True):
+            style = STYLES.get(column.state(row), "") if column.state else ""
+            shown.append(padded(cut(cell, size), size, right=column.right), style).append("  ")
+        shown.rstrip()
+        screen.print(shown, crop=True, no_wrap=True)
 
 
 def padded(text: str, size: int, *, right: bool = False) -> str:
@@ -115,27 +151,13 @@ def padded(text: str, size: int, *, right: bool = False) -> str:
     return blanks + text if right else text + blanks
 
 
-def _rich_table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
-    for column in columns:
-        shown.add_column(
-            column.title, justify="right" if column.right else "left", overflow="ellipsis",
-            no_wrap=True, min_width=None if column.flex else len(column.title),
-            ratio=1 if column.flex else None,
-        )  # fmt: skip
-    for row in rows:
-        shown.add_row(*(
-            Text((column.brief or column.cell)(row), style=_style(column.state, row))
-            for column in columns
-        ))  # fmt: skip
-    console().print(shown)
-
-
-def _style(state: Callable[[T], str] | None, row: T) -> str:
-    return STYLES.get(state(row), "") if state else ""
+def cut(text: str, size: int) -> str:
+    """Return *text* in at most *size* cells, saying so where it is cut."""
+    if breadth(text) <= size:
+        return text
+    while breadth(text) > size - 1:
+        text = text[:-1]
+    return f"{text}…"
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model import dollars
-from .output import STYLES, Column, Line, console, padded, width
+from .output import STYLES, Column, Line, console, cut, padded, width
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
-from .waterfall import BAR_STYLES, WAIT, WAIT_STYLE, WORK, Axis, Segment, runs_of, segments
+from .waterfall import BAR_STYLES, WAIT, WAIT_STYLE, WORK, Axis, Segment, merged, runs_of, segments
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from .loading import Page
 
 _METER = 10
-_WIDEST = 34
-"""Cells of a step's name, and of how it ended."""
+_WIDEST = 36
+"""Cells of a step's name, of its cost, of how it ended."""
 _NARROWEST = 12
 """Cells of the axis; a narrower terminal gets the table."""
 
@@ -51,11 +51,19 @@ def header(page: Page) -> Iterator[Line]:
 
 def _took(page: Page) -> str:
     run = page.run
-    took = span(((run.finished_at or page.now) - run.started_at).total_seconds())
-    waited = sum((step.waited(page.now).total_seconds() for step in page.steps), 0.0)
+    going = run.status in ("running", "waiting")
+    ended = page.now if going else (run.finished_at or run.updated_at)
+    took = span((ended - run.started_at).total_seconds())
+    waited = _waited(page)
     people = f", of it {span(waited)} waiting for people" if waited else ""
-    going = "took" if run.finished_at else "running for"
-    return f"{going} {took}{people}"
+    return (f"for {took} so far" if going else f"took {took}") + people
+
+
+def _waited(page: Page) -> float:
+    """Seconds in which the run waited for at least one person."""
+    bars = [segments(step, page.now) for step in page.steps]
+    waits = ((part.began, part.ended) for bar in bars for part in bar if part.kind == "wait")
+    return sum(last - first for first, last in merged(waits))
 
 
 def _budget(run: RunInfo) -> Iterator[tuple[str, str, str]]:
@@ -166,17 +174,20 @@ def step_columns(page: Page) -> list[Column[Step]]:
 def draw(page: Page) -> bool:
     """Draw the waterfall; return False where the terminal is too narrow for one."""
     rows = [row for step in page.steps for row in _rows(step, page)]
-    left = min(max((breadth(row.name) for row in rows), default=0), _WIDEST)
-    right = min(max((breadth(row.end) for row in rows), default=0), _WIDEST)
-    axis = Axis([row.bar for row in rows], width() - left - right - 4)
+    sizes = [
+        min(max(breadth(text) for text in texts), _WIDEST)
+        for texts in zip(*((row.name, row.cost, row.end) for row in rows), strict=True)
+    ]
+    axis = Axis([row.bar for row in rows], width() - sum(sizes) - 6)
     if axis.width < _NARROWEST:
         return False
-    lines = [_line(" " * left, [(axis.ruler(), "dim")], "", "")]
-    for row in rows:
-        bar = runs_of(axis.bar(row.bar))
-        lines.append(_line(_cut(row.name, left), bar, _cut(row.end, right), row.style))
-    for line in lines:
-        console().print(line, no_wrap=True, crop=True)
+    screen = console()
+    ruler = _Row("", (), "", "", "")
+    for line in [
+        _line(ruler, [(axis.ruler(), "dim")], sizes),
+        *(_line(row, runs_of(axis.bar(row.bar)), sizes) for row in rows),
+    ]:
+        screen.print(line, no_wrap=True, crop=True)
     return True
 
 
@@ -184,6 +195,7 @@ def draw(page: Page) -> bool:
 class _Row:
     name: str
     bar: Sequence[Segment]
+    cost: str
     end: str
     style: str
 
@@ -191,36 +203,30 @@ class _Row:
 def _rows(step: Step, page: Page) -> Iterator[_Row]:
     """A row a step; where its body was started more than once, a row for each start below it."""
     mark = " ✎" if step.kind == "write" else ""
-    cost = step_cost(step)
-    parts = (outcome_of(step), "" if cost in ("-", "unknown") else cost, note_of(step))
+    cost, notes = step_cost(step), note_of(step)
     yield _Row(
         f"{step.number:>3} {escaped(step.name)}{mark}", segments(step, page.now),
-        " ".join(part for part in parts if part), STYLES.get(step.outcome, ""),
+        "" if cost == "-" else cost, outcome_of(step) + (f", {notes}" if notes else ""),
+        STYLES.get(step.outcome, ""),
     )  # fmt: skip
     for attempt in step.attempts if len(step.attempts) > 1 else ():
         ended = (attempt.ended_at or step.ended_at or page.now).timestamp()
         bar = [Segment(step.kind, attempt.began_at.timestamp(), ended)]
         said = attempt.outcome or "executing"
-        error = f" {escaped(attempt.error)}" if attempt.error else ""
+        error = f": {escaped(attempt.error)}" if attempt.error else ""
         name = f"    └ attempt {attempt.number}"
-        yield _Row(name, bar, f"{words(said)}{error}", STYLES.get(said, "dim"))
+        yield _Row(name, bar, "", f"{words(said)}{error}", STYLES.get(said, "dim"))
 
 
-def _line(name: str, bar: Sequence[tuple[str, str]], end: str, style: str) -> Text:
+def _line(row: _Row, bar: Sequence[tuple[str, str]], sizes: Sequence[int]) -> Text:
     from rich.text import Text
 
-    line = Text(f"{name}  ")
+    name, cost, end = sizes
+    line = Text(f"{padded(cut(row.name, name), name)}  ")
     for text, colour in bar:
         line.append(text, colour)
-    return line.append(f"  {end}", style)
-
-
-def _cut(text: str, size: int) -> str:
-    if breadth(text) <= size:
-        return padded(text, size)
-    while breadth(text) > size - 1:
-        text = text[:-1]
-    return padded(f"{text}…", size)
+    line.append(f"  {padded(cut(row.cost, cost), cost, right=True)}  ")
+    return line.append(cut(row.end, end), row.style)
 
 
 def legend(page: Page) -> Text:
@@ -243,8 +249,10 @@ def hints(page: Page) -> Iterator[Line]:
     """Yield what a person can do next."""
     for stop in page.stops:
         what = f"{escaped(stop.what)}: " if stop.what else ""
-        used = f" is {escaped(stop.limit)}, {escaped(stop.used)} used" if stop.limit else ""
-        yield Line("stopped", f"{what}{words(stop.budget)}{used}", "failed")
+        used = f" is {escaped(stop.limit)} and {escaped(stop.used)} is used" if stop.limit else ""
+        yield Line(
+            "refused", f"{what}{escaped(stop.budget)}{used}, so a call was not started", "failed"
+        )
     for step in page.steps:
         if step.outcome == "waiting":
             name = short(step.questions[-1].approval_id)

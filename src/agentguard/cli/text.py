@@ -111,15 +111,17 @@ def instant(at: dt.datetime | None) -> str:
     return "-" if at is None else f"{at.astimezone(dt.UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
 def ago(at: dt.datetime | None, now: dt.datetime) -> str:
-    """Return how long ago, or in how long, *at* is."""
+    """Return how long ago, or in how long, *at* is, in its largest unit."""
     if at is None:
         return "-"
     gap = (now - at).total_seconds()
-    return f"{span(gap)} ago" if gap >= 0 else f"in {span(-gap)}"
-
-
-_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"))
+    size, unit = next((u for u in _UNITS if u[0] <= abs(gap)), (1, "s"))
+    text = f"{abs(gap) // size:.0f} {unit}"
+    return f"{text} ago" if gap >= 0 else f"in {text}"
 
 
 def span(seconds: float) -> str:

@@ -77,7 +77,7 @@ class Axis:
         self.width = width
         self.began = min((s.began for s in drawn), default=0.0)
         self.ended = max((s.ended for s in drawn), default=0.0)
-        work = _merged((s.began, s.ended) for s in drawn if s.kind != "wait")
+        work = merged((s.began, s.ended) for s in drawn if s.kind != "wait")
         self.pieces = _pieces(work, self.began, self.ended, width)
 
     def column(self, at: float) -> float:
@@ -129,14 +129,15 @@ def _cell(kind: str) -> tuple[str, str]:
     return (TICK, "dim") if kind == "tick" else (WORK, BAR_STYLES[kind])
 
 
-def _merged(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
-    merged: list[tuple[float, float]] = []
+def merged(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return stretches of time without overlaps."""
+    found: list[tuple[float, float]] = []
     for began, ended in sorted(stretches):
-        if merged and began <= merged[-1][1]:
-            merged[-1] = (merged[-1][0], max(merged[-1][1], ended))
+        if found and began <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], ended))
         else:
-            merged.append((began, ended))
-    return merged
+            found.append((began, ended))
+    return found
 
 
 def _pieces(
