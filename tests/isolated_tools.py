@@ -13,7 +13,6 @@ from email.message import Message
 from pathlib import Path
 from typing import Any
 
-from langchain_core.tools import tool as langchain_tool
 from pydantic import BaseModel
 
 from agentguard import NoEffect, Retry, current_run, idempotent, tool_contract
@@ -124,14 +123,6 @@ def threading_tool(key: str) -> str:
     """Leave a thread behind that would never end."""
     threading.Thread(target=threading.Event().wait).start()
     return key
-
-
-@langchain_tool
-@in_a_process
-@write
-def under_a_tool_object(key: str) -> str:
-    """Stand below a runtime's own decorator."""
-    return f"{key} {os.getpid()}"
 
 
 def plain(key: str) -> int:

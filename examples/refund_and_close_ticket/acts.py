@@ -129,7 +129,7 @@ ACTS = (
         "SIGKILL right after payments paid, before anybody wrote that down. The next worker goes"
         " on with the thread, and is killed right after the helpdesk took its comment.",
         killed,
-        (Case("T-1001", "worker killed twice"),),
+        (Case("T-1001", "killed twice"),),
     ),
     Act(
         "A reply is lost on the wire",
@@ -154,8 +154,8 @@ ACTS = (
         repeated,
         (
             Case("T-1002", "model asks twice"),
-            Case("T-1005", "call delivered twice"),
-            Case("T-1008", "call ids used again", comments=2),
+            Case("T-1005", "delivered twice"),
+            Case("T-1008", "ids used again", comments=2),
         ),
     ),
     Act(

@@ -78,7 +78,7 @@ class Entry:
         who = self.principal(config) if callable(self.principal) else self.principal
         run = self.guard.run(
             self.workflow, run_id=run_id, principal=who, host=LangGraphHost(self.guard),
-            **self.budget,
+            join=self.in_task, **self.budget,
         )  # fmt: skip
         return run, True
 

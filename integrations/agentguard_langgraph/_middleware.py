@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 from langchain.agents.middleware.types import AgentMiddleware, AgentState, PrivateStateAttr
 from langchain_core.messages import ToolMessage
 
-from agentguard import GuardError
+from agentguard import GuardError, current_run
 from agentguard.hosting import active_run
 
 from . import _errors, _node
@@ -36,8 +36,9 @@ class GuardedState(AgentState[Any]):
 class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     """Guards an agent of `create_agent`; put it first among the middlewares.
 
-    Inside a guarded graph it changes nothing. Without one it enters the run anew around every
-    model and tool call, so prefer `guard_graph` where you hold the compiled agent.
+    Inside a guarded graph it changes nothing. Without one it joins the run around every model and
+    tool call, and says nothing of an agent that fails between them, so prefer `guard_graph` where
+    you hold the compiled agent.
     """
 
     state_schema = GuardedState
@@ -65,6 +66,24 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     ) -> dict[str, Any] | None:
         """Give the run an id, if nothing else does; it is kept with the state."""
         return self.before_agent(state, runtime)
+
+    def after_agent(
+        self,
+        state: GuardedState,
+        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
+    ) -> None:
+        """End the run that was entered around every single call."""
+        with self._for(state).entered(_node.configuration()):
+            current_run().finish()
+
+    async def aafter_agent(
+        self,
+        state: GuardedState,
+        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
+    ) -> None:
+        """End the run that was entered around every single call."""
+        async with self._for(state).aentered(_node.configuration()):
+            current_run().finish()
 
     def wrap_model_call(
         self, request: ModelRequest[Any],
@@ -98,9 +117,7 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     ) -> ToolResult:  # fmt: skip
         """Call the tool inside the run; tell the model about refusals."""
         try:
-            async with self._for(request.state).aentered(
-                _node.configuration(), state=request.state
-            ):
+            async with self._for(request.state).aentered(_node.configuration()):
                 return await handler(request)
         except GuardError as error:
             return _told(request, error)

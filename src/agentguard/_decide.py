@@ -145,7 +145,7 @@ def intent_of(run: Run, call: Call) -> Intent:
         rate=tool.rate,
         lease_us=int((tool.timeout or 0) * 1_000_000),
         dedupe_us=_dedupe(tool),
-        undo=tool.undo,
+        undo=tool.undo or ("irreversible" if tool.irreversible else None),
         agent=run.principal.agent,
         subject=run.principal.subject,
         limits=run.limits,

@@ -22,7 +22,7 @@ from .errors import (
     StoreUnavailable,
     ToolFailed,
 )
-from .ledger import effects, settling
+from .ledger import approvals, effects, settling
 from .ledger.rows import load_effect
 from .ledger.values import (
     NEW_STEP,
@@ -298,6 +298,9 @@ class DurableCall:
         self.run_.meter.note(Draft("effect.replayed", data, step), tool_call=step == NEW_STEP)
         self.call.step, self.call.fence = effect.step, effect.fence
         self.call.replayed, self.call.approval_id = True, effect.approval_id
+        if effect.approval_id is not None:
+            approval = self.store.read(approvals.load, effect.tenant, effect.approval_id)
+            self.call.edits = approval.edits if approval else None
         if effect.result_state == "stored":
             return self.tool.results.restore(effect.result)
         if effect.state is EffectState.FAILED_FINAL:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import json
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
@@ -97,6 +98,8 @@ class Signature:
             if p.default is not p.empty and not isinstance(p.default, FieldInfo)
         }  # fmt: skip
         self._adapter = _adapter(asked, tool, strict=strict)
+        self._annotations = {p.name: p.annotation for p in asked}
+        self._written: dict[str, TypeAdapter[Any] | None] = {}
 
     def read(
         self, instance: Any, args: Sequence[Any], kwargs: Mapping[str, Any]
@@ -172,12 +175,17 @@ class Signature:
         Raises:
             NotStorable: there is none.
         """
-        return _write(self._adapter, dict(values))
+        return json.dumps({name: _write(self._alone(name), it) for name, it in values.items()})
 
     def restore(self, text: str) -> dict[str, Any]:
         """Return the values that `write` was given."""
-        values: dict[str, Any] = _restore(self._adapter, text)
-        return values
+        return {name: _restore(self._alone(name), it) for name, it in json.loads(text).items()}
+
+    def _alone(self, name: str) -> TypeAdapter[Any] | None:
+        """Return what writes and reads one argument: not every type goes the same way."""
+        if name not in self._written:
+            self._written[name] = _typed(self._annotations[name])
+        return self._written[name]
 
     def schema(self) -> dict[str, Any] | None:
         """Return JSON Schema of the arguments, or None if they have none."""
@@ -230,16 +238,7 @@ class Returned:
     def __init__(self, function: Any, tool: str, *, strict: bool) -> None:
         self._tool, self._strict = tool, strict
         annotation = _hints(function).get("return", inspect.Parameter.empty)
-        self._adapter = self._typed(annotation)
-
-    def _typed(self, annotation: Any) -> TypeAdapter[Any] | None:
-        if any(annotation is loose for loose in _LOOSE):
-            return None
-        # Models and dataclasses carry a configuration of their own and refuse another.
-        for configuration in (ConfigDict(arbitrary_types_allowed=True), None):
-            with contextlib.suppress(PydanticUserError, NameError, TypeError):
-                return TypeAdapter(annotation, config=configuration)
-        return None
+        self._adapter = _typed(annotation)
 
     def check(self, result: Any) -> Any:
         """Return the result as declared.
@@ -278,6 +277,17 @@ class Returned:
     def restore(self, kept: str) -> Any:
         """Return the result that `keep` was given."""
         return _restore(self._adapter, kept)
+
+
+def _typed(annotation: Any) -> TypeAdapter[Any] | None:
+    """Return what checks values of a type, or None if it is none that pydantic knows."""
+    if any(annotation is loose for loose in _LOOSE):
+        return None
+    # Models and dataclasses carry a configuration of their own and refuse another.
+    for configuration in (ConfigDict(arbitrary_types_allowed=True), None):
+        with contextlib.suppress(PydanticUserError, NameError, TypeError):
+            return TypeAdapter(annotation, config=configuration)
+    return None
 
 
 def _write(adapter: TypeAdapter[Any] | None, value: Any) -> str:

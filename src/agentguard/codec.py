@@ -62,7 +62,7 @@ def _tag(value: Any) -> Any:
     for name, (of, write, _) in _KINDS.items():
         if kind is of:
             return {_TAG: name, "value": write(value)}
-    msg = f"a {kind.__name__} cannot be stored; annotate the tool's return type"
+    msg = f"a {kind.__name__} has no JSON that comes back as itself; annotate its type"
     raise NotStorable(msg)
 
 

@@ -21,12 +21,15 @@ from examples.refund_and_close_ticket.acts import Case
 from examples.refund_and_close_ticket.demo import CASES, truth_of
 from examples.refund_and_close_ticket.helpdesk import TICKETS
 from examples.refund_and_close_ticket.report import Tally, money, wrong
+from examples.refund_and_close_ticket.screen import Screen
 
 from agentguard import Guard
+from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
 AMOUNTS = {each["id"]: each["amount_usd"] for each in json.loads(TICKETS.read_text("utf-8"))}
 PAID_TWICE = ["T-1001", "T-1002", "T-1005", "T-1006"]
+VERDICTS: list[tuple[list[str], list[str]]] = [([], []), (["T-1002"], []), ([], ["r-1003"])]
 Effects = Counter[tuple[str, str]]
 
 
@@ -123,6 +126,13 @@ def test_the_output_fits_and_is_plain(played: Played) -> None:
     assert "\x1b" not in played.said
 
 
+def test_the_readme_shows_what_is_printed(played: Played) -> None:
+    """Each line of the table in the README is a line that the demo has printed."""
+    shown = re.findall(r"^T-\d{4}  .*$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert shown
+    assert set(shown) <= {line.rstrip() for line in played.said.splitlines()}
+
+
 def test_a_worker_was_killed_between_effect_and_record(played: Played) -> None:
     """The record of T-1001 tells of two effects whose owner died, both found to have happened."""
     store = f"sqlite:///{played.folder}/.agentguard-demo/agentguard.db"
@@ -191,3 +201,13 @@ def test_a_wrong_outcome_is_seen() -> None:
     strange = {**truth, "T-0000": Tally(refunds=twenty)}
     found = [wrong(truth, each) for each in (truth, twice, never, strange)]
     assert found == [[], ["T-1001"], ["T-1001"], ["T-0000"]]
+
+
+def test_a_wrong_outcome_fails_the_demo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A ticket that went wrong with agentguard, or a broken record, is named and exits with 1."""
+    screen = Screen(tmp_path)
+    codes = [screen.verdict([["T-1"], found], broken, 1.0) for found, broken in VERDICTS]
+    assert codes == [0, 1, 1]
+    said = capsys.readouterr().out
+    assert "With agentguard, T-1002 went wrong" in said
+    assert "The record is broken in r-1003" in said

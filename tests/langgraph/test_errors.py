@@ -26,6 +26,7 @@ from agentguard import (
     ContractViolation,
     Guard,
     GuardError,
+    IdempotencyConflict,
     LoopDetected,
     PermissionDenied,
     Principal,
@@ -159,6 +160,24 @@ def test_outside_a_tool_call_a_refusal_is_raised_as_it_is(guard: Guard, world: W
     assert type(caught[0]).__mro__[1] is GuardError
 
 
+@pytest.mark.parametrize("policy", [RetryPolicy(initial_interval=0, jitter=False), None])
+def test_a_refusal_is_not_retried_by_the_default_policy(
+    guard: Guard, world: World, policy: RetryPolicy | None
+) -> None:
+    """LangGraph's default RetryPolicy leaves our errors alone: a node that is refused runs once."""
+    pay = paying(world).func  # type: ignore[attr-defined]
+    attempts: list[int] = []
+
+    def node(_: Mapping[str, Any]) -> None:
+        attempts.append(1)
+        pay("ann", 1)
+        pay("ann", 2)
+
+    with pytest.raises(IdempotencyConflict):
+        guard_graph(one_node(node, retry_policy=policy).compile(), guard).invoke(HELLO)
+    assert (len(attempts), world.effects) == (1, ["ann 1"])
+
+
 @pytest.mark.parametrize("kind", ["ToolNode", "create_agent"])
 @pytest.mark.parametrize("asynchronous", [False, True])
 def test_an_exhausted_budget_ends_the_invocation(
@@ -267,3 +286,11 @@ def test_a_dressed_error_keeps_what_it_says_and_carries(error: GuardError) -> No
         assert (str(dressed), repr(dressed)) == (str(error), repr(error))
         assert (dressed.run_id, dressed.for_model()) == ("r-9", error.for_model())
         assert _errors.for_caller(_errors.for_caller(error)).args == dressed.args
+
+
+def test_a_halt_is_a_halt_in_a_run_that_was_open_already(guard: Guard) -> None:
+    """A graph that joins a run of plain Python brings its refusals past every retry as well."""
+    retry = ModelRetryMiddleware(initial_delay=0, jitter=False, on_failure="continue")
+    graph = guard_graph(create_agent(Scripted(script=[say()]), [], middleware=[retry]), guard)
+    with pytest.raises(BudgetExceeded), guard.run("w", max_model_calls=0):
+        graph.invoke(HELLO)

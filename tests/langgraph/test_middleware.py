@@ -86,6 +86,7 @@ def test_an_agent_is_guarded_once(
     told = guard.runs.show("r-1")
     assert (world.effects, answers(result)[1]) == (["ann 1"], ("success", "done ann 1"))
     assert (told.model_calls, told.input_tokens, told.tool_calls) == (3, 30, 2)
+    assert (told.status, told.part) == ("succeeded", 1)
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
@@ -96,9 +97,10 @@ def test_an_approval_pauses_the_agent(
     script = [call(("pay", {"to": "ann", "amount": 100}, "1")), say()]
     graph = agent(guard, [paying(world)], script, checkpointer=saver)
     (question,) = questions(run(graph, HELLO, thread(), asynchronous=asynchronous))
-    assert world.effects == []
+    assert (world.effects, guard.runs.show("r-1").status) == ([], "waiting")
     run(graph, Command(resume=yes(question)), thread(), asynchronous=asynchronous)
-    assert world.effects == ["ann 100"]
+    told = guard.runs.show("r-1")
+    assert (world.effects, told.status, told.part) == (["ann 100"], "succeeded", 2)
 
 
 def test_an_agent_without_a_thread_is_a_run_of_its_own(guard: Guard, world: World) -> None:

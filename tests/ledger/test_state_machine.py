@@ -353,7 +353,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=60, stateful_step_count=30)
+TestLedgerMachine.settings = settings(max_examples=100, stateful_step_count=30)
 
 
 def test_the_table_is_complete() -> None:

@@ -254,5 +254,6 @@ class Ledger:
 
     def die(self, worker: int) -> None:
         """Let a worker end like a killed process: its lock is free, its rows stand as they are."""
+        self.workers[worker]._owner.drop()
         self.workers[worker].close()
         self.workers[worker] = self.open()

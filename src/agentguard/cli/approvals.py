@@ -61,12 +61,12 @@ def _none(status: str) -> str:
 def _columns(at: dt.datetime) -> list[Column[Approval]]:
     return [
         Column("approval", lambda a: escaped(a.id), lambda a: short(a.id)),
-        Column("status", lambda a: a.status, state=lambda a: a.status),
-        Column("what", what, flex=True),
-        Column("rule", lambda a: escaped(a.rule), flex=True),
-        Column("for", lambda a: escaped(a.on_behalf_of or a.requested_by)),
+        Column("status", lambda a: a.status, state=lambda a: a.status, spare=1),
+        Column("what", what, flex=24),
+        Column("rule", lambda a: escaped(a.rule), flex=8),
+        Column("for", lambda a: escaped(a.on_behalf_of or a.requested_by), flex=8, spare=3),
         Column("run", lambda a: f"{escaped(a.run_id)} step {a.step}"),
-        Column("asked", lambda a: instant(a.created_at), lambda a: ago(a.created_at, at)),
+        Column("asked", lambda a: instant(a.created_at), lambda a: ago(a.created_at, at), spare=2),
         Column("expires", lambda a: instant(a.expires_at), lambda a: ago(a.expires_at, at)),
     ]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import fcntl
 import os
 import platform
@@ -20,6 +19,7 @@ from ..errors import GuardError
 from ..guard import Guard
 from ..stores._files import file_system
 from ..stores.schema import VERSION
+from .loading import now
 from .output import Line, sheet, show_list
 from .shell import CODES, Command, Exit, Failure, busy, say, shell
 from .store import integrity_of, schema_of, size_of
@@ -54,11 +54,18 @@ def doctor() -> int:
     """Check python, packages, store, locks, clock and telemetry. Exit 5 if a check fails."""
     with busy("checking"):
         checks = [check for look in _LOOKS for check in look()]
-    show_list(checks, lambda c: {"check": c.name, "standing": c.standing, "said": c.said}, _COLUMNS)
+    if shell().output == "text":
+        sheet([_line(check) for check in checks])
+    else:
+        show_list(checks, _json, ())
     failed = [check.name for check in checks if check.standing == "failed"]
     if failed:
         say(f"{count(len(failed), 'check')} failed: {', '.join(failed)}")
     return Exit.CHECK_FAILED if failed else Exit.DONE
+
+
+def _json(check: Check) -> dict[str, str]:
+    return {"check": check.name, "standing": check.standing, "said": check.said}
 
 
 def _line(check: Check) -> Line:
@@ -134,7 +141,7 @@ def _store() -> Iterator[Check]:
 def _opened(path: Path) -> Iterator[Check]:
     try:
         schema = schema_of(path)
-        guard = Guard(shell().url)
+        guard = Guard(shell().url, clock=shell().clock)
     except (GuardError, Failure) as error:
         yield Check("store", "failed", error.message)
         return
@@ -155,7 +162,7 @@ def _record(guard: Guard) -> Iterator[Check]:
     whole = f"the hash chains of the newest {count(len(newest), 'run')} are whole"
     yield Check("record", "failed", "; ".join(broken)) if broken else _ok("record", whole)
     last = max((run.updated_at for run in newest), default=None)
-    current = dt.datetime.now(dt.UTC)
+    current = now(guard)
     behind = (last - current).total_seconds() if last else 0.0
     wrong = f"it is {span(behind)} behind the record's newest event" if last else ""
     yield _if(behind < _SLACK_S, "clock", instant(current), wrong)

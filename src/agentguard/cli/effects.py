@@ -56,14 +56,16 @@ def effect_columns(at: dt.datetime) -> list[Column[Effect]]:
     """Return the columns of a list of effects."""
     return [
         Column("effect", lambda e: escaped(e.id), lambda e: short(e.id)),
-        Column("tool", lambda e: escaped(e.tool), flex=True),
+        Column("tool", lambda e: escaped(e.tool), flex=8),
         Column("state", lambda e: words(e.state.value), state=lambda e: e.state.value),
         Column("why", lambda e: words(e.doubt_reason or "-")),
-        Column("run", lambda e: escaped(e.run_id), flex=True),
+        Column("run", lambda e: escaped(e.run_id), flex=8),
         Column("step", lambda e: str(e.step), right=True),
-        Column("starts", lambda e: str(e.fence), right=True),
-        Column("cost", lambda e: money(e.cost_usd) if e.cost_usd else "-", right=True),
-        Column("created", lambda e: instant(e.created_at), lambda e: ago(e.created_at, at)),
+        Column("starts", lambda e: str(e.fence), right=True, spare=3),
+        Column("cost", lambda e: money(e.cost_usd) if e.cost_usd else "-", right=True, spare=2),
+        Column(
+            "created", lambda e: instant(e.created_at), lambda e: ago(e.created_at, at), spare=1
+        ),
     ]
 
 

@@ -28,7 +28,7 @@ _KINDS = ("tool", "agent", "tenant")
 @click.option("--lift", is_flag=True, help="Take the switch away again.")
 @careful
 def kill(by: str | None, reason: str, lift: bool, dry_run: bool, yes: bool, **what: Any) -> None:  # noqa: FBT001 - click
-    """Stop something: once this returns, no start of it passes. Names nothing: list what stands."""
+    """Stop something: once this returns, no start of it passes. Without a name: list what is stopped."""
     named = _named(what)
     if shell().tenant:
         raise click.UsageError("with kill, write --tenant after it: it says what to stop")
@@ -73,6 +73,6 @@ _COLUMNS: list[Column[dict[str, Any]]] = [
     Column("stopped", lambda s: s["kind"], state=lambda _: "failed"),
     Column("name", lambda s: escaped(s["name"]) or "-"),
     Column("by", lambda s: escaped(s["by"])),
-    Column("reason", lambda s: escaped(s["reason"]), flex=True),
+    Column("reason", lambda s: escaped(s["reason"]), flex=8),
     Column("since", lambda s: instant(moment(s["at"]))),
 ]

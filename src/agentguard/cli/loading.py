@@ -56,12 +56,11 @@ def run_named(guard: Guard, name: str) -> RunInfo:
     tenant = shell().tenant
     return found(
         lambda: guard.runs.show(name, tenant=tenant),
-        lambda: [_with_tenant(run) for run in guard.store.read(queries.run, tenant, name)],
+        lambda: [
+            run.id if run.tenant == "default" else f"{run.id} --tenant {run.tenant}"
+            for run in guard.store.read(queries.run, tenant, name)
+        ],
     )
-
-
-def _with_tenant(run: RunInfo) -> str:
-    return run.id if run.tenant == "default" else f"{run.id} of tenant {run.tenant}"
 
 
 def approval_named(guard: Guard, name: str) -> Approval:

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 T = TypeVar("T")
-_SHORTEST = 8
-"""Cells that a column keeps at least."""
 _DEL = {0x7F: "\\u007f"}
 STYLES = {
     "succeeded": "green", "approved": "green", "used": "green", "ok": "green",
@@ -66,7 +64,8 @@ class Column(Generic[T]):
         cell: the text for a row; escaped already.
         brief: the text on a terminal, where less fits.
         state: names the row's state, for colour.
-        flex: may be cut on a terminal when the line is too long.
+        flex: may be cut to so many cells on a terminal when the line is too long; 0 means never.
+        spare: the highest goes first where the line is still too long; 0 always stays.
     """
 
     title: str
@@ -74,7 +73,8 @@ class Column(Generic[T]):
     brief: Callable[[T], str] | None = None
     state: Callable[[T], str] | None = None
     right: bool = False
-    flex: bool = False
+    flex: int = 0
+    spare: int = 0
 
 
 def show_list(
@@ -97,30 +97,41 @@ def show_list(
 def table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
     """Print columns: in full where a program may read them, fitted to the line on a terminal."""
     live = is_terminal()
-    cells = [[_cell(column, row, live=live) for column in columns] for row in rows]
-    lines = [[column.title for column in columns], *cells]
-    sizes = [max(breadth(line[at]) for line in lines) for at in range(len(columns))]
+    columns, sizes = list(columns), _sizes(rows, columns, live=live)
+    while live and not _fit(sizes, columns):
+        least = max(range(len(columns)), key=lambda at: columns[at].spare)
+        if not columns[least].spare:
+            break
+        del columns[least]
+        sizes = _sizes(rows, columns, live=live)
     if live:
-        _fit(sizes, columns)
-        _print_styled(rows, lines, columns, sizes)
+        _print_styled(rows, columns, sizes)
         return
-    for line in lines:
-        click.echo(_joined(line, columns, sizes).rstrip())
+    click.echo(_joined([column.title for column in columns], columns, sizes).rstrip())
+    for row in rows:
+        click.echo(_joined([column.cell(row) for column in columns], columns, sizes).rstrip())
+
+
+def _sizes(rows: Sequence[T], columns: Sequence[Column[T]], *, live: bool) -> list[int]:
+    return [
+        max([breadth(column.title), *(breadth(_cell(column, row, live=live)) for row in rows)])
+        for column in columns
+    ]
 
 
 def _cell(column: Column[T], row: T, *, live: bool) -> str:
     return (column.brief if live and column.brief else column.cell)(row)
 
 
-def _fit(sizes: list[int], columns: Sequence[Column[Any]]) -> None:
+def _fit(sizes: list[int], columns: Sequence[Column[Any]]) -> bool:
     """Take what the line is too long from the longest of the columns that may be cut."""
-    flexible = [at for at, column in enumerate(columns) if column.flex]
     over = sum(sizes) + 2 * (len(sizes) - 1) - width()
     for _ in range(max(over, 0)):
-        longest = max(flexible, key=lambda at: sizes[at], default=None)
-        if longest is None or sizes[longest] <= _SHORTEST:
-            return
-        sizes[longest] -= 1
+        flexible = [at for at, column in enumerate(columns) if 0 < column.flex < sizes[at]]
+        if not flexible:
+            return False
+        sizes[max(flexible, key=lambda at: sizes[at])] -= 1
+    return True
 
 
 def _joined(line: Sequence[str], columns: Sequence[Column[Any]], sizes: Sequence[int]) -> str:
@@ -128,19 +139,17 @@ def _joined(line: Sequence[str], columns: Sequence[Column[Any]], sizes: Sequence
     return "  ".join(padded(cell, size, right=column.right) for cell, size, column in cells)
 
 
-def _print_styled(
-    rows: Sequence[T], lines: Sequence[Sequence[str]], columns: Sequence[Column[T]],
-    sizes: Sequence[int],
-) -> None:  # fmt: skip
+def _print_styled(rows: Sequence[T], columns: Sequence[Column[T]], sizes: Sequence[int]) -> None:
     from rich.text import Text
 
-    screen = console()
-    screen.print(Text(_joined(lines[0], columns, sizes), "dim"), crop=True, no_wrap=True)
-    for row, line in zip(rows, lines[1:], strict=True):
+    screen, titles = console(), [column.title for column in columns]
+    screen.print(Text(_joined(titles, columns, sizes), "dim"), crop=True, no_wrap=True)
+    for row in rows:
         shown = Text()
-        for cell, size, column in zip(line, sizes, columns, strict=True):
+        for size, column in zip(sizes, columns, strict=True):
             style = STYLES.get(column.state(row), "") if column.state else ""
-            shown.append(padded(cut(cell, size), size, right=column.right), style).append("  ")
+            text = cut(_cell(column, row, live=True), size)
+            shown.append(padded(text, size, right=column.right), style).append("  ")
         shown.rstrip()
         screen.print(shown, crop=True, no_wrap=True)
 

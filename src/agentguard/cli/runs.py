@@ -59,23 +59,23 @@ def _columns(
 ) -> list[Column[RunInfo]]:
     at = now(guard)
 
-    def counted(title: str, name: str, state: str = "") -> Column[RunInfo]:
+    def counted(title: str, name: str, state: str = "", spare: int = 0) -> Column[RunInfo]:
         def number(run: RunInfo) -> int:
             return tallies[run.tenant, run.id][name]
 
         return Column(
             title, lambda run: str(number(run) or "-"), right=True,
-            state=lambda run: state if number(run) else "",
+            state=lambda run: state if number(run) else "", spare=spare,
         )  # fmt: skip
 
     return [
-        Column("run", lambda run: escaped(run.id), flex=True),
-        Column("workflow", lambda run: escaped(run.workflow), flex=True),
+        Column("run", lambda run: escaped(run.id), flex=20),
+        Column("workflow", lambda run: escaped(run.workflow), flex=14),
         Column("status", lambda run: run.status, state=lambda run: run.status),
-        Column("part", lambda run: str(run.part), right=True),
-        Column("steps", lambda run: str(run.steps), right=True),
-        counted("writes", "writes"),
-        counted("retries", "retries"),
+        Column("part", lambda run: str(run.part), right=True, spare=4),
+        Column("steps", lambda run: str(run.steps), right=True, spare=2),
+        counted("writes", "writes", spare=3),
+        counted("retries", "retries", spare=1),
         counted("waits", "waiting", "waiting"),
         counted("doubts", "in_doubt", "in_doubt"),
         Column("cost", cost_of, right=True),
@@ -83,7 +83,7 @@ def _columns(
     ]
 
 
-@runs.command("show", epilog=f"{keys(RunJson)} Besides: steps, stops. Of a step: {keys(StepJson)}")
+@runs.command("show", epilog=f"{keys(RunJson)} Besides: timeline, stops. Of a step in the timeline: {keys(StepJson)}")
 @click.argument("run")
 @click.option(
     "--step", type=click.IntRange(1), metavar="N", help="Answer everything about one step."
@@ -107,7 +107,7 @@ def _show_run(page: Page) -> None:
     if shell().output != "text":
         show_one({
             **run_json(page.run, page.tally),
-            "steps": [step_json(step, page.now, page.undo(step)) for step in page.steps],
+            "timeline": [step_json(step, page.now, page.undo(step)) for step in page.steps],
             "stops": [stop_json(stop) for stop in page.stops],
         })  # fmt: skip
         return

@@ -156,15 +156,15 @@ def step_columns(page: Page) -> list[Column[Step]]:
     """Return the columns of a list of steps."""
     return [
         Column("step", lambda s: str(s.number), right=True),
-        Column("kind", lambda s: s.kind),
-        Column("name", lambda s: escaped(s.name)),
-        Column("outcome", outcome_of),
-        Column("began", lambda s: instant(s.began_at)),
-        Column("took", took_of, right=True),
+        Column("kind", lambda s: s.kind, spare=3),
+        Column("name", lambda s: escaped(s.name), flex=12),
+        Column("outcome", outcome_of, state=lambda s: s.outcome, flex=18),
+        Column("began", lambda s: instant(s.began_at), lambda s: f"{s.began_at:%H:%M:%S}", spare=2),
+        Column("took", took_of, right=True, spare=1),
         Column("waited", lambda s: span(w) if (w := s.waited(page.now).total_seconds()) else "-",
-               right=True),
+               right=True, spare=4),
         Column("cost", step_cost, right=True),
-        Column("note", note_of),
+        Column("note", note_of, flex=6),
     ]  # fmt: skip
 
 
@@ -257,6 +257,8 @@ def hints(page: Page) -> Iterator[Line]:
         if step.outcome == "waiting":
             name = short(step.questions[-1].approval_id)
             yield Line("waits", f"step {step.number}: agentguard approvals show {name}", "waiting")
+        elif step.outcome == "approved":
+            yield Line("approved", f"step {step.number} starts when the run goes on", "approved")
         elif step.outcome == "in_doubt":
             name = short(step.key)
             yield Line(

@@ -29,6 +29,8 @@ from .text import escaped
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
+    from ..protocols import Clock
+
 T = TypeVar("T")
 Format = Literal["text", "json", "jsonl"]
 STORE_VARIABLE = "AGENTGUARD_STORE"
@@ -64,11 +66,16 @@ class Failure(click.ClickException):
 
 @dataclass
 class Shell:
-    """What the common options said."""
+    """What the common options said.
+
+    Attributes:
+        clock: the time, for tests.
+    """
 
     store: str | None = None
     output: Format = "text"
     tenant: str | None = None
+    clock: Clock | None = None
 
     @property
     def url(self) -> str:
@@ -119,7 +126,7 @@ class Shell:
         """Open the store that exists, and close it."""
         self.existing()
         with busy("opening the store"):
-            guard = Guard(self.url)
+            guard = Guard(self.url, clock=self.clock)
         try:
             yield guard
         finally:
@@ -141,7 +148,7 @@ def found(look_up: Callable[[], T], candidates: Callable[[], Sequence[str]]) -> 
     try:
         return look_up()
     except DecisionRefused as error:
-        names = [escaped(name) for name in candidates()]
+        names = sorted(escaped(name) for name in candidates())
         more = f": {', '.join(names)}" if len(names) > 1 else ""
         raise Failure(escaped(error.message) + more) from None
 

@@ -78,7 +78,8 @@ def _allowed(step: Step) -> tuple[str, str]:
         return "within the run's budget", ""
     if step.outcome == "duplicate":
         return "not decided anew: the recorded end was served", ""
-    versions = f"policy {short(step.policy)}, contract {escaped(step.contract or '-')}"
+    policy = f"policy {escaped(step.policy)}, " if step.policy else ""
+    versions = f"{policy}contract {escaped(step.contract or '-')}"
     if step.refusal:
         return f"no, {words(step.refusal)}: {escaped(step.detail or '')}; {versions}", "refused"
     if step.questions:
@@ -127,13 +128,11 @@ def _standing(step: Step, question: Question, approval: Approval | None) -> tupl
 
 def _wrote(step: Step, effect: Effect | None) -> tuple[str, str]:
     state = effect.state.value if effect else step.outcome
-    name = (
-        f"; effect {escaped(effect.id)} {words(state)}" if effect and step.kind == "write" else ""
-    )
+    name = f"; effect {short(effect.id)} {words(state)}" if effect and step.kind == "write" else ""
     if step.outcome == "in_doubt":
         doubt = words(step.doubt or "unknown")
         return (
-            f"nobody knows ({doubt}){name}: agentguard effects show {short(step.key)}",
+            f"nobody knows ({doubt}): agentguard effects show {short(step.key)}",
             "in_doubt",
         )
     if step.outcome in ("waiting", "approved", "rejected", "expired", "refused"):

@@ -109,22 +109,14 @@ def _state(kind: str, data: Mapping[str, Any]) -> str:
 
 
 _TOLD = (
-    "tool",
-    "model",
-    "decision",
-    "outcome",
-    "status",
-    "rule",
-    "error",
-    "ruling",
-    "budget",
-    "verifier",
-)
+    "tool", "model", "decision", "outcome", "status", "rule", "error", "ruling", "budget",
+    "verifier", "reason",
+)  # fmt: skip
 
 
 def _told(event: Event) -> str:
     """Return the facts of an event that a person follows."""
-    facts = [words(str(event.data[name])) for name in _TOLD if event.data.get(name)]
+    facts = [escaped(str(event.data[name])) for name in _TOLD if event.data.get(name)]
     who = f"by {actor(event.actor)}" if not event.actor.startswith("agent:") else ""
     asked = arguments((event.content or {}).get("arguments"))
     return "  ".join(part for part in (", ".join(facts), who, asked) if part)
