@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 AMOUNT = Decimal(20)
 PLENTY = 1_000_000_000
 """A limit no lap reaches: counting it durably is what is measured, not its end."""
+LIMITS: dict[str, Any] = {"max_steps": PLENTY, "max_tool_calls": PLENTY}
 
 Tool: TypeAlias = Callable[[str, Decimal], str]
 AsyncTool: TypeAlias = Callable[[str, Decimal], Awaitable[str]]
@@ -71,10 +72,10 @@ async def guarded_write_async(ticket_id: str, amount_usd: Decimal) -> str:
 
 
 def as_read(tool: Tool) -> Tool:
-    """Declare everything a read can have: contract, and a budget counted per run."""
-    from agentguard import budget, tool_contract
+    """Declare what a read has: a contract; its run counts it against steps and tool calls."""
+    from agentguard import tool_contract
 
-    return tool_contract(effect="read")(budget(max_calls=PLENTY)(tool))
+    return tool_contract(effect="read")(tool)
 
 
 def as_write(tool: Callable[..., Any]) -> Callable[..., Any]:
@@ -97,7 +98,7 @@ def read(place: Place, *, with_spans: bool) -> Iterator[SyncWork]:
         def work(caller: Caller, steps: int) -> list[float]:
             if tracing:
                 tracing.forget()
-            with guard.run("bench", run_id=caller.name):
+            with guard.run("bench", run_id=caller.name, **LIMITS):
                 return timed(lambda ticket: tool(ticket, AMOUNT), caller.tickets(steps))
 
         yield work
@@ -128,7 +129,7 @@ def write(place: Place) -> Iterator[SyncWork]:
         def work(caller: Caller, steps: int) -> list[float]:
             if caller.number == 0:
                 tracing.forget()
-            with guard.run("bench", run_id=caller.name):
+            with guard.run("bench", run_id=caller.name, **LIMITS):
                 return timed(lambda ticket: tool(ticket, AMOUNT), caller.tickets(steps))
 
         yield work

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.tracers.context import register_configure_hook
 from langgraph.callbacks import GraphCallbackHandler, GraphInterruptEvent
 
+from agentguard import GuardError
+
 from . import _call, _messages
 from ._host import LangGraphHost
 
@@ -103,11 +105,13 @@ class RunHandler(GraphCallbackHandler):
 
     def _start(self, serialized: Any, asked: Any, *, run_id: UUID, **told: Any) -> None:
         call = self._asked(serialized, asked, run_id, told)
-        self._open[run_id] = self.run.model_started(**call)
+        with _refusing(self.run):
+            self._open[run_id] = self.run.model_started(**call)
 
     async def _astart(self, serialized: Any, asked: Any, *, run_id: UUID, **told: Any) -> None:
         call = self._asked(serialized, asked, run_id, told)
-        self._open[run_id] = await self.run.amodel_started(**call)
+        with _refusing(self.run):
+            self._open[run_id] = await self.run.amodel_started(**call)
 
     def _end(self, response: LLMResult, *, run_id: UUID, **_: Any) -> None:
         if call := self._open.pop(run_id, None):
@@ -150,6 +154,18 @@ class RunHandler(GraphCallbackHandler):
             return {}
         said = _messages.answer(response, self.run.redact_call)
         return {"output": said, **_messages.usage(response)}
+
+
+@contextmanager
+def _refusing(run: Run) -> Generator[None]:
+    """Let a refusal reach the caller, past middlewares that retry a model or fall back to another.
+
+    The run may have been opened before it got its host.
+    """
+    try:
+        yield
+    except GuardError as refusal:
+        raise run.host.failure(refusal) from None
 
 
 def handler_of(run: Run) -> RunHandler | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import copy
+from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -64,20 +65,22 @@ def guard_graph(
     guarded: Any = copy.copy(graph)
     guarded.__class__ = _guarded_class(type(graph))
     name = workflow or guard.settings.workflow or graph.get_name()
-    guarded.entry = Entry(guard, name, principal, run_id, budget)
+    guarded.agentguard_entry = Entry(guard, name, principal, run_id, budget)
     return cast("GraphT", guarded)
 
 
 class _Guarded(Pregel[Any, Any, Any, Any]):
     """What a guarded graph does differently."""
 
-    entry: Entry
+    agentguard_entry: Entry
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """Return a guarded copy; `with_config` makes one."""
-        own = {k: v for k, v in vars(self).items() if k not in {"entry", "__orig_class__"}}
+        own = {
+            k: v for k, v in vars(self).items() if k not in {"agentguard_entry", "__orig_class__"}
+        }
         copied = type(self)(**{**own, **(update or {})})
-        copied.entry = self.entry
+        copied.agentguard_entry = self.agentguard_entry
         return copied
 
     def stream(
@@ -99,13 +102,15 @@ class _Guarded(Pregel[Any, Any, Any, Any]):
         return _ain_own_context(self._asteps(input, config, options))
 
     def _steps(self, given: Any, config: Any, options: Any) -> Generator[Any]:
-        with self.entry.entered(self.config, config) as handler:
+        with self.agentguard_entry.entered(self.config, config) as handler:
             yield from super().stream(given, _reporting(config, handler), **options)
 
     async def _asteps(self, given: Any, config: Any, options: Any) -> AsyncGenerator[Any]:
-        async with self.entry.aentered(self.config, config) as handler:
-            async for step in super().astream(given, _reporting(config, handler), **options):
-                yield step
+        async with self.agentguard_entry.aentered(self.config, config) as handler:
+            inner = super().astream(given, _reporting(config, handler), **options)
+            async with aclosing(cast("AsyncGenerator[Any]", inner)) as steps:
+                async for step in steps:
+                    yield step
 
 
 @cache

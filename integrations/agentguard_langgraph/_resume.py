@@ -22,6 +22,7 @@ _WORDS = {
     "reason": str, "edits": dict,
 }  # fmt: skip
 _NEEDED = ("approval_id", "decision", "by")
+_MARKS = {"approval_id", "decision"}
 
 
 def question(approval: Any, problem: str | None) -> dict[str, Any]:
@@ -48,7 +49,7 @@ def question(approval: Any, problem: str | None) -> dict[str, Any]:
 def is_decision(value: Any) -> bool:
     """Return whether a resume value is a decision, or several, that name their approvals."""
     values = value if isinstance(value, list) else [value]
-    return bool(values) and all(isinstance(v, dict) and "approval_id" in v for v in values)
+    return bool(values) and all(isinstance(v, dict) and v.keys() >= _MARKS for v in values)
 
 
 def take() -> list[dict[str, Any]]:

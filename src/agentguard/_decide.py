@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, effect_key, jsonable, keyed_hash
 from .errors import ContractViolation, ForbiddenAction, GuardError, PermissionDenied
+from .ledger.rows import load_effect
 from .ledger.values import NEW_STEP, Ask, Draft, Intent
 from .tool import Call
 
@@ -106,12 +107,27 @@ def call_id(call: Call) -> str | None:
 
 
 def rule_for(call: Call) -> Ask | None:
-    """Return the first rule that wants a person to decide, or None."""
-    for rule in call.tool.rules:
-        ask = rule(call)
-        if ask is not None:
-            return ask
-    return None
+    """Return the first rule that wants a person to decide, or None; rules are asked once a call."""
+    if not call.ruled:
+        asks = (rule(call) for rule in call.tool.rules)
+        call.ask, call.ruled = next((ask for ask in asks if ask is not None), None), True
+    return call.ask
+
+
+def needs_start(run: Run, call: Call) -> bool:
+    """Return whether this call needs the start transaction.
+
+    A read needs it only if a rule asks, or has asked before: what people have decided stands,
+    whatever the rule says now.
+    """
+    tool = call.tool
+    if tool.effect == "write" or tool.reserve is not None or tool.rate is not None:
+        return True
+    if not tool.rules:
+        return False
+    if rule_for(call) is not None:
+        return True
+    return run.around.store.read(load_effect, run.principal.tenant, call.idempotency_key) is not None
 
 
 def shown(run: Run, call: Call) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._attempt import body_of, steers
-from ._decide import decide, note_refusal
+from ._decide import decide, needs_start, note_refusal
 from ._durable import DurableCall, late_answer
 from ._read import read
 from ._runtime import ThreadRuntime
@@ -48,7 +48,7 @@ async def guarded(
     if isinstance(runtime, ThreadRuntime) and tool.durable:
         runtime.late = late_answer(run, call, body)
     try:
-        if tool.durable:
+        if needs_start(run, call):
             value, outcome = await DurableCall(runtime, run, call, body).run()
         else:
             value, outcome = await read(runtime, run, call, body)

@@ -206,6 +206,7 @@ class Call:
         deadline: when the body must be done, or None.
         first_started_at: when the body was first started under this key.
         decision: allow, deny or require_approval, because of *rule*.
+        ask: what the rules want people to decide; valid once *ruled*, and never asked again.
         approval_id: the approval under which it runs or waits.
         edits: what an approver changed in the arguments, if anything.
         replayed: an earlier end of the same effect was given back; the body did not run.
@@ -233,6 +234,8 @@ class Call:
     approval_id: str | None = None
     edits: Mapping[str, Any] | None = None
     replayed: bool = False
+    ask: Ask | None = None
+    ruled: bool = False
 
     @property
     def id(self) -> str | None:

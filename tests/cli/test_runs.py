@@ -18,7 +18,7 @@ from tests.cli.world import STEPS
 
 def line_of(text: str, start: str) -> str:
     """Return the line of a printout that begins with *start*."""
-    return next(line for line in text.splitlines() if line.split("  ")[0].strip() == start)
+    return next(line for line in text.splitlines() if line.strip().split("  ")[0] == start)
 
 
 def test_the_list_shows_the_newest_run_first(run: Call) -> None:
@@ -78,7 +78,7 @@ def test_an_empty_choice_tells_how_to_see_more(run: Call) -> None:
 def test_a_run_is_shown_with_its_budget_and_steps(run: Call) -> None:
     """`runs show` without a terminal prints who, how much of the budget, and a line for each step."""
     text = run("runs", "show", "r-1").stdout
-    assert line_of(text, "status").split("  ")[-1] == "waiting, part 2"
+    assert line_of(text, "status").endswith(" waiting, part 2")
     assert line_of(text, "agent").endswith("support on behalf of dana@shop")
     assert "13 of 20" in line_of(text, "steps")
     assert "$0.011 of $0.40" in line_of(text, "cost")

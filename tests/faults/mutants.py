@@ -1,4 +1,124 @@
-"""Seeded bugs."""
+"""Seeded bugs: small wrong changes to our own source, each of which some test must catch.
+
+    AGENTGUARD_MUTANT=no_fence python -m tests.faults.mutants pytest tests/faults/…
+
+runs a module with one of them in it. The change is made while the source is imported: nothing is
+written, and a change whose place is gone is an error, not a mutant that nobody catches.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from pathlib import Path
+from types import CodeType, ModuleType
+
+VARIABLE = "AGENTGUARD_MUTANT"
+PACKAGE = Path(__file__).resolve().parents[2] / "src" / "agentguard"
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """A bug, the tests that must fail because of it, and what they say then.
+
+    Attributes:
+        edits: old text, found once in the whole package, and what it becomes.
+        caught_by: node ids below tests/faults; one that fails is enough.
+        says: a part of the failure's words, so that a crash is not taken for a catch.
+    """
+
+    edits: tuple[tuple[str, str], ...]
+    caught_by: tuple[str, ...]
+    says: str
+
+
+@cache
+def sources() -> Mapping[Path, str]:
+    """Read the whole package."""
+    return {path: path.read_text() for path in PACKAGE.rglob("*.py")}
+
+
+def place_of(old: str) -> Path:
+    """Find the one file that contains *old*.
+
+    Raises:
+        LookupError: the code has changed, and the mutant must be written anew.
+    """
+    found = [path for path, source in sources().items() if source.count(old) == 1]
+    if len(found) != 1 or sum(source.count(old) for source in sources().values()) != 1:
+        raise LookupError(f"the mutant's place is found {len(found)} times: {old!r}")
+    return found[0]
+
+
+class _Changed(SourceFileLoader):
+    """Compiles a changed source, past the cache of compiled files."""
+
+    def __init__(self, name: str, path: str, edits: Sequence[tuple[str, str]]) -> None:
+        super().__init__(name, path)
+        self._edits = edits
+
+    def get_code(self, fullname: str) -> CodeType:
+        path = self.get_filename(fullname)
+        source = Path(path).read_text()
+        for old, new in self._edits:
+            source = source.replace(old, new)
+        code: CodeType = self.source_to_code(source, path)
+        return code
+
+
+class _Finder(MetaPathFinder):
+    """Hands out the changed modules."""
+
+    def __init__(self, mutant: Mutant) -> None:
+        self._edits: dict[Path, list[tuple[str, str]]] = {}
+        for old, new in mutant.edits:
+            self._edits.setdefault(place_of(old), []).append((old, new))
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """Find a module as always, and change it if the mutant is in it."""
+        if fullname.partition(".")[0] != "agentguard":
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        edits = self._edits.get(Path(spec.origin).resolve()) if spec and spec.origin else None
+        if spec and spec.origin and edits:
+            spec.loader = _Changed(fullname, spec.origin, edits)
+        return spec
+
 
 def install() -> None:
-    """Nothing yet."""
+    """Put the mutant that the environment names into everything imported from now on."""
+    name = os.environ.get(VARIABLE)
+    if name:
+        assert "agentguard" not in sys.modules, "the mutant comes too late"
+        sys.meta_path.insert(0, _Finder(MUTANTS[name]))
+
+
+_APART = 'self._tx._connection.execute("COMMIT"); self._tx._connection.execute("BEGIN IMMEDIATE")'
+
+MUTANTS: dict[str, Mutant] = {
+    "no_fence": Mutant(
+        ((" AND fence = ? AND state IN ('executing', 'in_doubt')\"", " AND ? > 0\""),),
+        ("test_ownership.py::test_a_late_answer_is_evidence_and_never_truth",),
+        "second",
+    ),
+}
+
+
+def main() -> None:
+    """Run a module as `python -m` does, with the mutant in it."""
+    install()
+    module = sys.argv[1]
+    sys.argv = sys.argv[1:]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

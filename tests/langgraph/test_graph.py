@@ -189,6 +189,26 @@ async def test_an_asynchronous_stream_that_is_closed_early_leaves_its_run(guard:
     assert [run.status for run in guard.runs.list()] == ["waiting"]
 
 
+async def test_closing_a_stream_ends_what_runs_in_it(guard: Guard) -> None:
+    """A task that still runs when the stream is closed is cancelled before the run is left."""
+    ended: list[str] = []
+
+    async def slow(state: MessagesState) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.append(current_run().id)
+
+    builder = one_node(answering)
+    builder.add_node("slow", slow)
+    builder.add_edge(START, "slow")
+    stream: Any = guard_graph(builder.compile(), guard, run_id="r-1").astream(HELLO)
+    await anext(stream)
+    await stream.aclose()
+    assert ended == ["r-1"]
+    assert guard.runs.show("r-1").status == "waiting"
+
+
 async def test_a_cancelled_invocation_leaves_its_run(guard: Guard) -> None:
     """Cancelling `ainvoke` cancels the node and leaves the run."""
     entered, ended = asyncio.Event(), []

@@ -58,7 +58,7 @@ _RULED = {
     "ruled_happened": "succeeded", "ruled_not": "failed", "ruled_failed": "failed_final",
     "reconciled": "failed",
 }  # fmt: skip
-_ANEW = {"other": "executing", "other_asking": "asked"}
+_ANEW = {"other": "asked", "other_asking": "asked"}
 
 LEGAL: dict[str, dict[str, str]] = {
     "none": {**dict.fromkeys(("begin", "begin_deduped", "other"), "executing"),

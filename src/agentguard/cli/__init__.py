@@ -6,18 +6,13 @@ from importlib import metadata
 
 import click
 
-from .approvals import approvals
-from .completion import completion
-from .demo import demo
-from .doctor import doctor
-from .effects import effects
-from .kill import kill
-from .policy import policy
-from .runs import runs
+from . import approvals, completion, demo, doctor, effects, kill, policy, runs, store
 from .shell import CODES, Root
-from .store import store
 
-_NOUNS = (demo, doctor, runs, approvals, effects, policy, kill, store, completion)
+_NOUNS = (
+    demo.demo, doctor.doctor, runs.runs, approvals.approvals, effects.effects, policy.policy,
+    kill.kill, store.store, completion.completion,
+)  # fmt: skip
 
 
 def _version(context: click.Context, _: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click

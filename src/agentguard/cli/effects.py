@@ -9,7 +9,7 @@ import click
 
 from ..canonical import loads
 from ..model import EffectState
-from .loading import effect_named, now
+from .loading import effect_named, now, run_named
 from .output import Column, Line, show_list, show_one
 from .shapes import EffectJson, effect_json, keys
 from .shell import CODES, Group, decided_by, say, shell
@@ -42,7 +42,8 @@ def effects() -> None:
 def list_effects(state: str | None, run: str | None, limit: int) -> None:
     """List effects, newest first; --state in_doubt lists what needs a ruling."""
     with shell().guard() as guard:
-        found = guard.effects.list(state, run_id=run, tenant=shell().tenant, limit=limit)
+        name = run_named(guard, run).id if run else None
+        found = guard.effects.list(state, run_id=name, tenant=shell().tenant, limit=limit)
         none = f"no effect is {words(state)}" if state else "no effects yet"
         show_list(
             found,

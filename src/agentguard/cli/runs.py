@@ -83,7 +83,10 @@ def _columns(
     ]
 
 
-@runs.command("show", epilog=f"{keys(RunJson)} Besides: timeline, stops. Of a step in the timeline: {keys(StepJson)}")
+@runs.command(
+    "show",
+    epilog=f"{keys(RunJson)} Besides: timeline, stops. Of a step in the timeline: {keys(StepJson)}",
+)
 @click.argument("run")
 @click.option(
     "--step", type=click.IntRange(1), metavar="N", help="Answer everything about one step."

@@ -228,16 +228,20 @@ class Root(Group):
         options.update(prog_name="agentguard", standalone_mode=False)
         sys.exit(_code_of(lambda: super(Root, self).main(*args, **options)))
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb; whoever read our output, such as `head`, may have seen enough."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return Exit.DONE
+
 
 def _code_of(run: Callable[[], Any]) -> int:
     try:
         code = int(run() or 0)
-        sys.stdout.flush()
     except (click.Abort, click.ClickException, GuardError) as error:
         return _told(error)
-    except BrokenPipeError:  # whoever read our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return Exit.DONE
     return code
 
 

@@ -23,7 +23,6 @@ evidence, never truth.
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ApprovalExpired, ApprovalRejected, GuardError, IdempotencyConflict
@@ -313,7 +312,7 @@ def _again(intent: Intent, approval: Approval | None) -> Ask:
         return intent.ask
     if approval is None:
         return Ask("asked before")
-    return Ask(f"{approval.rule} (contract or policy changed)", approval.roles, approval.quorum,
+    return Ask(f"{approval.rule} (asked before)", approval.roles, approval.quorum,
                allow_edit=approval.allow_edit)  # fmt: skip
 
 
@@ -339,17 +338,16 @@ def _rejected(row: Effect, approval: Approval) -> ApprovalRejected:
 
 
 def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
-    """A no stands for this payload in this run; another payload or run may ask anew."""
+    """A no stands for this payload in this run; another payload or run is asked about anew.
+
+    It is asked about even where no rule asks: nobody gets below a threshold by way of a no.
+    """
     no = approvals.rejection(tx, intent)
     if no is not None:
         return _refuse(log, intent, _rejected(row, no), no.step if intent.continues else None)
     approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
-    same = row.payload_hash == intent.payload_hash and row.run_id == intent.run.run_id
     generation = approval.generation if approval else 0
-    ask = _again(intent, approval) if same else intent.ask
-    if ask is None:  # what was denied is another call: nothing of its approval is taken over
-        return _start(tx, log, intent, replace(row, approval_id=None), None)
-    return _ask(tx, log, intent, ask, generation + 1, None)
+    return _ask(tx, log, intent, _again(intent, approval), generation + 1, None)
 
 
 def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:

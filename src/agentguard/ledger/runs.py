@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import secrets
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, dumps, plain_text, quoted, sha256
@@ -122,9 +123,8 @@ class RunLog:
             return
         self.flying = (pending.flying_steps, pending.flying_tools)
         for draft in pending.drafts:
-            if draft.step == NEW_STEP:
-                draft.step = self.next_step()
-            self.add(draft)
+            # The draft stays as it is: if this commit fails, the next one numbers it again.
+            self.add(replace(draft, step=self.next_step()) if draft.step == NEW_STEP else draft)
         self.tool_calls += pending.tool_calls
 
     def stopped(self) -> RunHalted | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import sqlite3
@@ -12,6 +13,7 @@ from ..errors import ConfigurationError, StoreUnavailable
 from .schema import APPLICATION_ID, MIGRATIONS, VERSION
 
 _CREATING = threading.Lock()
+_WAL_BYTES = 4 * 1024 * 1024
 _MOUNTS = Path("/proc/self/mounts")
 _NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
 
@@ -60,6 +62,20 @@ def file_system(path: Path) -> str | None:
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
+
+
+def extend_wal(path: Path) -> None:
+    """Make the write-ahead log large ahead of time; an fsync is cheaper when no file grows.
+
+    To be called inside a write transaction, since only its holder may write to the log. SQLite
+    takes what lies behind the last valid frame for nothing (file format, §4.1).
+    """
+    with contextlib.suppress(OSError), open(f"{path}-wal", "ab") as log:
+        missing = _WAL_BYTES - log.tell()
+        if missing > 0:
+            log.write(bytes(missing))
+            log.flush()
+            os.fsync(log.fileno())
 
 
 def identity(path: Path) -> tuple[int, int]:

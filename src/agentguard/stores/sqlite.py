@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _BUSY_MS = 30_000
+_BUSY_FROM = 16
+"""At this commit of a process its log file is made large: it writes more than a command does."""
 _OF_THE_VERB = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _LOOK_EVERY_US = 1_000_000
 """So often, by the store's clock, commits write down which approvals' time is over."""
@@ -96,7 +98,7 @@ class SqliteStore:
         self.url = "memory://" if self.memory else f"sqlite:///{path}"
         self.clock: Clock = clock or SystemClock()
         self._migrate = migrate
-        self._last = self._look_at = 0
+        self._last = self._look_at = self._commits = 0
         self._closed = False
         self._file: tuple[int, int] | None = None
         self._reset()
@@ -210,30 +212,49 @@ class SqliteStore:
                 self._commit(batch)
             except sqlite3.Error as error:
                 self._rollback()
+                if len(batch) > 1 and isinstance(error, _OF_THE_VERB):
+                    self._run_again_apart(batch)
+                    return
                 failure = self._unavailable(error)
                 for item in batch:
                     item.result, item.error = None, failure
             except BaseException as error:  # noqa: BLE001 - delivered to whoever asked for the verb
                 self._rollback()
+                if len(batch) > 1 and isinstance(error, Exception):
+                    self._run_again_apart(batch)
+                    return
                 for item in batch:
                     item.result, item.error = None, error
 
-    def _commit(self, batch: list[Item]) -> None:
+    def _run_again_apart(self, batch: list[Item]) -> None:
+        """One verb of several broke, which is rare: let each stand alone in a second try."""
+        try:
+            self._commit(batch, apart=True)
+        except Exception as error:  # noqa: BLE001 - delivered to whoever asked for the verbs
+            self._rollback()
+            failure = self._unavailable(error) if isinstance(error, sqlite3.Error) else error
+            for item in batch:
+                item.result, item.error = None, failure
+
+    def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
         connection = self._writing()
         if self._file is not None:
             _files.check_same(self.path, self._file)
         connection.execute("BEGIN IMMEDIATE")
+        self._commits += 1
+        if self._commits == _BUSY_FROM and not self.memory:
+            _files.extend_wal(self.path)
         tx = SqliteTx(connection, self._owner, self._now())
         self._owner.register(tx)
         late = tx.now >= self._look_at
         if late:
             expire_late(tx)
-        if len(batch) == 1:
-            item = batch[0]
-            item.result = item.verb(tx, *item.args)
-        else:
+        if apart:
             for item in batch:
                 self._run_apart(connection, tx, item)
+        else:
+            for item in batch:
+                item.result = item.verb(tx, *item.args)
         connection.execute("COMMIT")
         self._owner.registered(tx.forgotten)
         if late:

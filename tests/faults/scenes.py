@@ -1,0 +1,484 @@
+"""Scenes with several processes, each played in a fresh one: `play("name", folder)`.
+
+A scene returns what is to be asserted, as JSON types; the tests say what it must be.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import multiprocessing
+import os
+import secrets
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from agentguard import (
+    Guard,
+    GuardError,
+    Happened,
+    NotHappened,
+    _durable,
+    budget,
+    current_run,
+    idempotent,
+    requires_approval,
+    tool_contract,
+)
+from tests.faults import oracle
+from tests.faults.processes import Gate, ask, ended, fork
+from tests.faults.world import World
+
+Tool = Callable[[str], str]
+
+
+def play(scene: str, folder: Path) -> dict[str, Any]:
+    """Play a scene in a fresh process and return what it saw."""
+    found: dict[str, Any] = ask("scenes", scene, str(folder))
+    return found
+
+
+def payer(
+    world: World,
+    *policies: Callable[[Tool], Tool],
+    hook: bool = False,
+    before: Callable[[], object] = lambda: None,
+    after: Callable[[], object] = lambda: None,
+) -> Tool:
+    """Make the tool that pays; *before* and *after* happen inside its body, around the effect."""
+
+    def look(call: Any) -> Happened | NotHappened:
+        return Happened("found") if world.effects()[call.arguments["ticket"]] else NotHappened()
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", reconcile=look if hook else None)
+    def pay(ticket: str) -> str:
+        before()
+        world.act(ticket, current_run().call.idempotency_key)
+        after()
+        return f"paid-{secrets.token_hex(4)}"
+
+    tool: Tool = pay
+    for policy in policies:
+        tool = policy(tool)
+    return tool
+
+
+def attempt(tool: Tool, ticket: str, world: World | None = None) -> str:
+    """Call a tool and say how it ended; tell the world of a success."""
+    try:
+        result = tool(ticket)
+    except GuardError as error:
+        return error.kind
+    if world is not None:
+        world.tell(ticket, result)
+    return "success"
+
+
+def report(world: World, **more: Any) -> dict[str, Any]:
+    """Say what is in the world and what the oracle finds wrong, in a store opened afresh."""
+    guard = Guard(world.url)
+    doubts = [world.names().get(e.id, e.id) for e in guard.effects.list(state="in_doubt")]
+    found = {"effects": dict(world.effects()), "doubts": doubts, **more}
+    return {**found, "problems": oracle.problems(guard, world)}
+
+
+# Crowds.
+
+
+def crowd(world: World) -> dict[str, Any]:
+    """Sixteen processes make the same fifty calls, each beginning at another place."""
+    Guard(world.url).close()
+    start, tickets = Gate(), [f"T-{number}" for number in range(50)]
+
+    def work(number: int) -> None:
+        start.wait()
+        pay, guard = payer(world), Guard(world.url)
+        turn = number * 3
+        with guard.run("crowd", run_id=f"r-{number % 4}"):
+            ends = {attempt(pay, ticket, world) for ticket in tickets[turn:] + tickets[:turn]}
+        assert ends == {"success"}, ends
+
+    children = [fork(lambda number=number: work(number)) for number in range(16)]
+    start.open(16)
+    exits = [ended(child) for child in children]
+    told = world.told()
+    return report(world, exits=exits, told={name: len(results) for name, results in told.items()})
+
+
+def shared_money(world: World) -> dict[str, Any]:
+    """Four processes with four threads each spend from one run's 1.00 USD, 0.03 at a time."""
+
+    def work(number: int) -> None:
+        pay, guard = payer(world, budget(cost="0.03")), Guard(world.url)
+        start.wait()
+        with guard.run("shared", run_id="r", max_spend_usd="1.00") as run:
+            in_threads(4, lambda t: [attempt(pay, f"T-{number}-{t}-{n}") for n in range(4)], run)
+
+    start = Gate()
+    children = [fork(lambda number=number: work(number)) for number in range(4)]
+    start.open(4)
+    exits = [ended(child) for child in children]
+    spent = Guard(world.url).runs.show("r").spent_usd
+    return report(world, exits=exits, paid=world.effects().total(), spent=str(spent))
+
+
+def shared_steps(world: World) -> dict[str, Any]:
+    """Four processes use up one run's 40 steps with writes."""
+
+    def work(number: int) -> None:
+        pay, guard = payer(world), Guard(world.url)
+        start.wait()
+        with guard.run("shared", run_id="r", max_steps=40):
+            for n in range(20):
+                attempt(pay, f"T-{number}-{n}")
+
+    start = Gate()
+    children = [fork(lambda number=number: work(number)) for number in range(4)]
+    start.open(4)
+    exits = [ended(child) for child in children]
+    steps = Guard(world.url).runs.show("r").steps
+    return report(world, exits=exits, paid=world.effects().total(), steps=steps)
+
+
+def in_threads(count: int, work: Callable[[int], object], run: Any) -> None:
+    """Run *work* in threads of one run, all of them let go at the same moment."""
+    together = threading.Barrier(count)
+
+    def one(number: int) -> None:
+        from agentguard.run import enter
+
+        together.wait()
+        with enter(run):
+            work(number)
+
+    with concurrent.futures.ThreadPoolExecutor(count) as pool:
+        for future in [pool.submit(one, number) for number in range(count)]:
+            future.result()
+
+
+# Forks, and who is alive.
+
+
+def forked_in_the_body(world: World) -> dict[str, Any]:
+    """A body forks; the child makes a call of its own in the same run, and ends."""
+    guard, exits = Guard(world.url), []
+
+    def branch() -> None:
+        exits.append(ended(fork(lambda: attempt(payer(world), "T-child", world))))
+
+    with guard.run("forked", run_id="r"):
+        end = attempt(payer(world, before=branch), "T-parent", world)
+    owners = {effect.owner for effect in guard.effects.list()}
+    return report(world, end=end, exits=exits, owners=len(owners))
+
+
+def child_killed(world: World) -> dict[str, Any]:
+    """A forked child is killed inside its body while its parent lives on."""
+    guard = Guard(world.url)
+
+    def child() -> None:
+        with guard.run("forked", run_id="c"):
+            payer(world, after=die)("T-1")
+
+    exits = [ended(fork(child))]
+    return report(world, exits=exits)
+
+
+def die() -> None:
+    """Kill this process."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def orphan(world: World) -> dict[str, Any]:
+    """A parent is killed inside its body while a child that it forked there lives on."""
+    entered, over = Gate(), Gate()
+
+    def branch() -> None:
+        fork(over.wait)
+        entered.open()
+        over.wait()
+
+    def parent() -> None:
+        with Guard(world.url).run("forked", run_id="r"):
+            payer(world, after=branch)("T-1")
+
+    child = fork(parent)
+    entered.wait()
+    os.kill(child, signal.SIGKILL)
+    exits = [ended(child)]
+    found = report(world, exits=exits)
+    over.open()
+    return found
+
+
+def forked_amid_transactions(world: World) -> dict[str, Any]:
+    """A process forks ten times while two of its threads commit without a pause."""
+    guard, stop, pay = Guard(world.url), threading.Event(), payer(world)
+
+    def busy(number: int) -> None:
+        with guard.run("busy", run_id=f"t-{number}"):
+            count = 0
+            while not stop.is_set():
+                attempt(pay, f"T-{number}-{count}", world)
+                count += 1
+
+    def child(number: int) -> None:
+        signal.alarm(10)  # a child that waits for a lock of its parent's waits for ever
+        with guard.run("child", run_id=f"c-{number}"):
+            assert attempt(pay, f"T-child-{number}", world) == "success"
+
+    threads = [threading.Thread(target=busy, args=(number,)) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    exits = [ended(fork(lambda number=number: child(number))) for number in range(10)]
+    stop.set()
+    for thread in threads:
+        thread.join()
+    return report(world, exits=exits)
+
+
+def fork_outlives(world: World) -> dict[str, Any]:
+    """A fork goes on writing after its parent and everybody else has closed the store."""
+    guard, pay, closed, wrote = Guard(world.url), payer(world), Gate(), Gate()
+    with guard.run("parent", run_id="p"):
+        attempt(pay, "T-1", world)
+
+    def child() -> None:
+        with guard.run("child", run_id="c"):
+            attempt(pay, "T-2", world)
+            wrote.open()
+            closed.wait()
+            attempt(pay, "T-3", world)
+
+    running = fork(child)
+    wrote.wait()
+    guard.close()
+    exits = [elsewhere(world, "T-1")]
+    closed.open()
+    exits += [ended(running), elsewhere(world, "T-3")]
+    return report(world, exits=exits)
+
+
+def elsewhere(world: World, ticket: str) -> int:
+    """Call the tool in a fork that opens the store for itself and closes it, as a worker would."""
+
+    def work() -> None:
+        guard = Guard(world.url)
+        with guard.run("elsewhere"):
+            attempt(payer(world), ticket, world)
+        guard.close()
+
+    return ended(fork(work))
+
+
+def two_guards(world: World) -> dict[str, Any]:
+    """One process opens a store twice while another process closes it."""
+    start, done = Gate(), Gate()
+
+    def other() -> None:
+        start.wait()
+        guard = Guard(world.url)
+        guard.close()
+        done.open()
+
+    running = fork(other)
+    first, pay = Guard(world.url), payer(world)
+    with first.run("first", run_id="p"):
+        attempt(pay, "T-1", world)
+        Guard(world.url)
+        start.open()
+        done.wait()
+        attempt(pay, "T-2", world)
+        found = report(world, exits=[ended(running), ask_again(world)])
+    return found
+
+
+def ask_again(world: World) -> int:
+    """Call for T-2 from a process that shares no memory with this one."""
+    answer: int = ask("scenes", "again", str(world.folder))["exit"]
+    return answer
+
+
+def again(world: World) -> dict[str, Any]:
+    """Make the call once more, in a process of its own."""
+    with Guard(world.url).run("again"):
+        return {"exit": int(attempt(payer(world), "T-2", world) != "success")}
+
+
+def closed_while_running(world: World) -> dict[str, Any]:
+    """A guard is closed while a thread is in a body, and another process asks for the same effect."""
+    guard, inside, go_on = Guard(world.url), threading.Event(), threading.Event()
+
+    def before() -> None:
+        inside.set()
+        go_on.wait()
+
+    def work() -> None:
+        with guard.run("first", run_id="r"):
+            attempt(payer(world, before=before), "T-1")
+
+    def hide(_error: Any) -> None:
+        """Ignore that the run cannot be left properly: its store is closed."""
+
+    threading.excepthook = hide
+    thread = threading.Thread(target=work)
+    thread.start()
+    inside.wait()
+    guard.close()
+    other = ask("scenes", "impatient", str(world.folder))
+    go_on.set()
+    thread.join()
+    return {"effects": dict(world.effects()), "other": other["end"]}
+
+
+def impatient(world: World) -> dict[str, Any]:
+    """Ask for the effect with a hook that looks, a clock far ahead and no patience."""
+    _durable._PATIENCE = 0.05
+    guard = Guard(world.url, clock=Later())
+    with guard.run("second", run_id="r-2"):
+        return {"end": attempt(payer(world, hook=True), "T-1", world)}
+
+
+class Later:
+    """A clock on which every lease has run out."""
+
+    def now(self) -> int:
+        """Return the time of tomorrow."""
+        return time.time_ns() // 1000 + 86_400_000_000
+
+
+def paused(world: World) -> dict[str, Any]:
+    """A worker is stopped before its effect, tomorrow another one comes, then the first goes on."""
+    inside, go_on = Gate(), Gate()
+
+    def before() -> None:
+        inside.open()
+        go_on.wait()
+
+    def work() -> None:
+        with Guard(world.url).run("first", run_id="r"):
+            attempt(payer(world, before=before), "T-1", world)
+
+    first = fork(work)
+    inside.wait()
+    os.kill(first, signal.SIGSTOP)
+    other = ask("scenes", "impatient", str(world.folder))
+    os.kill(first, signal.SIGCONT)
+    go_on.open()
+    return report(world, exits=[ended(first)], other=other["end"])
+
+
+def spawned(world: World) -> dict[str, Any]:
+    """Spawned workers and a pool of threads make the same ten calls."""
+    Guard(world.url).close()
+    spawn = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(2, spawn) as pool:
+        ends = [end for part in pool.map(ten_calls, [str(world.folder)] * 2) for end in part]
+    return report(world, ends=sorted(set(ends)), told=[len(r) for r in world.told().values()])
+
+
+def ten_calls(folder: str) -> list[str]:
+    """Make ten calls in four threads; runs in a spawned process."""
+    world = World(Path(folder))
+    guard, pay, ends = Guard(world.url), payer(world), []
+    with guard.run("spawned", run_id=f"p-{os.getpid()}") as run:
+        work = lambda _: ends.extend(attempt(pay, f"T-{n}", world) for n in range(10))  # noqa: E731
+        in_threads(4, work, run)
+    return ends
+
+
+# Races for one approval.
+
+
+class Turns:
+    """Lets processes go turn by turn, all of them at the same moment."""
+
+    def __init__(self, count: int) -> None:
+        self._ready, self._go = Gate(), [Gate() for _ in range(count)]
+
+    def wait(self, number: int) -> None:
+        """Wait for the next turn."""
+        self._ready.open()
+        self._go[number].wait()
+
+    def give(self) -> None:
+        """Wait until everybody waits, then let everybody go."""
+        self._ready.wait(len(self._go))
+        for gate in self._go:
+            gate.open()
+
+
+def race(count: int, rounds: int, work: Callable[[int, Turns], object]) -> list[int]:
+    """Run *work* in so many forks, let them go so many times, and return how they ended."""
+    turns = Turns(count)
+    children = [fork(lambda number=number: work(number, turns)) for number in range(count)]
+    for _ in range(rounds):
+        turns.give()
+    return [ended(child) for child in children]
+
+
+def race_to_start(world: World) -> dict[str, Any]:
+    """Eight processes call what was approved once, ten approvals one after the other."""
+    guard, tickets = Guard(world.url), [f"T-{number}" for number in range(10)]
+    asking = payer(world, requires_approval())
+    with guard.run("race", run_id="r"):
+        asked = {attempt(asking, ticket) for ticket in tickets}
+    for approval in guard.approvals.list("pending"):
+        guard.approvals.decide(approval.id, "approve", by="dana")
+
+    def work(number: int, turn: Turns) -> None:
+        own, pay = Guard(world.url), payer(world, requires_approval())
+        with own.run("race", run_id="r"):
+            for ticket in tickets:
+                turn.wait(number)
+                assert attempt(pay, ticket, world) == "success"
+
+    exits = race(8, len(tickets), work)
+    fences = [effect.fence for effect in guard.effects.list()]
+    return report(world, asked=sorted(asked), exits=exits, fences=fences)
+
+
+def race_to_decide(world: World) -> dict[str, Any]:
+    """Four people approve and four reject at the same moment, ten approvals one after the other."""
+    guard, tickets = Guard(world.url), [f"T-{number}" for number in range(10)]
+    pay = payer(world, requires_approval())
+    with guard.run("race", run_id="r"):
+        for ticket in tickets:
+            attempt(pay, ticket)
+    ids = [approval.id for approval in guard.approvals.list("pending")]
+
+    def work(number: int, turn: Turns) -> None:
+        own, said = Guard(world.url), ("approve", "reject")[number % 2]
+        for approval_id in ids:
+            turn.wait(number)
+            try:
+                own.approvals.decide(approval_id, said, by=f"person-{number}", reason="so")
+                world.tell(approval_id, said)
+            except GuardError as error:
+                assert error.kind == "decision_refused", error  # noqa: PT017 - of another process
+
+    exits = race(8, len(ids), work)
+    with guard.run("race", run_id="r"):
+        ends = {ticket: attempt(pay, ticket) for ticket in tickets}
+    said = {name: sorted(words) for name, words in world.told().items()}
+    shown = {a.id: (a.status, a.arguments["ticket"]) for a in guard.approvals.list()}
+    return report(world, exits=exits, said=said, shown=shown, ends=ends)
+
+
+SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
+    scene.__name__: scene
+    for scene in (
+        crowd, shared_money, shared_steps, forked_in_the_body, child_killed, orphan, fork_outlives,
+        forked_amid_transactions, two_guards, again, closed_while_running, impatient, paused,
+        spawned, race_to_start, race_to_decide,
+    )  # fmt: skip
+}
+
+if __name__ == "__main__":
+    print(json.dumps(SCENES[sys.argv[1]](World(Path(sys.argv[2])))))  # noqa: T201 - the answer
