@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import DeadlinePassed, Outcome, ResultLost
+from .canonical import jsonable
 from .codec import NotStorable
 from .errors import (
     ContractViolation,
@@ -238,6 +239,7 @@ async def _verify(call: Call, end: End) -> None:
         end.verdicts.append({
             "verifier": name, "passed": verdict.passed, "reason": verdict.reason[:500],
             "confidence": None if verdict.confidence is None else str(verdict.confidence),
+            "diff": None if verdict.diff is None else jsonable(dict(verdict.diff), "diff"),
         })  # fmt: skip
         if not verdict.passed:
             end.state, end.doubt = EffectState.IN_DOUBT, "verifier_failed"

@@ -159,11 +159,11 @@ class DurableCall:
     async def _reconcile(self, effect: Effect) -> None:
         """Ask the tool's hook what happened to an effect in doubt, and write its answer down."""
         said = await self._ask_hook()
+        ruled: End | Effect | GuardError | None
         if isinstance(said, Happened):
-            kept = self.tool.results.keep(self.tool.results.check(said.result))
-            ruled = await self._rule(effect.id, "happened", kept, effect.fence)
+            ruled = await self._confirm(said, effect.fence)
         elif isinstance(said, NotHappened):
-            ruled = await self._rule(effect.id, "not_happened", None, effect.fence)
+            ruled = await self._rule("not_happened", effect.fence, End(EffectState.IN_DOUBT))
         else:
             ruled = None
         if ruled is None or isinstance(ruled, DecisionRefused):
@@ -181,10 +181,18 @@ class DurableCall:
             raise error
         return said  # a hook that fails has found out nothing
 
-    async def _rule(self, key: str, ruling: str, kept: str | None, fence: int) -> Any:
+    async def _confirm(self, said: Happened, fence: int) -> End | GuardError:
+        """Take the hook's yes as the tool's answer: checked, verified and kept like one."""
+        end = await judge(self.run_, self.call, (said.result, None))
+        if end.error is not None:
+            raise end.error  # the doubt stays: it happened, but not as it was meant
+        ruled = await self._rule("happened", fence, end)
+        return ruled if isinstance(ruled, GuardError) else end
+
+    async def _rule(self, ruling: str, fence: int, end: End) -> Effect | GuardError:
         return await self.runtime.commit(
-            self.store, settling.resolve, self.run_.principal.tenant, key, ruling, "reconcile", "",
-            kept, fence,
+            self.store, settling.resolve, self.run_.principal.tenant, self.call.idempotency_key,
+            ruling, "reconcile", "", end.kept, fence, tuple(end.verdicts),
         )  # fmt: skip
 
     def _in_doubt(self, reason: str) -> EffectInDoubt:
@@ -244,11 +252,9 @@ class DurableCall:
             return
         said = await self._ask_hook()
         if isinstance(said, Happened):
-            value = self.tool.results.check(said.result)
-            kept = self.tool.results.keep(value)
-            ruled = await self._rule(self.call.idempotency_key, "happened", kept, self.call.fence)
-            if not isinstance(ruled, GuardError):
-                end.state, end.value, end.error = EffectState.SUCCEEDED, value, None
+            found = await self._confirm(said, self.call.fence)
+            if isinstance(found, End):
+                end.state, end.value, end.error = found.state, found.value, None
 
     def settlement(self, end: End, duration_us: int) -> Settlement:
         call, error = self.call, end.error

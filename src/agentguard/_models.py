@@ -12,7 +12,7 @@ from .ledger.values import Refused
 from .model import nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from decimal import Decimal
 
     from ._meter import Meter
@@ -29,12 +29,16 @@ class Surroundings:
     Attributes:
         price: model, input tokens and output tokens to US dollars, or None if unknown.
         sensitive_of: a tool's name to the arguments that must not be shown.
+        routing: which model does what, for the record.
+        traced: whether spans are emitted.
     """
 
     store: Store
     policy_version: str
     price: Callable[[str, int, int], Decimal | None]
     sensitive_of: Callable[[str], frozenset[str]]
+    routing: Mapping[str, str]
+    traced: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,5 +113,3 @@ class ModelCalls:
         )  # fmt: skip
         usage = await self._commit(runtime, taken, model_calls.end_model, end)
         self._meter.synced(usage, taken)
-
-

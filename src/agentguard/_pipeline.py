@@ -36,7 +36,9 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
-    span = ToolSpan(tool, run.id, run.principal.agent, ref, run.redactor)
+    span = ToolSpan(
+        tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced
+    )
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         runtime.take(call, run.around.store)
@@ -77,6 +79,8 @@ def _note_refusal(run: Run, tool: Tool, ref: Any, error: GuardError) -> GuardErr
 _OUTCOMES = {
     "approval_required": "pending",
     "approval_rejected": "rejected",
+    "approval_expired": "denied",
+    "rate_limited": "denied",
     "budget_exceeded": "skipped_budget",
     "loop_detected": "skipped_budget",
     "permission_denied": "denied",

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> tuple[Any, str]:
     """Run a read without rules, budget or rate of its own."""
-    run.check_switches()
+    run.check_switches(call.tool.name)
     try:
         run.meter.take()
     except BudgetExceeded as over:

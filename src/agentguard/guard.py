@@ -99,7 +99,10 @@ class Guard:
             raise ConfigurationError(f"autonomy={autonomy!r}: this version enforces only 'auto'")
         name = workflow or self.settings.workflow or "workflow"
         limits = _limits(self.settings.limits, budget)
-        around = Surroundings(self.store, self.settings.version, self._price, self._sensitive_of)
+        around = Surroundings(
+            self.store, self.settings.version, self._price, self._sensitive_of,
+            dict(self.settings.routing), self.settings.trace != "none",
+        )  # fmt: skip
         chosen = run_id if run_id is not None else new_run_id()
         if not chosen or len(chosen) > _LONGEST_ID:
             raise ConfigurationError(f"run_id is a text of 1 to {_LONGEST_ID} characters")

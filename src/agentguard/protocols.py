@@ -49,6 +49,10 @@ class Tx(Protocol):
         """Return whether *owner* is proven to be gone; False when that cannot be proven."""
         ...
 
+    def is_alive(self, owner: str) -> bool:
+        """Return whether *owner* is seen to live; False when that cannot be seen."""
+        ...
+
     def forget(self, owner: str) -> None:
         """Remove what is kept about an owner that is dead and owns nothing any more."""
         ...

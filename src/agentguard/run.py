@@ -16,7 +16,7 @@ from ._meter import Meter
 from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
-from .errors import ConfigurationError, GuardError
+from .errors import ApprovalRequired, ConfigurationError, GuardError, RunHalted
 from .ledger import runs
 from .ledger.values import Opened, Opening, Pending, RunRef
 from .protocols import CallRef
@@ -80,12 +80,15 @@ class Run:
         self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
-        self._models = ModelCalls(self.ref, principal.agent, around, self.meter, self.redactor, host)
+        self._models = ModelCalls(
+            self.ref, principal.agent, around, self.meter, self.redactor, host
+        )
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
         self._waits: str | None = None
         self._looked = 0.0
+        self._switches: Mapping[str, str] = {}
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
 
     @property
@@ -168,7 +171,7 @@ class Run:
         await self._close(AsyncioRuntime(), error)
 
     async def _open(self, runtime: Runtime) -> tuple[trace.Span, Opened]:
-        span = telemetry.start_workflow(self.workflow, self.id)
+        span = telemetry.start_workflow(self.workflow, self.id, traced=self.around.traced)
         opening = self._opening(telemetry.traceparent(span))
         try:
             opened = await runtime.commit(self.around.store, runs.open_run, opening)
@@ -197,12 +200,15 @@ class Run:
                 "scopes": None if who.scopes is None else sorted(who.scopes),
                 "runtime": self.host.name,
                 "policy": self.around.policy_version,
+                "routing": dict(self.around.routing),
             },
         )
 
     def _activate(self, span: trace.Span, opened: Opened) -> None:
         telemetry.resumed(span, opened.part, opened.earlier_trace)
-        token = otel_context.attach(trace.set_span_in_context(span))
+        here = otel_context.get_current()
+        context = trace.set_span_in_context(span, here) if self.around.traced else here
+        token = otel_context.attach(context)
         self._tokens.append((_RUN.set(self), token, span))
 
     def _deactivate(self, error: BaseException | None) -> None:
@@ -218,6 +224,8 @@ class Run:
         """Return how the run stands when it is left this way, and why."""
         if error is None:
             return ("waiting" if self._waits else "succeeded"), None
+        if isinstance(error, ApprovalRequired):
+            return "waiting", None
         if isinstance(error, GuardError):
             return "failed", self.redactor.scrub(f"{error.kind}: {error.message}")
         if isinstance(error, self.host.control_flow):
@@ -258,20 +266,19 @@ class Run:
         usage = await self.commit(runtime, taken, runs.flush, self.ref, taken)
         self.meter.synced(usage, taken)
 
-    def check_switches(self) -> None:
+    def check_switches(self, tool: str) -> None:
         """Let a plain read see, within a second, that it was stopped; writes see it at once.
 
         Raises:
-            RunHalted: the run was cancelled, or a kill switch stands over its agent or tenant.
+            RunHalted: the run was cancelled, or a kill switch stands over this call.
         """
         now = time.monotonic()
-        if now - self._looked < _LOOK_SECONDS:
-            return
-        self._looked = now
-        stopped = self.around.store.read(runs.stopped, self.ref, self.principal.agent)
-        if stopped is not None:
-            self._looked = 0.0
-            raise stopped
+        if now - self._looked >= _LOOK_SECONDS:
+            self._switches = self.around.store.read(runs.stops, self.ref, self.principal.agent)
+            self._looked = now
+        reason = self._switches.get("") or self._switches.get(tool)
+        if reason is not None:
+            raise RunHalted(reason)
 
     def redact_call(self, tool_name: str, args: Mapping[str, Any]) -> dict[str, Any]:
         """Return a model's tool call arguments with that tool's sensitive ones hidden."""
@@ -296,9 +303,7 @@ class Run:
             BudgetExceeded: the run has no room for it.
             RunHalted: the run was stopped.
         """
-        started = self._models.start(
-            InlineRuntime(), model, messages, call_id, max_output_tokens
-        )
+        started = self._models.start(InlineRuntime(), model, messages, call_id, max_output_tokens)
         return run_inline(started)
 
     async def amodel_started(

@@ -9,12 +9,13 @@ import os
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from .canonical import plain_text
-from .errors import BudgetExceeded
+from .canonical import jsonable, plain_text
+from .errors import BudgetExceeded, ContractViolation
 from .model import dollars
 
 if TYPE_CHECKING:
@@ -44,8 +45,10 @@ _ERRORS = frozenset({"error", "denied", "rejected", "skipped_budget"})
 _OUTCOMES = {"succeeded": "success", "failed": "failure", "waiting": "pending"}
 
 
-def start_workflow(workflow: str, run_id: str) -> Span:
-    """Start the span of one part of a run."""
+def start_workflow(workflow: str, run_id: str, *, traced: bool) -> Span:
+    """Start the span of one part of a run; one that records nothing if it is not *traced*."""
+    if not traced:
+        return trace.INVALID_SPAN
     return _TRACER.start_span(
         f"invoke_workflow {workflow}",
         kind=SpanKind.INTERNAL,
@@ -102,32 +105,46 @@ def traceparent(span: Span) -> str | None:
 class ToolSpan:
     """The one span of a tool call: the runtime's own if it has one open, else ours."""
 
-    __slots__ = ("_own", "_redactor", "span")
+    __slots__ = ("_own", "_redactor", "_token", "span")
 
     def __init__(
-        self, tool: Tool, run_id: str, agent: str, ref: CallRef | None, redactor: Redactor
-    ) -> None:
-        current = trace.get_current_span()
+        self, tool: Tool, run_id: str, agent: str, ref: CallRef | None, redactor: Redactor,
+        *, traced: bool,
+    ) -> None:  # fmt: skip
+        current = trace.get_current_span() if traced else trace.INVALID_SPAN
         self._redactor = redactor
-        self._own = not _is_tool_span(current, tool.name)
+        self._own = traced and not _is_tool_span(current, tool.name)
         self.span = _start_tool(tool, run_id, agent, ref) if self._own else current
+        recording = self.span.is_recording()
+        if recording and not self._own:
+            self.span.set_attributes(_ours(tool, run_id))
+        # What the body calls hangs below this span.
+        inside = trace.set_span_in_context(self.span) if recording and self._own else None
+        self._token = None if inside is None else otel_context.attach(inside)
 
     def end(
         self, outcome: str, error: BaseException | None, call: Call | None = None, value: Any = None
     ) -> None:
         """Say how the call ended. Waiting for a person is not an error."""
         span = self.span
+        if self._token is not None:
+            otel_context.detach(self._token)
         if span.is_recording():
             span.set_attribute("agentguard.tool.outcome", outcome)
-            if call is not None:
-                span.set_attributes(self._facts(call, value))
+            if call is None:
+                span.set_attribute("agentguard.policy.decision", "deny")
+            else:
+                span.set_attributes(self._facts(call))
+                if captures_content():
+                    span.set_attributes(self._content(call, value, returned=error is None))
             if outcome in _ERRORS and error is not None:
                 span.set_attribute("error.type", _type_of(error))
                 span.set_status(Status(StatusCode.ERROR, _type_of(error)))
         if self._own:
             span.end()
 
-    def _facts(self, call: Call, value: Any) -> dict[str, Any]:
+    @staticmethod
+    def _facts(call: Call) -> dict[str, Any]:
         facts: dict[str, Any] = {
             "agentguard.tool.attempt": call.attempt,
             "agentguard.tool.args_sha256": call.payload_hash,
@@ -138,19 +155,29 @@ class ToolSpan:
             "agentguard.approval.id": call.approval_id,
             "agentguard.run.step": call.step,
         }
-        if captures_content():
-            redact = self._redactor
-            shown = redact.hide(call.tool.sensitive, call.plain)
-            facts["gen_ai.tool.call.arguments"] = redact.scrub(plain_text(shown))
-            facts["gen_ai.tool.call.result"] = redact.scrub(repr(value))
         return {name: fact for name, fact in facts.items() if fact is not None}
+
+    def _content(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:
+        """Return arguments and result as JSON, without what is sensitive."""
+        redact = self._redactor
+        shown = redact.hide(call.tool.sensitive, call.plain)
+        found = {"gen_ai.tool.call.arguments": plain_text(redact.scrub(shown))}
+        if returned:
+            try:
+                plain = jsonable(value)
+            except ContractViolation:
+                plain = repr(value)
+            found["gen_ai.tool.call.result"] = plain_text(redact.scrub({"": plain})[""])
+        return found
 
 
 def _is_tool_span(span: Span, name: str) -> bool:
-    """An instrumentation of the runtime has opened a span for this very call."""
+    """An instrumentation of the runtime has opened a span for this very call, and for it alone."""
     if not span.is_recording():
         return False
     attributes: Any = getattr(span, "attributes", None) or {}
+    if "agentguard.run.id" in attributes:  # ours, or a guarded call's already
+        return False
     theirs = str(attributes.get(TOOL_NAME, ""))
     same = theirs == name or theirs.endswith("-" + name)
     return attributes.get(OPERATION) == "execute_tool" and same
@@ -163,12 +190,15 @@ def _start_tool(tool: Tool, run_id: str, agent: str, ref: CallRef | None) -> Spa
         "gen_ai.tool.type": "function",
         "gen_ai.agent.name": agent,
         "openinference.span.kind": "TOOL",
-        "agentguard.run.id": run_id,
-        "agentguard.tool.effect": tool.effect,
+        **_ours(tool, run_id),
     }
     if ref is not None:
         attributes["gen_ai.tool.call.id"] = ref.id
     return _TRACER.start_span(f"execute_tool {tool.name}", attributes=attributes)
+
+
+def _ours(tool: Tool, run_id: str) -> dict[str, str]:
+    return {"agentguard.run.id": run_id, "agentguard.tool.effect": tool.effect}
 
 
 def _type_of(error: BaseException) -> str:

@@ -25,7 +25,16 @@ def waiting(run: Call, tool: str = "refund") -> dict[str, Any]:
 def test_the_inbox_lists_what_waits(run: Call) -> None:
     """`approvals list` shows pending calls only, with their arguments and the rule."""
     lines = run("approvals", "list").stdout.splitlines()
-    assert lines[0].split() == ["approval", "status", "what", "rule", "for", "run", "asked", "expires"]
+    assert lines[0].split() == [
+        "approval",
+        "status",
+        "what",
+        "rule",
+        "for",
+        "run",
+        "asked",
+        "expires",
+    ]
     assert [line.split()[1] for line in lines[1:]] == ["pending", "pending"]
 
 
@@ -37,7 +46,9 @@ def test_the_inbox_as_json_has_the_documented_keys(run: Call) -> None:
     assert [json.loads(line) for line in lines] == found
 
 
-@pytest.mark.parametrize(("status", "count"), [("all", 5), ("used", 2), ("rejected", 1), ("expired", 0)])
+@pytest.mark.parametrize(
+    ("status", "count"), [("all", 5), ("used", 2), ("rejected", 1), ("expired", 0)]
+)
 def test_decided_ones_can_be_listed(run: Call, status: str, count: int) -> None:
     """`--status` chooses by what was decided."""
     found = json.loads(run("approvals", "list", "--status", status, "--json").stdout)
@@ -90,7 +101,10 @@ def test_what_cannot_be_undone_is_shown(run: Call) -> None:
     approval = waiting(run, "send_mail")
     assert "\nundo" in run("approvals", "show", approval["id"]).stdout
     assert "irreversible" in run("approvals", "show", approval["id"]).stdout
-    assert json.loads(run("approvals", "show", approval["id"], "--json").stdout)["undo"] == "irreversible"
+    assert (
+        json.loads(run("approvals", "show", approval["id"], "--json").stdout)["undo"]
+        == "irreversible"
+    )
 
 
 def test_an_approval_as_json_is_one_object(run: Call) -> None:

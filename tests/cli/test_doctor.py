@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import sqlite3
 from contextlib import closing
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from agentguard.cli import doctor, main
+from agentguard.cli import main
 from tests.cli import world
 from tests.cli.conftest import Call
 
@@ -30,7 +31,7 @@ def standing(run: Call, name: str) -> tuple[str, str]:
 @pytest.fixture(name="alone", autouse=True)
 def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out whatever else is installed where the tests run."""
-    monkeypatch.setattr(doctor.metadata, "distributions", lambda: iter(()))
+    monkeypatch.setattr(metadata, "distributions", lambda: iter(()))
 
 
 def test_a_healthy_machine_passes(run: Call) -> None:
@@ -63,7 +64,7 @@ def test_a_distribution_that_takes_our_name_is_named(
 ) -> None:
     """Another distribution with our import name or command is found and fails the check."""
     other = foreign(tmp_path)
-    monkeypatch.setattr(doctor.metadata, "distributions", lambda: iter([other]))
+    monkeypatch.setattr(metadata, "distributions", lambda: iter([other]))
     ended = run("doctor")
     assert ended.exit_code == 5
     assert "agentguard47 2.0.0 installs the import name or the command" in ended.stdout
@@ -73,7 +74,7 @@ def test_a_distribution_that_takes_our_name_is_named(
 def test_we_do_not_take_our_own_name(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Our own distribution is not mistaken for a foreign one."""
     own = metadata.distribution("agentguard")
-    monkeypatch.setattr(doctor.metadata, "distributions", lambda: iter([own]))
+    monkeypatch.setattr(metadata, "distributions", lambda: iter([own]))
     assert standing(run, "name")[0] == "ok"
 
 
@@ -106,9 +107,14 @@ def test_a_broken_file_fails(run: Call, store: Path) -> None:
 def test_a_changed_event_fails(run: Call, store: Path) -> None:
     """A record that was changed after it was written is found by its hash chain."""
     with closing(sqlite3.connect(store)) as connection:
-        connection.execute("UPDATE events SET actor = 'agent:nobody' WHERE run_id = 'busy' AND seq = 2")
+        connection.execute(
+            "UPDATE events SET actor = 'agent:nobody' WHERE run_id = 'busy' AND seq = 2"
+        )
         connection.commit()
-    assert standing(run, "record") == ("failed", "event 2 of run busy was changed after it was written")
+    assert standing(run, "record") == (
+        "failed",
+        "event 2 of run busy was changed after it was written",
+    )
 
 
 def test_a_clock_behind_the_record_fails(run: Call, clock: world.Clock) -> None:
@@ -119,7 +125,7 @@ def test_a_clock_behind_the_record_fails(run: Call, clock: world.Clock) -> None:
 
 def test_locks_that_exclude_nobody_fail(run: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where two can hold one lock, the check fails."""
-    monkeypatch.setattr(doctor.fcntl, "flock", lambda *_: None)
+    monkeypatch.setattr(fcntl, "flock", lambda *_: None)
     assert standing(run, "locks")[0] == "failed"
 
 

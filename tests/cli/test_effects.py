@@ -17,7 +17,9 @@ RULING = ("--by", "ops", "--reason", "seen in the bank")
 
 def doubtful(run: Call) -> dict[str, Any]:
     """Return the effect in doubt."""
-    found: list[dict[str, Any]] = json.loads(run("effects", "list", "--state", "in_doubt", "--json").stdout)
+    found: list[dict[str, Any]] = json.loads(
+        run("effects", "list", "--state", "in_doubt", "--json").stdout
+    )
     return found[0]
 
 

@@ -50,7 +50,11 @@ def test_an_unknown_shell_is_a_usage_error(run: Call) -> None:
 
 def test_the_words_are_completed() -> None:
     """Asked by a shell, the command offers its nouns."""
-    environment = {"_AGENTGUARD_COMPLETE": "bash_complete", "COMP_WORDS": "agentguard ap", "COMP_CWORD": "1"}
+    environment = {
+        "_AGENTGUARD_COMPLETE": "bash_complete",
+        "COMP_WORDS": "agentguard ap",
+        "COMP_CWORD": "1",
+    }
     words = [sys.executable, "-m", "agentguard"]
     said = subprocess.run(words, check=False, capture_output=True, text=True, env=environment)
     assert said.stdout == "plain,approvals\n"

@@ -42,7 +42,16 @@ def test_nothing_named_lists_what_is_stopped(run: Call) -> None:
     run("kill", "--tool", "refund", *WHO, "--yes")
     lines = run("kill").stdout.splitlines()
     assert lines[0].split() == ["stopped", "name", "by", "reason", "since"]
-    assert lines[1].split() == ["tool", "refund", "ops", "spam", "wave", "2026-03-01", "03:03:23", "UTC"]
+    assert lines[1].split() == [
+        "tool",
+        "refund",
+        "ops",
+        "spam",
+        "wave",
+        "2026-03-01",
+        "03:03:23",
+        "UTC",
+    ]
 
 
 def test_the_list_has_the_documented_keys(run: Call) -> None:

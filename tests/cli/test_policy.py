@@ -58,7 +58,9 @@ def test_a_bad_file_is_5_with_line_and_mend(run: Call, file: Path) -> None:
     file.write_text(GOOD.replace("max_steps: 10", "max_stepps: 10\n  autonomy: maybe"))
     ended = run("policy", "check", "agent_run.yaml")
     assert ended.exit_code == 5
-    assert "agent_run.yaml:3: max_stepps is not a known key; did you mean 'max_steps'?" in ended.stdout
+    assert (
+        "agent_run.yaml:3: max_stepps is not a known key; did you mean 'max_steps'?" in ended.stdout
+    )
     assert ended.stderr == "agent_run.yaml: 2 problems\n"
 
 

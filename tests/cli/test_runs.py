@@ -167,7 +167,10 @@ def test_all_writes_of_a_run_can_be_listed(run: Call) -> None:
     """`--writes` lists what was written, may have been, or waits, in the order of steps."""
     found = json.loads(run("runs", "show", "r-1", "--writes", "--json").stdout)
     assert {tuple(item) for item in found} == {tuple(EffectJson.__annotations__)}
-    assert [(item["step"], item["state"]) for item in found][3:5] == [(8, "in_doubt"), (9, "denied")]
+    assert [(item["step"], item["state"]) for item in found][3:5] == [
+        (8, "in_doubt"),
+        (9, "denied"),
+    ]
 
 
 def test_a_run_without_writes_says_so(run: Call) -> None:
@@ -188,13 +191,18 @@ def test_watching_a_run_that_ended_prints_its_events(run: Call) -> None:
     assert run("runs", "watch", "busy").exit_code == 0
     ended = run("runs", "watch", "broken")
     assert ended.exit_code == 1
-    assert [line.split()[1] for line in ended.stdout.splitlines()] == ["run.started", "run.finished"]
+    assert [line.split()[1] for line in ended.stdout.splitlines()] == [
+        "run.started",
+        "run.finished",
+    ]
 
 
 @pytest.mark.parametrize("form", ["json", "jsonl"])
 def test_watching_as_json_is_one_event_a_line(run: Call, form: str) -> None:
     """`runs watch -o json` prints each event as an object on a line of its own."""
-    events = [json.loads(line) for line in run("runs", "watch", "busy", "-o", form).stdout.splitlines()]
+    events = [
+        json.loads(line) for line in run("runs", "watch", "busy", "-o", form).stdout.splitlines()
+    ]
     assert [event["seq"] for event in events] == [1, 2, 3, 4, 5]
     assert [*events[0]] == [
         "run_id", "seq", "at", "step", "kind", "actor", "data", "content", "hash",

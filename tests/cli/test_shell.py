@@ -55,9 +55,7 @@ def test_what_names_no_store_file_is_a_usage_error(url: str) -> None:
 
 
 @pytest.mark.parametrize("content", [b"not a database, but long enough to be one" * 9, b""])
-def test_a_foreign_file_is_one_sentence(
-    tmp_path: Path, clock: world.Clock, content: bytes
-) -> None:
+def test_a_foreign_file_is_one_sentence(tmp_path: Path, clock: world.Clock, content: bytes) -> None:
     """A file of something else is named as such and stays as it is; an empty one has no runs."""
     path = tmp_path / "a.db"
     path.write_bytes(content)
@@ -125,7 +123,10 @@ def test_hostile_text_is_shown_escaped(run: Call) -> None:
     name = next(a["id"] for a in approvals if a["tool"] == "refund")
     text = run("approvals", "show", name).stdout
     assert r"pay\u001b[2J\x9b31m\u202egnp.exe\u200b\u2066\U000e0041\u0007\r\nok" in text
-    assert approvals[0]["arguments"].get("note") == world.EVIL or approvals[1]["arguments"]["note"] == world.EVIL
+    assert (
+        approvals[0]["arguments"].get("note") == world.EVIL
+        or approvals[1]["arguments"]["note"] == world.EVIL
+    )
 
 
 def test_a_hostile_name_that_is_not_found_is_escaped(run: Call) -> None:
@@ -159,7 +160,13 @@ def test_an_interrupted_command_is_130(run: Call, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize(
-    "words", [["runs", "shaw"], ["runs", "list", "--limit", "0"], ["approvals", "approve"], ["-o", "xml", "runs", "list"]]
+    "words",
+    [
+        ["runs", "shaw"],
+        ["runs", "list", "--limit", "0"],
+        ["approvals", "approve"],
+        ["-o", "xml", "runs", "list"],
+    ],
 )
 def test_wrong_words_are_2(run: Call, words: list[str]) -> None:
     """What the command line does not know is exit 2, told on stderr."""
@@ -194,7 +201,9 @@ def test_without_a_terminal_rich_is_not_imported(store: Path) -> None:
         f"try: main(['runs', 'show', 'r-1', '--store', 'sqlite:///{store}'])\n"
         "except SystemExit as end: print(end.code, 'rich' in sys.modules)"
     )
-    ended = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
+    ended = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    )
     assert ended.stdout.splitlines()[-1] == "0 False"
 
 

@@ -41,7 +41,18 @@ def as_json(run: Call, step: str) -> dict[str, Any]:
 def test_every_step_answers_every_question(run: Call, step: str) -> None:
     """Whatever happened in a step, each question has a line."""
     labels = [label for label, _ in answers(run, step)]
-    asked = ["step", "asked", "by", "allowed", "approval", "idempotency", "verdict", "cost", "time", "undo"]
+    asked = [
+        "step",
+        "asked",
+        "by",
+        "allowed",
+        "approval",
+        "idempotency",
+        "verdict",
+        "cost",
+        "time",
+        "undo",
+    ]
     assert [label for label in asked if label not in labels] == []
     assert "wrote" in labels or "result" in labels
 
@@ -97,7 +108,9 @@ def test_a_repeat_under_the_same_step_is_counted_there(run: Call) -> None:
 
 def test_a_key_with_other_arguments_is_refused(run: Call) -> None:
     """A conflict says why it was refused and that nothing was written."""
-    assert answer(run, "conflict", "allowed").startswith("no, idempotency conflict: refund: this key")
+    assert answer(run, "conflict", "allowed").startswith(
+        "no, idempotency conflict: refund: this key"
+    )
     assert answer(run, "conflict", "wrote").startswith("nothing: the call did not start")
     assert "; conflict; never started" in answer(run, "conflict", "idempotency")
 
@@ -118,7 +131,7 @@ def test_an_executed_payload_that_nobody_approved_is_shouted(
     guard = world.guard_of(store, clock)
     guard.store.transact(
         lambda tx: tx.run(
-            "UPDATE events SET data = replace(data, '\"payload_hash\":\"', '\"payload_hash\":\"f')"
+            'UPDATE events SET data = replace(data, \'"payload_hash":"\', \'"payload_hash":"f\')'
             " WHERE kind = 'approval.used'"
         )
     )
@@ -154,7 +167,9 @@ def test_a_rejected_call_tells_who_said_no_and_why(run: Call) -> None:
 def test_a_pending_call_tells_how_to_decide(run: Call) -> None:
     """A call that waits names the command that shows the approval, and when it expires."""
     text = answer(run, "pending", "approval")
-    assert text.startswith("waits for a person, expires 2026-03-01 05:03:23 UTC: agentguard approvals show ap_")
+    assert text.startswith(
+        "waits for a person, expires 2026-03-01 05:03:23 UTC: agentguard approvals show ap_"
+    )
     assert as_json(run, "pending")["outcome"] == "waiting"
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from agentguard.cli import store as store_commands
-from agentguard.stores import _files
+from agentguard.stores import _files, schema
 from tests.cli.conftest import Call
 
 
@@ -41,7 +41,7 @@ def test_the_newest_schema_needs_no_migration(run: Call) -> None:
 @pytest.fixture(name="newer_code")
 def code_of_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this code know one schema more than the store has."""
-    more = (*_files.MIGRATIONS, ("CREATE TABLE tomorrow (id INTEGER PRIMARY KEY) STRICT",))
+    more = (*schema.MIGRATIONS, ("CREATE TABLE tomorrow (id INTEGER PRIMARY KEY) STRICT",))
     monkeypatch.setattr(_files, "MIGRATIONS", more)
     monkeypatch.setattr(_files, "VERSION", len(more))
     monkeypatch.setattr(store_commands, "VERSION", len(more))

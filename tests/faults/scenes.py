@@ -5,6 +5,7 @@ A scene returns what is to be asserted, as JSON types; the tests say what it mus
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import json
 import multiprocessing
@@ -32,7 +33,7 @@ from agentguard import (
 )
 from tests.faults import oracle
 from tests.faults.processes import Gate, ask, ended, fork
-from tests.faults.world import World
+from tests.faults.world import World, append, lines
 
 Tool = Callable[[str], str]
 
@@ -144,6 +145,28 @@ def shared_steps(world: World) -> dict[str, Any]:
     exits = [ended(child) for child in children]
     steps = Guard(world.url).runs.show("r").steps
     return report(world, exits=exits, paid=world.effects().total(), steps=steps)
+
+
+def shared_reads(world: World) -> dict[str, Any]:
+    """Four processes use up one run's 40 steps with reads."""
+
+    def work() -> None:
+        @tool_contract(effect="read")
+        def look(ticket: str) -> str:
+            append(world.folder / "reads", ticket)
+            return ticket
+
+        guard = Guard(world.url)
+        start.wait()
+        with guard.run("shared", run_id="r", max_steps=40):
+            for n in range(20):
+                attempt(look, f"T-{n}")
+
+    start = Gate()
+    children = [fork(work) for number in range(4)]
+    start.open(4)
+    exits = [ended(child) for child in children]
+    return report(world, exits=exits, reads=len(lines(world.folder / "reads")))
 
 
 def in_threads(count: int, work: Callable[[int], object], run: Any) -> None:
@@ -345,6 +368,31 @@ def impatient(world: World) -> dict[str, Any]:
         return {"end": attempt(payer(world, hook=True), "T-1", world)}
 
 
+def closed_loop(world: World) -> dict[str, Any]:
+    """An event loop is closed while a commit is under way; another loop comes after it."""
+    guard, gate = Guard("memory://"), threading.Event()
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}")
+    async def pay(ticket: str) -> str:
+        return "paid"
+
+    async def work(ticket: str) -> str:
+        async with guard.run("work"):
+            return await pay(ticket)
+
+    guard.store.submit(lambda *_: None, lambda _tx: gate.wait())  # what comes later has to queue
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(work("T-1"))
+    loop.call_soon(loop.stop)
+    loop.run_forever()
+    loop.close()
+    gate.set()
+    found = asyncio.run(work("T-2"))
+    del task
+    return {"next": found}
+
+
 class Later:
     """A clock on which every lease has run out."""
 
@@ -459,14 +507,14 @@ def race_to_decide(world: World) -> dict[str, Any]:
             turn.wait(number)
             try:
                 own.approvals.decide(approval_id, said, by=f"person-{number}", reason="so")
-                world.tell(approval_id, said)
+                append(world.folder / "said", f"{approval_id} {said}")
             except GuardError as error:
                 assert error.kind == "decision_refused", error  # noqa: PT017 - of another process
 
     exits = race(8, len(ids), work)
     with guard.run("race", run_id="r"):
         ends = {ticket: attempt(pay, ticket) for ticket in tickets}
-    said = {name: sorted(words) for name, words in world.told().items()}
+    said = [line.split(" ") for line in lines(world.folder / "said")]
     shown = {a.id: (a.status, a.arguments["ticket"]) for a in guard.approvals.list()}
     return report(world, exits=exits, said=said, shown=shown, ends=ends)
 
@@ -474,8 +522,8 @@ def race_to_decide(world: World) -> dict[str, Any]:
 SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
     scene.__name__: scene
     for scene in (
-        crowd, shared_money, shared_steps, forked_in_the_body, child_killed, orphan, fork_outlives,
-        forked_amid_transactions, two_guards, again, closed_while_running, impatient, paused,
+        crowd, shared_money, shared_steps, shared_reads, forked_in_the_body, child_killed, orphan, fork_outlives,
+        forked_amid_transactions, two_guards, again, closed_loop, closed_while_running, impatient, paused,
         spawned, race_to_start, race_to_decide,
     )  # fmt: skip
 }

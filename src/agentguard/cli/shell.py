@@ -271,7 +271,7 @@ def confirmed(what: str, *, dry_run: bool, yes: bool) -> bool:
     """Say what is about to happen; return whether to do it.
 
     Raises:
-        Failure: nobody is there to be asked.
+        Failure: the person says no, or nobody is there to be asked.
     """
     if dry_run:
         say(f"would {what}; nothing was changed")
@@ -280,7 +280,8 @@ def confirmed(what: str, *, dry_run: bool, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise Failure(f"this would {what}: say --yes to do it, --dry-run to look only", Exit.USAGE)
-    click.confirm(escaped(f"This will {what}. Go on?"), abort=True, err=True)
+    if not click.confirm(escaped(f"This will {what}. Go on?"), err=True):
+        raise Failure("nothing was changed")
     return True
 
 

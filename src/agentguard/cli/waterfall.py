@@ -155,12 +155,17 @@ def _pieces(
 
 
 def _marks(folded: Sequence[tuple[float, float]], width: int) -> list[str]:
-    """Return what stands for the folded stretches, or nothing if there are too many."""
-    lengths = [f"┄ {span(last - first)} ┄" for first, last in folded]
-    for marks in (lengths, ["┄⋯┄"] * len(folded), ["⋯"] * len(folded)):
-        if sum(map(len, marks)) <= width * _MARKS_TAKE:
-            return marks
-    return []
+    """Return what stands for the folded stretches, or nothing if there are too many.
+
+    The longest ones tell their length, as far as there is room.
+    """
+    room = width * _MARKS_TAKE
+    marks = ["┄⋯┄" if 3 * len(folded) <= room else "⋯"] * len(folded)
+    for at in sorted(range(len(folded)), key=lambda at: folded[at][0] - folded[at][1]):
+        label = f"┄ {span(folded[at][1] - folded[at][0])} ┄"
+        if sum(map(len, marks)) - len(marks[at]) + len(label) <= room:
+            marks[at] = label
+    return marks if sum(map(len, marks)) <= room else []
 
 
 def _scaled(

@@ -68,7 +68,9 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
         return _fresh(tx, log, intent, 0)
     if row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)
-    return _from_denied(tx, log, intent, row) if _is_denied(tx, row) else _conflict(log, intent, row)
+    return (
+        _from_denied(tx, log, intent, row) if _is_denied(tx, row) else _conflict(log, intent, row)
+    )
 
 
 def _is_denied(tx: Tx, row: Effect) -> bool:

@@ -362,9 +362,11 @@ def _waits(tx: Tx, ref: RunRef) -> bool:
     return row is not None
 
 
-def stopped(tx: Tx, ref: RunRef, agent: str) -> RunHalted | None:
-    """Return the refusal for a plain read, if its run, agent or tenant was stopped."""
-    return RunLog(tx, ref).stopped() or switches.closed(tx, ref.tenant, agent, "")
+def stops(tx: Tx, ref: RunRef, agent: str) -> dict[str, str]:
+    """Return why plain reads may not start: by tool, or under no name for all of them."""
+    everything = RunLog(tx, ref).stopped() or switches.closed(tx, ref.tenant, agent, "")
+    found = switches.tools(tx)
+    return found if everything is None else {"": everything.message}
 
 
 def cancel_run(tx: Tx, tenant: str, run_id: str, by: str, reason: str) -> None:

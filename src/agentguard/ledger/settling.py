@@ -78,7 +78,7 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
         if own is not log and settled:
             own.add(Draft("budget.settled", settled, held[3]))
     for verdict in end.verdicts:
-        log.add(Draft("verified", verdict, end.step))
+        _note_verdict(log, verdict, end.step)
     if end.state is EffectState.IN_DOUBT:
         data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
         log.add(Draft("effect.in_doubt", data, end.step))
@@ -123,6 +123,7 @@ def _leave_evidence(tx: Tx, log: RunLog, end: Settlement) -> None:
 def resolve(
     tx: Tx, tenant: str, key: str, ruling: str, by: str, reason: str,
     result: str | None = None, fence: int | None = None,
+    verdicts: tuple[Mapping[str, Any], ...] = (),
 ) -> Effect | GuardError:  # fmt: skip
     """Rule on an effect in doubt: happened, not_happened, or failed (for good).
 
@@ -133,13 +134,26 @@ def resolve(
         return DecisionRefused(f"there is no effect {key!r} in this tenant")
     actor = f"system:{by}" if by == "reconcile" else f"person:{by}"
     log = RunLog(tx, RunRef(tenant, row.run_id, actor))
-    if row.state is EffectState.EXECUTING and row.owner and tx.is_dead(row.owner):
+    if row.state is EffectState.EXECUTING and row.owner and _is_lost(tx, row.owner, by):
         row = mark_doubt(tx, log, row, "owner_lost")
+    for verdict in verdicts:
+        _note_verdict(log, verdict, row.step)
     refusal = _cannot_rule(tx, row, ruling, by, fence)
     if refusal is None:
         _rule(tx, log, row, ruling, reason, result)
     log.save()
     return refusal or reload_effect(tx, tenant, key)
+
+
+def _is_lost(tx: Tx, owner: str, by: str) -> bool:
+    """A person may also rule where nothing proves the owner's life or death any more."""
+    return tx.is_dead(owner) or (by != "reconcile" and not tx.is_alive(owner))
+
+
+def _note_verdict(log: RunLog, verdict: Mapping[str, Any], step: int) -> None:
+    fact = {name: value for name, value in verdict.items() if name != "diff"}
+    diff = verdict.get("diff")
+    log.add(Draft("verified", fact, step, None if diff is None else {"diff": diff}))
 
 
 def _cannot_rule(tx: Tx, row: Effect, ruling: str, by: str, fence: int | None) -> GuardError | None:

@@ -24,6 +24,14 @@ def closed(tx: Tx, tenant: str, agent: str, tool: str) -> RunHalted | None:
     return RunHalted(f"stopped by the kill switch on {kind} {name}".rstrip() + f" ({by}: {reason})")
 
 
+def tools(tx: Tx) -> dict[str, str]:
+    """Return the tools that are stopped, each with the sentence that says so."""
+    rows = tx.rows(
+        "SELECT name, by, reason FROM switches WHERE kind = 'tool' AND lifted_at IS NULL"
+    )
+    return {n: f"stopped by the kill switch on tool {n} ({by}: {why})" for n, by, why in rows}
+
+
 def throw(tx: Tx, kind: str, name: str, by: str, reason: str) -> None:
     """Stop everything that *kind* and *name* stand for, from this commit on."""
     tx.run(

@@ -70,7 +70,7 @@ def extend_wal(path: Path) -> None:
     To be called inside a write transaction, since only its holder may write to the log. SQLite
     takes what lies behind the last valid frame for nothing (file format, §4.1).
     """
-    with contextlib.suppress(OSError), open(f"{path}-wal", "ab") as log:
+    with contextlib.suppress(OSError), Path(f"{path}-wal").open("ab") as log:
         missing = _WAL_BYTES - log.tell()
         if missing > 0:
             log.write(bytes(missing))

@@ -55,18 +55,27 @@ class Owner:
 
     def is_dead(self, tx: Tx, owner: str) -> bool:
         """Return whether *owner* is proven gone: its lock file is the one it took, and free."""
-        if self._directory is None or owner == self.id:
-            return False
+        return owner != self.id and self._probe(tx, owner) is True
+
+    def is_alive(self, tx: Tx, owner: str) -> bool:
+        """Return whether *owner* holds its lock."""
+        return owner == self.id or self._probe(tx, owner) is False
+
+    def _probe(self, tx: Tx, owner: str) -> bool | None:
+        """Return whether the lock of *owner* is free, or None if nothing can be told from it."""
+        if self._directory is None:
+            return None
         row = tx.row("SELECT lock_device, lock_inode FROM owners WHERE owner = ?", (owner,))
         if row is None:
-            return False
+            return None
         try:
             descriptor = os.open(self._path(owner), os.O_RDWR)
         except OSError:
-            return False  # no file, no proof
+            return None  # no file, no proof
         try:
             stat = os.fstat(descriptor)
-            return (stat.st_dev, stat.st_ino) == tuple(row) and _is_free(descriptor)
+            same = (stat.st_dev, stat.st_ino) == tuple(row)
+            return _is_free(descriptor) if same else None
         finally:
             os.close(descriptor)
 

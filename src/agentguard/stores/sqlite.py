@@ -71,6 +71,10 @@ class SqliteTx:
         """Return whether *owner* is proven to be gone."""
         return self._owner.is_dead(self, owner)
 
+    def is_alive(self, owner: str) -> bool:
+        """Return whether *owner* is seen to live."""
+        return self._owner.is_alive(self, owner)
+
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""
         self.forgotten.append(owner)  # its lock file goes once this is committed
@@ -148,6 +152,7 @@ class SqliteStore:
             return self._writing()
         if self._reader is None:
             self._reader = self._connect()
+            self._reader.execute("PRAGMA query_only = ON")
         return self._reader
 
     def _connect(self) -> sqlite3.Connection:
