@@ -9,6 +9,7 @@ from .canonical import canonical, effect_key, jsonable, keyed_hash
 from .errors import ContractViolation, ForbiddenAction, GuardError, PermissionDenied
 from .ledger.rows import load_effect
 from .ledger.values import NEW_STEP, Ask, Draft, Intent
+from .run import CALL
 from .tool import Call
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def decide(
         plain=plain,
         payload_hash=payload_hash(run, tool, plain),
         at=run.around.store.clock.now(),
+        outer=CALL.get(),
         ref=ref,
     )
     if tool.durable:

@@ -149,12 +149,19 @@ class DurableCall:
 
     async def _wait_for_owner(self, busy: Busy) -> None:
         self.polls += 1
-        if time.monotonic() > self.patience:
+        if time.monotonic() > self.patience or self._waits_for_itself():
             raise EffectInProgress(
                 f"{self.tool.name}: the same effect is being executed (run {busy.effect.run_id},"
                 f" step {busy.effect.step}); it was not started again"
             )
         await self.runtime.sleep(min(0.001 * 2**self.polls, 0.1))
+
+    def _waits_for_itself(self) -> bool:
+        """A body that calls its own key would wait for its own end."""
+        outer = self.call.outer
+        while outer is not None and outer.idempotency_key != self.call.idempotency_key:
+            outer = outer.outer
+        return outer is not None
 
     async def _reconcile(self, effect: Effect) -> None:
         """Ask the tool's hook what happened to an effect in doubt, and write its answer down."""

@@ -6,9 +6,6 @@ one writing request per tool; a tool that makes two is two tools.
 
 from __future__ import annotations
 
-import socket
-import ssl
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from .tool import DOUBT, Failure
@@ -18,10 +15,10 @@ _NOTHING_SENT = frozenset({
     "NewConnectionError", "NameResolutionError", "ConnectTimeoutError",  # urllib3
     "ClientConnectorError", "ClientConnectorDNSError", "ConnectionTimeoutError",  # aiohttp
     "InvalidURL", "MissingSchema", "InvalidSchema",
+    "ConnectionRefusedError", "gaierror", "SSLCertVerificationError",  # the standard library
 })  # fmt: skip
 """Failures before the first byte of the request was sent, by class name."""
 
-_BEFORE_SENDING = (ConnectionRefusedError, socket.gaierror, ssl.SSLCertVerificationError)
 _REFUSED_FOR_GOOD = frozenset({400, 404, 422})
 _REFUSED_FOR_NOW = frozenset({401, 403})
 _CONFLICT, _TOO_MANY, _UNAVAILABLE = 409, 429, 503
@@ -32,7 +29,7 @@ def http_errors(error: BaseException) -> Failure:
 
     4xx refusals and failures before anything was sent had no effect; 429, and 503 with
     Retry-After, may be tried again; 409 asks the reconcile hook; a timeout while reading, a reset
-    and any other 5xx may have done it (RFC 9110 §15, reliability notes §1.4).
+    and any other 5xx may have done it (RFC 9110 §15).
     """
     status = _status(error)
     if status is not None:
@@ -56,7 +53,7 @@ def _by_status(status: int, error: BaseException) -> Failure:
 def _by_class(error: BaseException) -> Failure:
     for cause in _causes(error):
         names = {kind.__name__ for kind in type(cause).__mro__}
-        if isinstance(cause, _BEFORE_SENDING) or names & _NOTHING_SENT:
+        if names & _NOTHING_SENT:
             return Failure(no_effect=True, retryable=True)
     return DOUBT
 
@@ -99,6 +96,7 @@ def _retry_after(error: BaseException) -> float | None:
 
 def _until(text: str) -> float | None:
     import datetime as dt
+    from email.utils import parsedate_to_datetime
 
     try:
         then = parsedate_to_datetime(text)

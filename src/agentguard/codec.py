@@ -12,7 +12,7 @@ from typing import Any
 from .canonical import loads
 
 MAX_RESULT_BYTES = 256 * 1024
-"""Larger results are not kept; their effect is, with a digest (reliability notes §1.4)."""
+"""Larger results are not kept; their effect is, with a digest."""
 
 _TAG = "$agentguard"
 

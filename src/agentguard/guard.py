@@ -187,7 +187,7 @@ class Guard:
 
     def kill(
         self, *, tool: str | None = None, agent: str | None = None, tenant: str | None = None,
-        all: bool = False, by: str, reason: str, lift: bool = False,  # noqa: A002 - DESIGN's name
+        all: bool = False, by: str, reason: str, lift: bool = False,  # noqa: A002 - the switch over everything
     ) -> None:  # fmt: skip
         """Stop a tool, an agent, a tenant or everything; no start passes after this commits.
 

@@ -165,7 +165,7 @@ class Event:
         seq: its place in the run, from 1.
         at: when, by the store's clock.
         step: the step it belongs to, or None.
-        kind: such as `step.started`; DESIGN §5 lists them.
+        kind: such as `step.started`.
         actor: who caused it, as `agent:support` or `person:dana`.
         data: the facts, without personal values.
         content: personal or bulky values, kept beside the chain and bound to it by a salted

@@ -21,7 +21,7 @@ from .model import dollars
 if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
-    from .model import Usage
+    from .model import Approval, Usage
     from .protocols import CallRef
     from .redaction import Redactor
     from .tool import Call, Tool
@@ -137,6 +137,10 @@ class ToolSpan:
                 span.set_attributes(self._facts(call))
                 if captures_content():
                     span.set_attributes(self._content(call, value, returned=error is None))
+            approval: Approval | None = getattr(error, "approval", None)
+            if approval is not None:
+                span.set_attribute("agentguard.approval.id", approval.id)
+                span.set_attribute("agentguard.approval.status", approval.status)
             if outcome in _ERRORS and error is not None:
                 span.set_attribute("error.type", _type_of(error))
                 span.set_status(Status(StatusCode.ERROR, _type_of(error)))

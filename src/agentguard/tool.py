@@ -206,6 +206,7 @@ class Call:
         deadline: when the body must be done, or None.
         first_started_at: when the body was first started under this key.
         decision: allow, deny or require_approval, because of *rule*.
+        outer: the guarded call inside whose body this one was made, if any.
         ask: what the rules want people to decide; valid once *ruled*, and never asked again.
         approval_id: the approval under which it runs or waits.
         edits: what an approver changed in the arguments, if anything.
@@ -236,6 +237,7 @@ class Call:
     replayed: bool = False
     ask: Ask | None = None
     ruled: bool = False
+    outer: Call | None = None
 
     @property
     def id(self) -> str | None:

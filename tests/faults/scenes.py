@@ -201,6 +201,16 @@ def forked_in_the_body(world: World) -> dict[str, Any]:
     return report(world, end=end, exits=exits, owners=len(owners))
 
 
+def killed(world: World) -> dict[str, Any]:
+    """A worker is killed inside its body, and nobody has looked yet."""
+
+    def work() -> None:
+        with Guard(world.url).run("killed", run_id="r"):
+            payer(world, after=die)("T-1")
+
+    return {"exits": [ended(fork(work))]}
+
+
 def child_killed(world: World) -> dict[str, Any]:
     """A forked child is killed inside its body while its parent lives on."""
     guard = Guard(world.url)
@@ -522,7 +532,7 @@ def race_to_decide(world: World) -> dict[str, Any]:
 SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
     scene.__name__: scene
     for scene in (
-        crowd, shared_money, shared_steps, shared_reads, forked_in_the_body, child_killed, orphan, fork_outlives,
+        crowd, shared_money, shared_steps, shared_reads, forked_in_the_body, killed, child_killed, orphan, fork_outlives,
         forked_amid_transactions, two_guards, again, closed_loop, closed_while_running, impatient, paused,
         spawned, race_to_start, race_to_decide,
     )  # fmt: skip

@@ -1,31 +1,30 @@
 """A warm process that forks workers, kills each at another place, and looks at what is left.
 
-    python -m tests.faults.zygote '{"story": "plain", …}'      prints one JSON list of cases
+    python -m tests.faults.mutants tests.faults.zygote '{"story": "plain", …}'
+
+prints one JSON list of cases.
 """
 
 from __future__ import annotations
 
-from tests.faults import mutants
+import asyncio
+import dataclasses
+import gc
+import json
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
-mutants.install()  # before the product is imported, so that mutants can be shown to be caught
-
-import asyncio  # noqa: E402 - after the mutant
-import dataclasses  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import shutil  # noqa: E402
-import signal  # noqa: E402
-import sys  # noqa: E402
-import traceback  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from dataclasses import dataclass  # noqa: E402
-from pathlib import Path  # noqa: E402
-
-from agentguard import Guard  # noqa: E402
-from tests.faults import oracle  # noqa: E402
-from tests.faults.probes import Points, install  # noqa: E402
-from tests.faults.stories import STORIES, Worker  # noqa: E402
-from tests.faults.world import World  # noqa: E402
+from agentguard import Guard, _durable
+from tests.faults import oracle
+from tests.faults.probes import Points, install
+from tests.faults.processes import ended, fork
+from tests.faults.stories import STORIES, Worker
+from tests.faults.world import World
 
 KILLED = signal.SIGKILL
 
@@ -64,9 +63,8 @@ def main(argument: str) -> None:
     """Play every case of one plan on all cores."""
     plan = Plan(**json.loads(argument))
     folder = Path(plan.folder)
-    template = World(folder / "template")
-    template.folder.mkdir()
-    in_child(lambda: Guard(template.url).close())
+    gc.freeze()  # forks share what is there already
+    template(plan, folder / "template")
     points = enumerate_points(plan, folder / "all")
     cases = [(number, name, folder / str(number)) for number, name in enumerate(points)]
     cores = os.cpu_count() or 1
@@ -78,29 +76,18 @@ def main(argument: str) -> None:
 
 def in_child(work: Callable[[], object]) -> int:
     """Run *work* in a fork of this process and return how that ended: 0, or minus the signal."""
-    child = os.fork()
-    if child == 0:
-        try:
-            work()
-        except BaseException:  # noqa: BLE001 - told on stderr and by the exit code
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return ended(fork(work))
 
 
 def in_children(parts: list[Callable[[], list[Case]]], folder: Path) -> list[dict[str, object]]:
     """Run every part in a fork of its own, at the same time; return all their cases."""
     answers = [folder / f"answer-{number}" for number in range(len(parts))]
-    children = []
-    for answer, part in zip(answers, parts, strict=True):
-        child = os.fork()
-        if child == 0:
-            os._exit(in_child(lambda: save(answer, part())) and 1)
-        children.append(child)
-    for child in children:
-        if os.waitpid(child, 0)[1]:
-            sys.exit("a part failed")
+    children = [
+        fork(lambda answer=answer, part=part: save(answer, part()))
+        for answer, part in zip(answers, parts, strict=True)
+    ]
+    if any([ended(child) for child in children]):
+        sys.exit("a part failed")
     return [case for answer in answers for case in json.loads(answer.read_text())]
 
 
@@ -119,16 +106,31 @@ def enumerate_points(plan: Plan, folder: Path) -> list[str]:
     return found
 
 
-def prepared(plan: Plan, folder: Path) -> World:
-    """Make a world, with a store unless the worker is to create it, and its first death."""
-    folder.mkdir()
+def template(plan: Plan, folder: Path) -> World:
+    """Make the world that every worker of *plan* finds: an empty store, or what a dead one left."""
     world = World(folder)
-    if not plan.fresh:
-        shutil.copy(Path(plan.folder) / "template" / "store.db", world.store)
+    folder.mkdir()
+    in_child(lambda: Guard(world.url).close())
     if plan.first_death:
         first = dataclasses.replace(plan, story="plain", first_death="")
-        ended = in_child(lambda: tell(first, world, plan.first_death))
-        assert ended == -KILLED, f"the first worker ended with {ended}"
+        died = in_child(lambda: tell(first, world, plan.first_death))
+        assert died == -KILLED, f"the first worker ended with {died}"
+    return world
+
+
+def prepared(plan: Plan, folder: Path) -> World:
+    """Copy the template; locks are linked, since a lock proves something only as the same file."""
+    folder.mkdir()
+    world, found = World(folder), Path(plan.folder) / "template"
+    if plan.fresh:
+        return world
+    owners = folder / "store.db.owners"
+    owners.mkdir()
+    for path in found.iterdir():
+        if path.is_file() and not path.name.endswith("-shm"):
+            shutil.copy(path, folder)
+    for lock in (found / "store.db.owners").iterdir():
+        os.link(lock, owners / lock.name)
     return world
 
 
@@ -149,13 +151,13 @@ def play(plan: Plan, cases: list[tuple[int, str, Path]]) -> list[Case]:
 def play_one(plan: Plan, number: int, name: str, folder: Path) -> Case:
     """Kill a worker at one place, let another do all of it again, and ask the oracle."""
     world, case = prepared(plan, folder), Case(f"{number:3} {name}")
-    ended = in_child(lambda: tell(plan, world, number))
-    if ended != -KILLED:
-        case.problems.append(f"the worker ended with {ended} instead of being killed")
+    died = in_child(lambda: tell(plan, world, number))
+    if died != -KILLED:
+        case.problems.append(f"the worker ended with {died} instead of being killed")
     answer = folder / "answer"
-    ended = in_child(lambda: save(answer, [go_on(plan, world, case)]))
-    if ended:
-        case.problems.append(f"the worker after it ended with {ended}")
+    exit_code = in_child(lambda: save(answer, [go_on(plan, world, case)]))
+    if exit_code:
+        case.problems.append(f"the worker after it ended with {exit_code}")
         return case
     return Case(**json.loads(answer.read_text())[0])
 
@@ -163,6 +165,7 @@ def play_one(plan: Plan, number: int, name: str, folder: Path) -> Case:
 def go_on(plan: Plan, world: World, case: Case) -> Case:
     """Be the next worker: see what is left, do the story twice over, compare with the world."""
     case.state = state(world)
+    _durable._PATIENCE = 0.05  # nobody is there to be waited for
     for _ in range(2):
         worker = Worker(world, plan.is_async, plan.hook)
         asyncio.run(STORIES[plan.story](worker))

@@ -76,9 +76,7 @@ def without_evidence(ledger: Ledger) -> list[list[object]]:
 
 
 @pytest.mark.parametrize(("situation", "verb"), [p for p in PAIRS if p[1] in BEGINS])
-def test_the_body_may_start_only_into_executing(
-    ledger: Ledger, situation: str, verb: str
-) -> None:
+def test_the_body_may_start_only_into_executing(ledger: Ledger, situation: str, verb: str) -> None:
     """A caller is told to start exactly when the row says executing under a new fence."""
     ledger.reach(situation)
     row = ledger.row()
@@ -247,7 +245,9 @@ class LedgerMachine(RuleBasedStateMachine):
         model.first_start = model.first_start or self.now(worker)
         model.fence, model.worker = model.fence + 1, worker
 
-    @rule(verb=st.sampled_from([*SETTLES, "stale", *RULINGS, "reconciled"]), key=keys, worker=workers)
+    @rule(
+        verb=st.sampled_from([*SETTLES, "stale", *RULINGS, "reconciled"]), key=keys, worker=workers
+    )
     def end(self, verb: str, key: str, worker: int) -> None:
         """A body ends, somebody answers late, or somebody rules."""
         model = self.models[key]

@@ -392,7 +392,9 @@ def as_somebody(path: Path) -> str:
 
 
 @pytest.mark.parametrize("there_is_a_store", [False, True])
-def test_a_folder_that_cannot_be_written_is_refused(shared: Path, *, there_is_a_store: bool) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(
+    shared: Path, *, there_is_a_store: bool
+) -> None:
     """A store in a folder without the right to write is refused in one sentence."""
     path = shared / "a.db"
     if there_is_a_store:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING
 from ..model import dollars
 from .output import STYLES, Column, Line, console, cut, padded, width
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
-from .waterfall import BAR_STYLES, WAIT, WAIT_STYLE, WORK, Axis, Segment, merged, runs_of, segments
+from .waterfall import (
+    BAR_STYLES, LOST, LOST_STYLE, WAIT, WAIT_STYLE, WORK, Axis, attempt_bar, merged, runs_of,
+    segments,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from ..model import RunInfo
     from ..record import Step
     from .loading import Page
+    from .waterfall import Segment
 
 _METER = 10
 _WIDEST = 36
@@ -137,10 +141,8 @@ def note_of(step: Step) -> str:
 
 def took_of(step: Step) -> str:
     """Return how long a step worked, waiting for people left out."""
-    worked = [(a.ended_at - a.began_at).total_seconds() for a in step.attempts if a.ended_at]
-    if step.kind == "model" and step.ended_at:
-        worked.append((step.ended_at - step.began_at).total_seconds())
-    return span(sum(worked)) if worked else "-"
+    worked = step.worked().total_seconds()
+    return span(worked) if worked or step.attempts else "-"
 
 
 def step_cost(step: Step) -> str:
@@ -174,10 +176,9 @@ def step_columns(page: Page) -> list[Column[Step]]:
 def draw(page: Page) -> bool:
     """Draw the waterfall; return False where the terminal is too narrow for one."""
     rows = [row for step in page.steps for row in _rows(step, page)]
-    sizes = [
-        min(max(breadth(text) for text in texts), _WIDEST)
-        for texts in zip(*((row.name, row.cost, row.end) for row in rows), strict=True)
-    ]
+    most = max(_WIDEST, width() * 2 // 5)
+    texts = zip(*((row.name, row.cost, row.end) for row in rows), strict=True)
+    sizes = [min(max(map(breadth, column)), most) for column in texts]
     axis = Axis([row.bar for row in rows], width() - sum(sizes) - 6)
     if axis.width < _NARROWEST:
         return False
@@ -210,8 +211,7 @@ def _rows(step: Step, page: Page) -> Iterator[_Row]:
         STYLES.get(step.outcome, ""),
     )  # fmt: skip
     for attempt in step.attempts if len(step.attempts) > 1 else ():
-        ended = (attempt.ended_at or step.ended_at or page.now).timestamp()
-        bar = [Segment(step.kind, attempt.began_at.timestamp(), ended)]
+        bar = [attempt_bar(step, attempt, page.now)]
         said = attempt.outcome or "executing"
         error = f": {escaped(attempt.error)}" if attempt.error else ""
         name = f"    └ attempt {attempt.number}"
@@ -241,7 +241,9 @@ def legend(page: Page) -> Text:
                 f"{kind}{' ✎' if kind == 'write' else ''}   ", "dim"
             )
     if any(step.questions for step in page.steps):
-        line.append(f"{WAIT} ", WAIT_STYLE).append("waiting for people", "dim")
+        line.append(f"{WAIT} ", WAIT_STYLE).append("waiting for people   ", "dim")
+    if any(attempt.lost for step in page.steps for attempt in step.attempts):
+        line.append(f"{LOST} ", LOST_STYLE).append("process lost", "dim")
     return line
 
 

@@ -212,13 +212,12 @@ def _cost(step: Step) -> str:
 
 def _time(page: Page, step: Step) -> str:
     texts = [instant(step.began_at)]
-    worked = sum(
-        ((a.ended_at - a.began_at).total_seconds() for a in step.attempts if a.ended_at), 0.0
-    )
-    if step.kind == "model" and step.ended_at:
-        worked = (step.ended_at - step.began_at).total_seconds()
+    worked = step.worked().total_seconds()
     if worked:
         texts.append(f"worked {span(worked)}")
+    lost = [attempt for attempt in step.attempts if attempt.lost]
+    if lost:
+        texts.append(f"its process was lost, which was seen {instant(lost[-1].ended_at)}")
     waited = step.waited(page.now).total_seconds()
     if waited:
         texts.append(f"waited {span(waited)} for people")

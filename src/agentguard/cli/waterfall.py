@@ -2,7 +2,7 @@
 
 Theory of operation. Time in which something works is drawn to scale. A stretch in which nothing
 does (people think, a process is dead) is folded into a mark that says how long it was, unless it
-is short beside the work. So an axis is a row of pieces, each with its own scale.
+is short beside the rest. So an axis is a row of pieces, each with its own scale.
 """
 
 from __future__ import annotations
@@ -17,20 +17,21 @@ if TYPE_CHECKING:
     import datetime as dt
     from collections.abc import Iterable, Sequence
 
-    from ..record import Step
+    from ..record import Attempt, Step
 
-_FOLD_FROM = 0.5
-"""A stretch without work is folded when it is longer than this share of all work."""
+_FOLD_FROM = 1 / 3
+"""A stretch without work is folded when it is longer than this share of what would be left
+if it and all longer ones were folded."""
 _MARKS_TAKE = 0.6
 """The marks of folded stretches take at most this share of the axis."""
-WORK, WAIT, TICK = "█", "░", "│"
+WORK, WAIT, LOST, TICK = "█", "░", "▒", "│"
 BAR_STYLES = {"model": "blue", "read": "cyan", "write": "green", "other": "red"}
-WAIT_STYLE = "dim yellow"
+WAIT_STYLE, LOST_STYLE = "dim yellow", "dim red"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of a bar; *kind* is model, read, write, other, wait or tick."""
+    """A stretch of a bar; *kind* is model, read, write, other, wait, lost or tick."""
 
     kind: str
     began: float
@@ -47,6 +48,8 @@ class Piece:
     label: str | None = None
 
 
+_IDLE = ("wait", "lost")
+
 Cells = list[tuple[str, str]]
 """Characters of a bar, each with its style."""
 
@@ -54,10 +57,10 @@ Cells = list[tuple[str, str]]
 def segments(step: Step, now: dt.datetime) -> list[Segment]:
     """Return what a step was doing when, in seconds since the epoch."""
     found = [_wait(step, q.asked_at, q.decided_at, now) for q in step.questions]
-    found += [_work(step, a.began_at, a.ended_at, now) for a in step.attempts]
+    found += [attempt_bar(step, attempt, now) for attempt in step.attempts]
     found += [Segment("tick", d.at.timestamp(), d.at.timestamp()) for d in step.duplicates]
     if step.kind == "model" and step.ended_at is not None:
-        found.append(_work(step, step.began_at, step.ended_at, now))
+        found.append(Segment("model", step.began_at.timestamp(), step.ended_at.timestamp()))
     return found or [Segment("tick", step.began_at.timestamp(), step.began_at.timestamp())]
 
 
@@ -65,8 +68,11 @@ def _wait(step: Step, asked: dt.datetime, decided: dt.datetime | None, now: dt.d
     return Segment("wait", asked.timestamp(), (decided or step.ended_at or now).timestamp())
 
 
-def _work(step: Step, began: dt.datetime, ended: dt.datetime | None, now: dt.datetime) -> Segment:
-    return Segment(step.kind, began.timestamp(), (ended or step.ended_at or now).timestamp())
+def attempt_bar(step: Step, attempt: Attempt, now: dt.datetime) -> Segment:
+    """Return the stretch of one start of a step's body."""
+    ended = attempt.ended_at or step.ended_at or now
+    kind = "lost" if attempt.lost else step.kind
+    return Segment(kind, attempt.began_at.timestamp(), ended.timestamp())
 
 
 class Axis:
@@ -77,7 +83,7 @@ class Axis:
         self.width = width
         self.began = min((s.began for s in drawn), default=0.0)
         self.ended = max((s.ended for s in drawn), default=0.0)
-        work = merged((s.began, s.ended) for s in drawn if s.kind != "wait")
+        work = merged((s.began, s.ended) for s in drawn if s.kind not in _IDLE)
         self.pieces = _pieces(work, self.began, self.ended, width)
 
     def column(self, at: float) -> float:
@@ -120,13 +126,12 @@ def _write(line: list[str], text: str, at: int) -> None:
 
 
 def _layer(part: Segment) -> int:
-    return {"wait": 0, "tick": 1}.get(part.kind, 2)
+    return {"wait": 0, "lost": 1, "tick": 2}.get(part.kind, 3)
 
 
 def _cell(kind: str) -> tuple[str, str]:
-    if kind == "wait":
-        return WAIT, WAIT_STYLE
-    return (TICK, "dim") if kind == "tick" else (WORK, BAR_STYLES[kind])
+    odd = {"wait": (WAIT, WAIT_STYLE), "lost": (LOST, LOST_STYLE), "tick": (TICK, "dim")}
+    return odd.get(kind) or (WORK, BAR_STYLES[kind])
 
 
 def merged(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -143,15 +148,20 @@ def merged(stretches: Iterable[tuple[float, float]]) -> list[tuple[float, float]
 def _pieces(
     work: Sequence[tuple[float, float]], began: float, ended: float, width: int
 ) -> list[Piece]:
-    worked = sum(last - first for first, last in work)
     edges = [began, *(edge for stretch in work for edge in stretch), ended]
     gaps = list(zip(edges[::2], edges[1::2], strict=True))
-    folded = [gap for gap in gaps if gap[1] - gap[0] > worked * _FOLD_FROM and gap[1] > gap[0]]
+    folded = [gap for gap in gaps if _is_long(gap, gaps, ended - began)]
     marks = _marks(folded, width)
     if not marks:
         return [Piece(began, ended, width)]
     rest = width - sum(len(label) for label in marks)
     return _scaled(folded, marks, began, ended, rest)
+
+
+def _is_long(gap: tuple[float, float], gaps: Sequence[tuple[float, float]], total: float) -> bool:
+    length = gap[1] - gap[0]
+    as_long = (last - first for first, last in gaps if last - first >= length)
+    return length > 0 and length > (total - sum(as_long)) * _FOLD_FROM
 
 
 def _marks(folded: Sequence[tuple[float, float]], width: int) -> list[str]:

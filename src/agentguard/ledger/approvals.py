@@ -246,6 +246,10 @@ def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | N
     person = _same(ruling.by)
     if not person or person.startswith(("agent:", "system:")):
         return PermissionDenied("a decision needs the name of a person: give by=")
+    return _involved(tx, approval, ruling, person) or _not_entitled(approval, ruling, person)
+
+
+def _involved(tx: Tx, approval: Approval, ruling: Ruling, person: str) -> GuardError | None:
     for what, name in (
         ("asked for this call", approval.requested_by),
         ("is the person this call is made for", approval.on_behalf_of),
@@ -256,6 +260,10 @@ def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | N
             )
     if ruling.decision == "approve" and person in _editors(tx, approval):
         return PermissionDenied(f"{ruling.by} edited this call and may not approve it; ask another")
+    return None
+
+
+def _not_entitled(approval: Approval, ruling: Ruling, person: str) -> GuardError | None:
     if approval.roles and not set(approval.roles) & set(ruling.roles):
         wanted = " or ".join(approval.roles)
         return PermissionDenied(

@@ -12,7 +12,7 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from ..model import dollars
-from .values import NOTHING, Attempt, Checked, Duplicate, Question, Ruled, Step, Stop, Vote
+from .values import LOST, NOTHING, Attempt, Checked, Duplicate, Question, Ruled, Step, Stop, Vote
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -153,8 +153,10 @@ class _Draft:
         self.found.update(outcome="executing", ended_at=None)
 
     def doubted(self, event: Event, data: Mapping[str, Any]) -> None:
-        self._end_attempt(event, "in_doubt", None, data["fence"])
-        self.found["doubt"] = data.get("reason")
+        reason = data.get("reason")
+        lost = LOST if reason == LOST else None
+        self._end_attempt(event, "in_doubt", lost, data["fence"])
+        self.found["doubt"] = reason
         self.ended(event, "in_doubt")
 
     def lost_read(self, event: Event, data: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 StepKind = Literal["model", "read", "write", "other"]
 NOTHING = Decimal("0.00")
+LOST = "owner_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,9 +22,9 @@ class Attempt:
     Attributes:
         number: 1 for the first try of this delivery of the call.
         fence: counts the starts under the call's key, in every run.
-        ended_at: None while it runs, or for ever if its process was lost.
+        ended_at: None while it runs; when its process was lost, the time at which that was seen.
         outcome: succeeded, failed_retryable, failed_final or in_doubt.
-        error: the type of what the body raised.
+        error: the type of what the body raised, or `owner_lost`.
     """
 
     number: int
@@ -32,6 +33,11 @@ class Attempt:
     ended_at: dt.datetime | None = None
     outcome: str | None = None
     error: str | None = None
+
+    @property
+    def lost(self) -> bool:
+        """Whether its process vanished; how long the body worked is not known then."""
+        return self.error == LOST
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +183,13 @@ class Step:
     tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     late: Mapping[str, Any] | None = None
     events: tuple[int, ...] = ()
+
+    def worked(self) -> dt.timedelta:
+        """Return how long its bodies, or the model, are known to have worked."""
+        known = [a.ended_at - a.began_at for a in self.attempts if a.ended_at and not a.lost]
+        if self.kind == "model" and self.ended_at:
+            known.append(self.ended_at - self.began_at)
+        return sum(known, dt.timedelta())
 
     def waited(self, now: dt.datetime) -> dt.timedelta:
         """Return how long people were waited for, up to *now* where they still are."""
