@@ -94,6 +94,7 @@ GOALS = [
     *writers("guarded write, threads"),
     *writers("guarded write, tasks"),
     Goal("P6", "replay", "guarded replay", "≤ 60 µs", 60, False, microseconds),
+    Goal("", "contracts", "contract of protect", "≤ 1.0x floor", 1.0, False, to_floor),
     Goal("P9", "import", "agentguard", "≤ 60 ms", 60, False, milliseconds),
 ]
 

@@ -37,6 +37,7 @@ FULL = {
     "write": Plan(15, 100),
     "writers": Plan(8, 25),
     "replay": Plan(15, 1000),
+    "contracts": Plan(15, 6600),
     "import": Plan(9, 1),
 }
 QUICK = {
@@ -44,6 +45,7 @@ QUICK = {
     "write": Plan(11, 60),
     "writers": Plan(4, 10),
     "replay": Plan(7, 500),
+    "contracts": Plan(5, 3300),
     "import": Plan(3, 1),
 }
 

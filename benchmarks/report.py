@@ -19,6 +19,7 @@ TITLES = {
     "write": f"Guarded write, one caller, SQLite FULL. {LESS}",
     "writers": "32 writers, SQLite FULL, equal steps each. Ratios are of steps/s: more is better.",
     "replay": f"Replay of a recorded effect, SQLite. {LESS}",
+    "contracts": f"Contracts by JSON Schema, bfcl-eval's calls. {LESS}",
     "import": f"Import, on top of pydantic and the OTel API. {LESS}",
 }
 NOTE = """\

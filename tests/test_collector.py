@@ -82,7 +82,7 @@ class Taking(BaseHTTPRequestHandler):
 
     server: Sink
 
-    def do_POST(self) -> None:  # noqa: N802 - http.server's name
+    def do_POST(self) -> None:
         """Decode the batch, as any backend would."""
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.headers.get("Content-Encoding") == "gzip":

@@ -24,6 +24,7 @@ from agentguard import (
     GuardError,
     NoEffect,
     ResultUnavailable,
+    Retry,
     Verdict,
     idempotent,
     requires_approval,
@@ -220,6 +221,28 @@ def test_models_reach_the_body_as_models(guard: Guard) -> None:
     with guard.run("models"):
         as_write(work)(line, more=[line, Line(product="p", price=Decimal("1.10"))])
     assert given == [Line(product="p", price=Decimal("1.10"))] * 3
+
+
+@pytest.mark.parametrize("by_schema", [False, True])
+def test_a_body_owns_its_arguments(by_schema: bool, guard: Guard) -> None:  # noqa: FBT001 - a parameter
+    """A body that changes its arguments changes neither a later attempt nor what verifiers see."""
+    seen: list[Any] = []
+
+    def work(tags: list[str]) -> None:
+        tags.append("changed")
+        seen.append(list(tags))
+        if len(seen) < 3:
+            raise NoEffect("busy")
+
+    schema = {"type": "object", "properties": {"tags": {"type": "array"}}} if by_schema else None
+    tool = guard.protect(
+        work, effect="write", per="call", input_schema=schema, retry=Retry(attempts=3, wait=0),
+        verified_by=lambda arguments, _result: seen.append(arguments["tags"]),
+    )  # fmt: skip
+    given = ["a"]
+    with guard.run("tags"):
+        tool(tags=given)
+    assert (seen, given) == ([["a", "changed"]] * 3 + [["a"]], ["a"])
 
 
 # Results.
@@ -528,6 +551,14 @@ def test_a_schema_refuses_what_does_not_fit(arguments: dict[str, Any], guard: Gu
     with guard.run("orders"), pytest.raises(ContractViolation):
         tool(**arguments)
     assert (orders, guard.effects.list()) == ([], [])
+
+
+@pytest.mark.parametrize("count", [2**53, 2**63 + 1, 10**30, 3.0])
+def test_a_schema_takes_every_json_integer(count: Any, guard: Guard) -> None:
+    """Integers beyond 2**53, as ids often are, fit `integer` and reach the body unchanged."""
+    tool = guard.protect(lambda **given: given, name="order", input_schema=SCHEMA, effect="read")
+    with guard.run("orders"):
+        assert tool(product="p", count=count) == {"product": "p", "count": count}
 
 
 def test_a_schema_checks_results_too(guard: Guard) -> None:

@@ -34,6 +34,9 @@ CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 IBAN = "DE44500105175407324931"
 
 
+WHO = Principal(agent="support", scopes=frozenset({"refunds"}))
+
+
 class Pause(BaseException):
     """How an agent runtime steers itself."""
 
@@ -80,7 +83,7 @@ class Recorder:
         self.other = provider.get_tracer("somebody else")
         # A process has one provider for good, so each test gives agentguard a tracer of its own.
         monkeypatch.setattr(telemetry, "_TRACER", provider.get_tracer("agentguard"))
-        self.guard = Guard("memory://", clock=FakeClock(), principal=WHO)
+        self.guard: Guard = Guard("memory://", clock=FakeClock(), principal=WHO)
 
     def spans(self, kind: str = "execute_tool") -> list[ReadableSpan]:
         """Return the finished spans of one operation, in the order in which they ended."""
@@ -103,9 +106,6 @@ class Recorder:
         return span
 
 
-WHO = Principal(agent="support", scopes=frozenset({"refunds"}))
-
-
 @pytest.fixture(name="seen")
 def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     """A guard whose spans are recorded."""
@@ -113,6 +113,12 @@ def recorder(monkeypatch: pytest.MonkeyPatch) -> Iterator[Recorder]:
     seen = Recorder(monkeypatch)
     yield seen
     seen.guard.close()
+
+
+def ids(span: Any) -> tuple[int, int]:
+    """Return the trace and the id of a span."""
+    context = span.get_span_context()
+    return context.trace_id, context.span_id
 
 
 def facts(span: ReadableSpan) -> dict[str, Any]:
@@ -159,7 +165,7 @@ def test_calls_hang_below_their_run(seen: Recorder) -> None:
     span = seen.one(look, "ada")
     (parent,) = seen.spans("invoke_workflow")
     assert span.parent is not None
-    assert span.parent.span_id == parent.get_span_context().span_id
+    assert span.parent.span_id == ids(parent)[1]
 
 
 def test_a_resumed_run_is_linked_to_its_earlier_part(seen: Recorder) -> None:
@@ -168,9 +174,9 @@ def test_a_resumed_run_is_linked_to_its_earlier_part(seen: Recorder) -> None:
         seen.call(look, "ada")
     parts = seen.spans("invoke_workflow")
     assert [facts(span)["agentguard.run.part"] for span in parts] == [1, 2, 3]
-    assert len({span.get_span_context().trace_id for span in parts}) == 3
+    assert len({ids(span)[0] for span in parts}) == 3
     links = [[link.context.span_id for link in span.links] for span in parts]
-    assert links == [[], *[[span.get_span_context().span_id] for span in parts[:-1]]]
+    assert links == [[], *[[ids(span)[1]] for span in parts[:-1]]]
 
 
 ENDINGS: dict[str, tuple[BaseException | None, str, StatusCode]] = {
@@ -259,6 +265,12 @@ def test_what_samplers_need_is_there_from_the_start(
     assert (started[1]["gen_ai.tool.name"], started[1]["gen_ai.agent.name"]) == ("look", "support")
 
 
+def stopped(seen: Recorder) -> ReadableSpan:
+    """Throw the switch, and call."""
+    seen.guard.kill(all=True, by="dana", reason="x")
+    return seen.one(pay, "ada")
+
+
 OUTCOMES: dict[str, tuple[Callable[[Recorder], ReadableSpan], str, str, StatusCode]] = {
     "a read": (lambda seen: seen.one(look, "ada"), "ok", "", StatusCode.UNSET),
     "a write": (lambda seen: seen.one(pay, "ada"), "ok", "", StatusCode.UNSET),
@@ -290,8 +302,7 @@ OUTCOMES: dict[str, tuple[Callable[[Recorder], ReadableSpan], str, str, StatusCo
                            "skipped_budget", "agentguard.errors.BudgetExceeded", StatusCode.ERROR),
     "a loop": (lambda seen: seen.one(look, "ada", max_repeats=0), "skipped_budget",
                "agentguard.errors.LoopDetected", StatusCode.ERROR),
-    "a switch": (lambda seen: (seen.guard.kill(all=True, by="dana", reason="x"),
-                               seen.one(pay, "ada"))[1],
+    "a switch": (stopped,
                  "denied", "agentguard.errors.RunHalted", StatusCode.ERROR),
 }  # fmt: skip
 
@@ -325,10 +336,7 @@ def test_a_span_names_the_decision_and_its_approval(
     seen: Recorder, decision: str, said: str
 ) -> None:
     """A call about which people were asked says by which rule, and names the approval."""
-    if decision:
-        span = decided(seen, decision)
-    else:
-        span = seen.one(pay, "ada", Decimal(75))
+    span = decided(seen, decision) if decision else seen.one(pay, "ada", Decimal(75))
     approval = seen.guard.approvals.list()[0]
     assert facts(span)["agentguard.policy.decision"] == said
     assert facts(span)["agentguard.approval.id"] == approval.id
@@ -378,7 +386,7 @@ async def test_an_async_call_has_its_span(seen: Recorder) -> None:
         await send("ada")
     (span,) = seen.spans()
     assert facts(span)["agentguard.tool.outcome"] == "ok"
-    assert parent_of(seen, "POST") == span.get_span_context().span_id
+    assert parent_of(seen, "POST") == ids(span)[1]
 
 
 def parent_of(seen: Recorder, name: str) -> int | None:
@@ -399,8 +407,8 @@ def test_what_a_body_calls_hangs_below_its_span(seen: Recorder) -> None:
         fetch()
         seen.other.start_span("later").end()
     (span,), (part,) = seen.spans(), seen.spans("invoke_workflow")
-    assert parent_of(seen, "GET") == span.get_span_context().span_id
-    assert parent_of(seen, "later") == part.get_span_context().span_id
+    assert parent_of(seen, "GET") == ids(span)[1]
+    assert parent_of(seen, "later") == ids(part)[1]
 
 
 def test_a_guarded_call_inside_another_has_its_own_span(seen: Recorder) -> None:
@@ -458,7 +466,7 @@ def test_a_span_of_something_else_is_not_adopted(seen: Recorder, theirs: dict[st
         look("ada")
     (span,) = [s for s in seen.spans() if s.name == "execute_tool look"]
     assert span.parent is not None
-    assert span.parent.span_id == outer.get_span_context().span_id
+    assert span.parent.span_id == ids(outer)[1]
 
 
 def test_a_span_is_adopted_by_one_call(seen: Recorder) -> None:

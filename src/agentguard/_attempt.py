@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ._runtime import DeadlinePassed, Outcome, ResultLost
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from .run import Run
     from .tool import Call, Tool
 
+_WHOLE = frozenset({str, int, float, bool, type(None), Decimal})
+"""Types whose values nobody can change."""
 _CONTROL_FLOW = frozenset({"GraphBubbleUp", "WaitingForEvent"})
 """Exceptions by which runtimes steer themselves, by name: the core imports no runtime."""
 
@@ -76,7 +80,7 @@ def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[
     """Return the tool's body with this call's arguments, to be run inside `current_run().call`."""
 
     def body() -> Any:
-        args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
+        args, kwargs = call.tool.arguments.place(instance, _own(call.arguments), call.given)
         token = CALL.set(call)
         try:
             return wrapped(*args, **kwargs)
@@ -84,7 +88,7 @@ def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[
             CALL.reset(token)
 
     async def async_body() -> Any:
-        args, kwargs = call.tool.arguments.place(instance, call.arguments, call.given)
+        args, kwargs = call.tool.arguments.place(instance, _own(call.arguments), call.given)
         token = CALL.set(call)
         try:
             return await wrapped(*args, **kwargs)
@@ -92,6 +96,20 @@ def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[
             CALL.reset(token)
 
     return async_body if call.tool.is_async else body
+
+
+def _own(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Return copies: what a body does to its arguments changes no later attempt and no verdict."""
+    return {
+        name: value if type(value) in _WHOLE else _copied(value) for name, value in arguments.items()
+    }
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - a type of the tool's own that cannot be copied is shared
+        return value
 
 
 async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> End:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from . import _decide
 from ._attempt import End, attempt, judge
 from ._backoff import Backoff
-from ._persist import keep_trying
+from ._persist import error_of, keep_trying, unrecorded
 from ._runtime import InlineRuntime, outcome_of, run_inline
 from .errors import (
     ApprovalRequired,
@@ -240,7 +240,7 @@ class DurableCall:
         except StoreUnavailable as error:
             settlement.pending = Pending()  # the run keeps those events for its next commit
             keep_trying(self.store, settlement)
-            end.error = _unrecorded(self.call, end, error)
+            end.error = unrecorded(self.call, end, error)
             end.state = EffectState.IN_DOUBT
             return end
         self.run_.meter.synced(settled.usage, settlement.pending)
@@ -275,7 +275,7 @@ class DurableCall:
             data={"attempt": call.attempt, "duration_us": duration_us, **end.facts()},
             result=end.kept,
             result_state=end.result_state,
-            error=_error_of(self.run_, end) if final or error is not None else None,
+            error=error_of(self.run_.redactor, end) if final or error is not None else None,
             doubt_reason=end.doubt,
             content=self.run_.redactor.scrub(end.content()),
             verdicts=tuple(self.run_.redactor.scrub(end.verdicts)),
@@ -324,26 +324,6 @@ class DurableCall:
             f"{effect.tool} was done in run {effect.run_id}, step {effect.step}; its result is"
             f" {effect.result_state or 'not kept'}"
         )
-
-
-def _error_of(run: Run, end: End) -> dict[str, str]:
-    error = end.error
-    if error is None:
-        return {"kind": "returned", "message": "the tool answered that it failed"}
-    cause = error.__cause__ if isinstance(error, EffectInDoubt) and error.__cause__ else error
-    return {"kind": type(cause).__name__, "message": run.redactor.scrub(str(cause))[:500]}
-
-
-def _unrecorded(call: Call, end: End, error: StoreUnavailable) -> EffectRecordingFailed:
-    failed = EffectRecordingFailed(
-        f"{call.tool.name} ended, but its outcome could not be written ({error.message}); it counts as in"
-        " doubt until it is",
-        result=end.value,
-        effect_id=call.idempotency_key,
-        reason="record_failed",
-    )
-    failed.__cause__ = error
-    return failed
 
 
 def late_answer(

@@ -67,13 +67,16 @@ class SchemaArguments:
         Raises:
             ContractViolation: they do not fit.
         """
+        found = dict(values)
         plain = {name: jsonable(value, name) for name, value in values.items()}
         try:
-            if self._validator.is_valid(plain):
-                return dict(values)
+            # As they are, since big integers have no plain form; dates and the like have only that.
+            if self._validator.is_valid(found) or self._validator.is_valid(plain):
+                return found
+            sentence = self._sentence(found)
         except ValueError as error:
             raise ContractViolation(f"{self._tool}: {error!s:.200}") from None
-        raise ContractViolation(self._sentence(plain))
+        raise ContractViolation(sentence)
 
     def _sentence(self, plain: Mapping[str, Any]) -> str:
         """One sentence on the first problems; values are never quoted, they may be secret."""

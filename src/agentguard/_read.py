@@ -51,7 +51,7 @@ def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
         "tool": call.tool.name, "effect": call.tool.effect, "decision": "allow",
         "outcome": "succeeded" if end.error is None else "failed", "attempts": call.attempt,
         "payload_hash": call.payload_hash, "contract": call.tool.version,
-        "duration_us": duration_us,
+        "duration_us": duration_us, "at": call.at,
     }  # fmt: skip
     if call.ref is not None:
         data["call_id"] = call_id(call)

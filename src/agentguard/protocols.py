@@ -86,8 +86,12 @@ class Store(Protocol):
         """Return the descriptors that prove this process alive; a child that acts for it keeps them."""
         ...
 
+    def check(self) -> str:
+        """Return `ok`, or what is found wrong with what is stored."""
+        ...
+
     def close(self) -> None:
-        """Give up the connections; rows that this process was executing become doubtful."""
+        """Give up the connections; the proof of life stays while a body is still running."""
         ...
 
 

@@ -75,7 +75,7 @@ def test_a_lost_owner_leaves_a_doubt() -> None:
         (1, "effect.in_doubt", {"key": "k1", "fence": 1, "reason": "owner_lost"}),
     )
     assert (step.outcome, step.doubt) == ("in_doubt", "owner_lost")
-    assert step.attempts[0].outcome == "in_doubt"
+    assert (step.attempts[0].outcome, step.attempts[0].lost) == ("in_doubt", True)
 
 
 def test_a_lost_owner_of_a_read_leaves_no_doubt() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from agentguard.cli.shapes import StepJson
 from tests.cli import world
 from tests.cli.conftest import Call
 from tests.cli.world import STEPS
+from tests.support import ROOT
 
 
 def answers(run: Call, step: str) -> list[tuple[str, str]]:
@@ -184,6 +187,25 @@ def test_a_doubt_tells_where_to_rule(run: Call) -> None:
     """A write in doubt says that nobody knows, and names the command."""
     text = answer(run, "doubt", "wrote")
     assert text.startswith("nobody knows (error unclassified): agentguard effects show ag1_")
+
+
+def test_a_lost_process_is_not_told_as_working_time(tmp_path: Path, clock: world.Clock) -> None:
+    """A step whose process died says when that was seen, not that it worked so long."""
+    path = tmp_path / "a.db"
+    script = (
+        "import os, sys; sys.path.insert(0, sys.argv[2])\n"
+        "from pathlib import Path; from tests.cli import world\n"
+        "from agentguard import idempotent, tool_contract\n"
+        "@tool_contract(effect='write')\n@idempotent(per='call')\n"
+        "def die() -> None: os._exit(9)\n"
+        "with world.guard_of(Path(sys.argv[1]), world.Clock()).run('w', run_id='r-1'): die()"
+    )
+    words = [sys.executable, "-c", script, str(path), str(ROOT)]
+    assert subprocess.run(words, check=False).returncode == 9
+    text = world.call(path, clock, "runs", "show", "r-1", "--step", "1").stdout
+    assert "its process was lost, which was seen 2026-03-01" in text
+    assert "worked" not in text
+    assert "nobody knows (owner lost)" in text
 
 
 def test_a_ruling_stands_with_the_step(run: Call) -> None:

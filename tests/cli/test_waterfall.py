@@ -56,6 +56,23 @@ def test_a_short_idle_stretch_keeps_its_scale() -> None:
     assert drawn(axis, work(5, 10)) == " " * 10 + "█" * 10
 
 
+def test_the_length_that_is_folded_depends_on_the_rest() -> None:
+    """Ten long waits are all folded; a tenth of a busy run is not."""
+    waits = [[work(hour * 3600, hour * 3600 + 1)] for hour in range(11)]
+    assert Axis(waits, 100).ruler().count("⋯") + Axis(waits, 100).ruler().count("59 min") == 10
+    busy = [[work(at, at + 0.5)] for at in range(10)]
+    assert "┄" not in Axis(busy, 100).ruler()
+
+
+def test_a_lost_process_is_not_drawn_as_work() -> None:
+    """From a start whose process vanished to its discovery nobody worked."""
+    lost = Attempt(1, 1, at(0), at(60), "in_doubt", "owner_lost")
+    step = Step(1, at(0), "write", ended_at=at(60), attempts=(lost,))
+    (part,) = segments(step, at(100))
+    assert (part.kind, step.worked()) == ("lost", dt.timedelta())
+    assert drawn(Axis([[part]], 20), part).strip() == "▒" * 19
+
+
 def test_waiting_is_folded_too() -> None:
     """Waiting for people is no work: it is drawn over the folded stretch."""
     axis = Axis([[work(0, 1)], [Segment("wait", 1, 500), work(500, 501)]], 40)

@@ -58,9 +58,9 @@ class Step:
         return getattr(apis[self.owner(apis)], self.method)(**self.arguments(apis))
 
     def arguments(self, apis: Apis) -> dict[str, Any]:
-        """Return all arguments by name, as a model gives them."""
+        """Return all arguments by name, new ones for every delivery, as a model gives them."""
         method = getattr(apis[self.owner(apis)], self.method)
-        return inspect.signature(method).bind(*self.args, **self.kwargs).arguments
+        return copy.deepcopy(inspect.signature(method).bind(*self.args, **self.kwargs).arguments)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,10 @@ def schema_of(api: str, method: str) -> dict[str, Any]:
     """Return the JSON Schema of a method's arguments."""
     documented = rows(DATA / "multi_turn_func_doc" / MULTI_TURN_FUNC_DOC_FILE_MAPPING[api])
     (parameters,) = (row["parameters"] for row in documented if row["name"] == method)
-    return _json_schema(parameters)
+    schema = _json_schema(parameters)
+    if method == "close_ticket":  # one task's own tickets are numbered with texts
+        schema["properties"]["ticket_id"]["type"] = ["integer", "string"]
+    return schema
 
 
 _NO_STATE = {"_api_description", "_last_modified", "_random", "parent"}
@@ -191,7 +194,10 @@ def _calls(answer: dict[str, Any], functions: dict[str, Any]) -> Iterator[Schema
     for number, call in enumerate(calls):
         for name, options in call.items():
             schema = _json_schema(functions[name]["parameters"])
-            yield SchemaCall(f"{answer['id']}-{number}", name, schema, _chosen(options))
+            possible = {
+                n: a for n, a in options.items() if n in schema["properties"] or "" not in a
+            }
+            yield SchemaCall(f"{answer['id']}-{number}", name, schema, _chosen(possible))
 
 
 def _json_schema(parameters: dict[str, Any]) -> dict[str, Any]:
@@ -210,7 +216,7 @@ def _rename(schema: dict[str, Any]) -> None:
 
 
 def _chosen(options: dict[str, Any]) -> dict[str, Any]:
-    """Choose the first of the possible answers to each argument; `""` leaves it out."""
+    """Choose the first of the possible answers to each argument; `""` stands for leaving it out."""
     return {
         name: _first(answers)
         for name, answers in options.items()
@@ -237,10 +243,10 @@ _OTHER = {
 
 
 def mutants(call: SchemaCall) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield wrong forms of a call: each required argument missing, one unknown, each of a wrong type."""
+    """Yield wrong calls: each required argument missing, one unknown, each of a wrong type."""
     for name in call.schema.get("required", ()):
         yield f"{name} missing", {k: v for k, v in call.arguments.items() if k != name}
     yield "unknown", {**call.arguments, "nobody_knows_this": 1}
-    for name in call.arguments:
+    for name in call.arguments.keys() & call.schema["properties"].keys():
         kind = call.schema["properties"][name]["type"]
         yield f"{name} is no {kind}", {**call.arguments, name: _OTHER[kind]}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from agentguard import _durable, _pipeline, _runtime, declaration
-from agentguard.stores import _owner, sqlite
+from agentguard.stores import _files, _owner, sqlite
 
 PHASES = {
     "open_run": "run open",
@@ -73,6 +73,8 @@ def install(points: Points) -> None:
     _at_transactions(points)
     points.around(_owner.Owner, "__init__", "the owner's lock")
     points.around(_owner.Owner, "forget", "forgetting a dead owner")
+    sqlite._BUSY_FROM = 4  # so that the log file is made large in every story
+    points.around(_files, "extend_wal", "making the log file large")
     points.around(_pipeline, "decide", "decide")
     points.around_async(_durable, "attempt", lambda *_: "the attempt")
     points.around_async(declaration, "guarded", lambda *_: "the guarded call")

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
+
 from agentguard import Guard, _durable
 from tests.faults import oracle
 from tests.faults.probes import Points, install
@@ -63,6 +65,7 @@ def main(argument: str) -> None:
     """Play every case of one plan on all cores."""
     plan = Plan(**json.loads(argument))
     folder = Path(plan.folder)
+    TypeAdapter(str).json_schema()  # pydantic looks for its plugins once
     gc.freeze()  # forks share what is there already
     template(plan, folder / "template")
     points = enumerate_points(plan, folder / "all")

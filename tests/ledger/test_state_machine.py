@@ -359,4 +359,4 @@ TestLedgerMachine.settings = settings(max_examples=100, stateful_step_count=30)
 def test_the_table_is_complete() -> None:
     """The table has an answer for each situation, and leads to known situations only."""
     assert set(LEGAL) == set(SITUATIONS)
-    assert {s for s in itertools.chain(*(LEGAL[s].values() for s in LEGAL))} <= set(SITUATIONS)
+    assert set(itertools.chain(*(LEGAL[s].values() for s in LEGAL))) <= set(SITUATIONS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sqlite3
@@ -97,7 +98,7 @@ def files(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize("url", ["postgresql://x/y", "sqlite://a.db", "sqlite:///", "a.db", ""])
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     """A URL that this version has no store for is answered with those it has."""
-    with pytest.raises(ConfigurationError, match="write sqlite:///agentguard.db"):
+    with pytest.raises(ConfigurationError, match=r"write sqlite:///agentguard\.db"):
         open_store(url)
 
 
@@ -281,8 +282,7 @@ def call_again(path: Path, world: World) -> str:
         with guard.run("w", run_id="r2"):
             return paying(world)("ada")
     except GuardError as error:
-        assert "\n" not in str(error)
-        return type(error).__name__
+        return type(error).__name__ + " in lines" * str(error).count("\n")
     finally:
         if guard is not None:
             guard.close()
@@ -336,16 +336,16 @@ def test_a_file_that_vanishes_stops_its_writers(
 ) -> None:
     """Nothing is written into a file that nobody can find any more, and nothing starts."""
     world = World(tmp_path / "world.txt")
-    guard = Guard(f"sqlite:///{path}")
-    run = guard.run("w", run_id="r")
-    with pytest.raises(StoreUnavailable, match="removed or replaced"), run:
-        paying(world)("ada")
+    guard, pay = Guard(f"sqlite:///{path}"), paying(world)
+    with contextlib.suppress(StoreUnavailable), guard.run("w", run_id="r"):
+        pay("ada")
         for file in path.parent.glob("a.db*"):
             if file.is_file():
                 file.unlink()
         if replaced:
             filled(path, World(tmp_path / "elsewhere.txt"))
-        paying(world)("bob")
+        with pytest.raises(StoreUnavailable, match="removed or replaced"):
+            pay("bob")
     assert world.effects == ["ada"]
     guard.close()
 
@@ -691,7 +691,6 @@ def test_a_store_in_memory_is_a_store(tmp_path: Path, monkeypatch: pytest.Monkey
     assert results == ["done ada"] * 8
     assert world.effects == ["ada"]
     assert guard.runs.verify("r") is None
-    assert guard.store.check() == "ok"
     assert other.runs.list() == []
     assert [file.name for file in tmp_path.iterdir()] == ["world.txt"]
     guard.close()

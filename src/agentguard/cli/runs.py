@@ -155,7 +155,10 @@ def _show_step(guard: Guard, page: Page, number: int) -> None:
     "--timeout", type=click.FloatRange(0), metavar="SECONDS", help="Stop then, with exit 4."
 )
 def watch(run: str, timeout: float | None) -> int:
-    """Follow RUN until it ends: a line for every event. Exit 1 if it does not succeed."""
+    """Follow RUN until it ends: a line for every event. Exit 1 if it does not succeed.
+
+    With -o json or jsonl each line is one event.
+    """
     with shell().guard() as guard:
         return watch_run(guard, run_named(guard, run), timeout)
 

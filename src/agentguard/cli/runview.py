@@ -9,7 +9,16 @@ from ..model import dollars
 from .output import STYLES, Column, Line, console, cut, padded, width
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
 from .waterfall import (
-    BAR_STYLES, LOST, LOST_STYLE, WAIT, WAIT_STYLE, WORK, Axis, attempt_bar, merged, runs_of,
+    BAR_STYLES,
+    LOST,
+    LOST_STYLE,
+    WAIT,
+    WAIT_STYLE,
+    WORK,
+    Axis,
+    attempt_bar,
+    merged,
+    runs_of,
     segments,
 )  # fmt: skip
 

@@ -241,7 +241,7 @@ def _refusal(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardEr
     return _not_permitted(tx, approval, ruling)
 
 
-def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | None:  # noqa: PLR0911 - one way out for each reason
+def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | None:
     """Refuse whoever asked, whoever it is done for, whoever edited, and whoever lacks the role."""
     person = _same(ruling.by)
     if not person or person.startswith(("agent:", "system:")):

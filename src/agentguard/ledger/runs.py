@@ -15,7 +15,7 @@ from . import switches
 from .values import NEW_STEP, Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Generator, Mapping
 
     from ..protocols import Tx
 
@@ -193,7 +193,7 @@ def exceeded(name: str, limit: object, used: object, run_id: str) -> BudgetExcee
 
 
 @contextlib.contextmanager
-def record_of(tx: Tx, log: RunLog, run_id: str) -> Iterator[RunLog]:
+def record_of(tx: Tx, log: RunLog, run_id: str) -> Generator[RunLog]:
     """Give the record of *run_id*: an effect's budget and doubt stay with the run that began it."""
     if run_id == log.ref.run_id:
         yield log

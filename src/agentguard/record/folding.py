@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
-from ..model import dollars
+from ..model import dollars, moment
 from .values import LOST, NOTHING, Attempt, Checked, Duplicate, Question, Ruled, Step, Stop, Vote
 
 if TYPE_CHECKING:
@@ -183,12 +183,15 @@ class _Draft:
         if "spent_nanos" in data:
             self.settled(event, data)
         self.ended(event, data["outcome"])
+        came = moment(data.get("at"))
+        if came is not None:  # a read's event was written with a later commit
+            self.found["ended_at"] = self.attempts[-1]["ended_at"] = came + _micros(data)
 
     def _plain_read(self, event: Event, data: Mapping[str, Any]) -> None:
         self.found["rule"] = "allowed by contract"
         self.set(data, kind="effect", contract="contract", payload_hash="payload_hash",
                  call_id="call_id", decision="decision", arguments="arguments")  # fmt: skip
-        self.found["began_at"] = event.at - _micros(data)
+        self.found["began_at"] = moment(data.get("at")) or event.at - _micros(data)
         self.attempts.append({
             "number": data.get("attempts", 1), "fence": 0, "began_at": self.found["began_at"],
         })  # fmt: skip
