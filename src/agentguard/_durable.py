@@ -16,7 +16,6 @@ from .errors import (
     DecisionRefused,
     EffectInDoubt,
     EffectInProgress,
-    EffectRecordingFailed,
     GuardError,
     ResultUnavailable,
     StoreUnavailable,
