@@ -84,7 +84,7 @@ def unstorable(key: str, world: Path) -> Any:
     return object()
 
 
-@tool_contract(effect="write", isolation="process", timeout=2)
+@tool_contract(effect="write", isolation="process", timeout=4)
 @write
 def stuck(key: str, world: Path) -> str:
     """Begin, and never end; start a process that never ends either."""

@@ -321,7 +321,11 @@ def test_model_calls_are_counted_and_paid(guard: Guard) -> None:
             run.model_started(model="big", messages=[])
     info = guard.runs.show(run.id)
     assert (info.model_calls, info.input_tokens, info.output_tokens) == (2, 200, 20)
-    assert (info.spent_usd, info.held_usd, info.cost_complete) == (Decimal("0.28"), Decimal(0), True)
+    assert (info.spent_usd, info.held_usd, info.cost_complete) == (
+        Decimal("0.28"),
+        Decimal(0),
+        True,
+    )
 
 
 def test_a_model_call_reserves_its_worst_case(guard: Guard) -> None:

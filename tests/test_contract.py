@@ -555,8 +555,14 @@ def test_a_schema_refuses_what_does_not_fit(arguments: dict[str, Any], guard: Gu
 
 @pytest.mark.parametrize("count", [2**53, 2**63 + 1, 10**30, 3.0])
 def test_a_schema_takes_every_json_integer(count: Any, guard: Guard) -> None:
-    """Integers beyond 2**53, as ids often are, fit `integer` and reach the body unchanged."""
-    tool = guard.protect(lambda **given: given, name="order", input_schema=SCHEMA, effect="read")
+    """Integers beyond 2**53, as ids often are, fit `integer` on their way in and out."""
+    tool = guard.protect(
+        lambda **given: given,
+        name="order",
+        input_schema=SCHEMA,
+        output_schema=SCHEMA,
+        effect="read",
+    )
     with guard.run("orders"):
         assert tool(product="p", count=count) == {"product": "p", "count": count}
 

@@ -27,6 +27,7 @@ import requests
 from agentguard import (
     ConfigurationError,
     EffectInDoubt,
+    EffectInProgress,
     Guard,
     GuardError,
     Happened,
@@ -473,10 +474,15 @@ def a_backend() -> Iterator[Backend]:
     backend.server_close()
 
 
+def patience(url: str) -> float:
+    """Return how long to wait for an answer: not long for one that never comes."""
+    return 0.3 if url.endswith("silence") else 30
+
+
 def by_urllib(url: str) -> None:
     """Post with the standard library."""
     try:
-        urllib.request.urlopen(urllib.request.Request(url, b"x"), timeout=0.5).close()
+        urllib.request.urlopen(urllib.request.Request(url, b"x"), timeout=patience(url)).close()
     except urllib.error.HTTPError as error:
         error.close()
         raise
@@ -484,12 +490,12 @@ def by_urllib(url: str) -> None:
 
 def by_httpx(url: str) -> None:
     """Post with httpx."""
-    httpx.post(url, content=b"x", timeout=0.5).raise_for_status()
+    httpx.post(url, content=b"x", timeout=patience(url)).raise_for_status()
 
 
 def by_requests(url: str) -> None:
     """Post with requests."""
-    requests.post(url, data=b"x", timeout=0.5).raise_for_status()
+    requests.post(url, data=b"x", timeout=patience(url)).raise_for_status()
 
 
 CLIENTS = pytest.mark.parametrize("post", [by_urllib, by_httpx, by_requests])
@@ -727,6 +733,24 @@ def test_the_failure_of_an_inner_call_is_the_outer_calls_doubt(guard: Guard) -> 
         as_write(inner)("T-1")
     states = {effect.tool: effect.state for effect in guard.effects.list()}
     assert states == {"inner": "failed_retryable", "work": "failed_retryable"}
+
+
+def test_a_call_of_itself_with_the_same_key_is_refused(guard: Guard) -> None:
+    """A body that calls its own key, here through another tool, is told so instead of waiting."""
+    tools: dict[str, Any] = {}
+
+    def outer(x: Any) -> Any:
+        return tools["inner"](x)
+
+    def inner(x: Any) -> Any:
+        return tools["work"](x)
+
+    tools |= {"inner": as_write(inner, name="inner"), "work": as_write(outer)}
+    with guard.run("w"), pytest.raises(EffectInDoubt) as doubt:
+        tools["work"]("T-1")
+    cause = doubt.value.__cause__
+    assert cause is not None
+    assert isinstance(cause.__cause__, EffectInProgress)
 
 
 def test_partial_failures_count_their_attempts(guard: Guard) -> None:

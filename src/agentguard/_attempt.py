@@ -101,7 +101,8 @@ def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[
 def _own(arguments: dict[str, Any]) -> dict[str, Any]:
     """Return copies: what a body does to its arguments changes no later attempt and no verdict."""
     return {
-        name: value if type(value) in _WHOLE else _copied(value) for name, value in arguments.items()
+        name: value if type(value) in _WHOLE else _copied(value)
+        for name, value in arguments.items()
     }
 
 
@@ -197,7 +198,9 @@ def _raised(run: Run, call: Call, error: BaseException) -> End:
 def _lost(call: Call, error: ResultLost) -> End:
     """Done, but there is nothing to show; what would have to look at the result cannot confirm it."""
     tool = call.tool
-    lost = ResultUnavailable(f"{tool.name} was done, but its result cannot leave its process: {error}")
+    lost = ResultUnavailable(
+        f"{tool.name} was done, but its result cannot leave its process: {error}"
+    )
     if tool.fails_when or tool.checks:
         return _doubtful(call, lost, "result_lost", lost)
     return End(EffectState.SUCCEEDED, error=lost, result_state="unserialisable")

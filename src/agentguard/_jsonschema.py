@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import to_jsonable_python
 
 from . import codec
 from .canonical import jsonable
@@ -24,6 +27,21 @@ def _validator(schema: Mapping[str, Any], tool: str) -> Any:
         return jsonschema_rs.validator_for(dict(schema))
     except (ValueError, jsonschema_rs.ValidationError) as error:
         raise ConfigurationError(f"{tool}: its schema is no JSON Schema: {error!s:.200}") from error
+
+
+def _fits(validator: Any, value: Any, where: str) -> bool:
+    """Hold *value* against a schema as it is, or else as the JSON that it stands for.
+
+    Raises:
+        ContractViolation: it has no JSON form.
+    """
+    jsonable(value, where)
+    with contextlib.suppress(ValueError):  # an object of a type that JSON does not have
+        if validator.is_valid(value):
+            return True
+    with contextlib.suppress(ValueError):
+        return bool(validator.is_valid(to_jsonable_python(value)))
+    return False
 
 
 def _closed(schema: Mapping[str, Any]) -> dict[str, Any]:
@@ -68,15 +86,9 @@ class SchemaArguments:
             ContractViolation: they do not fit.
         """
         found = dict(values)
-        plain = {name: jsonable(value, name) for name, value in values.items()}
-        try:
-            # As they are, since big integers have no plain form; dates and the like have only that.
-            if self._validator.is_valid(found) or self._validator.is_valid(plain):
-                return found
-            sentence = self._sentence(found)
-        except ValueError as error:
-            raise ContractViolation(f"{self._tool}: {error!s:.200}") from None
-        raise ContractViolation(sentence)
+        if _fits(self._validator, found, self._tool):
+            return found
+        raise ContractViolation(self._sentence(to_jsonable_python(found, fallback=str)))
 
     def _sentence(self, plain: Mapping[str, Any]) -> str:
         """One sentence on the first problems; values are never quoted, they may be secret."""
@@ -93,7 +105,6 @@ class SchemaArguments:
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return keyword arguments for the body."""
         return [], {**values, **given}
-
 
     def write(self, values: Mapping[str, Any]) -> str:
         """Return JSON text from which `restore` makes equal values.
@@ -143,7 +154,9 @@ class SchemaResults:
         Raises:
             ContractViolation: it does not fit the schema.
         """
-        if self._validator is not None and not self._validator.is_valid(jsonable(result, "result")):
+        if self._validator is None:
+            return result
+        if not _fits(self._validator, result, "result"):
             raise ContractViolation(f"{self._tool} returned something else than its schema says")
         return result
 

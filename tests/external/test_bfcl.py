@@ -142,12 +142,12 @@ def guard_for_schemas() -> Iterator[Guard]:
 
 def plainly_valid(call: bfcl.SchemaCall) -> bool:
     """Tell what plain `jsonschema` says of a call."""
-    return jsonschema.Draft202012Validator(call.schema).is_valid(call.arguments)
+    return bool(jsonschema.Draft202012Validator(call.schema).is_valid(call.arguments))
 
 
 def names_only_known(call: bfcl.SchemaCall) -> bool:
     """Tell whether a call keeps to the arguments that its schema names."""
-    return call.arguments.keys() <= call.schema["properties"].keys()
+    return set(call.arguments) <= set(call.schema["properties"])
 
 
 def test_what_plain_jsonschema_accepts_is_accepted(schema_guard: Guard) -> None:

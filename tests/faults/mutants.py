@@ -156,7 +156,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         f"{KILLS}[approved, sync, hook]",
-        "approval_re",
+        "was used and started nothing",
     ),
     "synchronous=NORMAL": Mutant(
         (("synchronous = FULL\"", "synchronous = NORMAL\""),),
@@ -218,7 +218,7 @@ MUTANTS: dict[str, Mutant] = {
     "a fork inherits the owner's lock": Mutant(
         (("            self._owner_.drop()\n        self._reset()", "            pass\n        self._reset()"),),
         "test_ownership.py::test_a_killed_parents_effect_is_in_doubt_while_its_child_lives",
-        "stuck: T-1",
+        "stuck: T-1 is executing",
     ),
     "a fork inherits SQLite's locks": Mutant(
         (("        if not self.memory:\n            self._disconnect()", "        _LEAKED = self._connection, self._reader"),),
@@ -233,10 +233,15 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         "test_ownership.py::test_a_store_may_be_opened_twice_in_one_process",
-        "'T-2': 2",
+        "disk I/O error",
     ),
     "a closed store gives up its lock": Mutant(
-        (("if not self._has_open_effects():", "if True:"),),
+        (
+            (
+                "if not self._has_open_effects():\n                    self._owner.close()",
+                "self._owner.drop()",
+            ),
+        ),
         "test_ownership.py::test_a_guard_closed_during_a_body_does_not_count_as_dead",
         "'T-1': 2",
     ),
@@ -262,13 +267,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "a cancellation is forgotten": Mutant(
         (("    runtime.check_cancelled()\n    if error is not None", "    if error is not None"),),
-        "test_cancellation.py::test_a_replay_cancelled_anywhere_stays_a_replay",
+        CANCELLED,
         "a cancellation was swallowed",
     ),
     "a closed loop ends the writer": Mutant(
         (("with contextlib.suppress(RuntimeError):  # a closed loop", "if True:  # a closed loop"),),
         "test_ownership.py::test_a_closed_event_loop_does_not_stop_the_next_one",
-        "closed_loop",
+        "Event loop is closed",
     ),
     "an approval can be used again": Mutant(
         (("UPDATE approvals SET status = 'used', used_at = ?", "UPDATE approvals SET used_at = ?"),),

@@ -107,19 +107,27 @@ def _reserved(rows: Rows) -> dict[tuple[str, str], tuple[int, int, int]]:
 
 
 def _approvals(world: World) -> Iterator[str]:
-    """An approval is used at most once, and marked as used exactly when the record says so."""
-    events = read(world, "SELECT data FROM events WHERE kind = 'approval.used'")
-    used = Counter(json.loads(event["data"])["approval_id"] for event in events)
+    """Guarantee G5: an approval is used once, in the transaction that starts its call."""
+    used = _facts(world, "approval.used")
+    started = {(e["run_id"], e["step"], e["at"]) for e in _facts(world, "step.started")}
+    for event in used:
+        if (event["run_id"], event["step"], event["at"]) not in started:
+            yield f"approval {event['approval_id']} was used and started nothing"
+    times = Counter(event["approval_id"] for event in used)
     for row in read(world, "SELECT approval_id, status FROM approvals"):
-        times = used[row["approval_id"]]
-        if times != (row["status"] == "used"):
-            yield f"approval {row['approval_id']} is {row['status']} and was used {times} times"
+        if times[row["approval_id"]] != (row["status"] == "used"):
+            count = times[row["approval_id"]]
+            yield f"approval {row['approval_id']} is {row['status']} and was used {count} times"
+
+
+def _facts(world: World, kind: str) -> Rows:
+    rows = read(world, f"SELECT * FROM events WHERE kind = '{kind}'")
+    return [{**row, **json.loads(row["data"])} for row in rows]
 
 
 def _starts(world: World, rows: Rows) -> Iterator[str]:
     """Guarantee G6: every start of a body is in the chain, under its fence."""
-    events = read(world, "SELECT data FROM events WHERE kind = 'step.started'")
-    started = Counter(json.loads(event["data"])["key"] for event in events)
+    started = Counter(event["key"] for event in _facts(world, "step.started"))
     for row in rows:
         if started[row["key"]] != row["fence"]:
             yield f"{row['name']}: {row['fence']} starts, {started[row['key']]} of them on record"

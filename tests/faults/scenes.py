@@ -380,6 +380,7 @@ def impatient(world: World) -> dict[str, Any]:
 
 def closed_loop(world: World) -> dict[str, Any]:
     """An event loop is closed while a commit is under way; another loop comes after it."""
+    signal.alarm(10)  # a writer that has died lets everybody wait for ever
     guard, gate = Guard("memory://"), threading.Event()
 
     @tool_contract(effect="write")

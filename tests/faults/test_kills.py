@@ -82,7 +82,7 @@ def test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost(
     cases: Cases = ask("zygote", plan)
     table += rows(variant, cases)
     assert len(cases) >= 18
-    assert [case for case in cases if case["problems"]] == []
+    assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
 
 

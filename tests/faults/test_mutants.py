@@ -30,7 +30,7 @@ def trials_of_all_mutants(request: pytest.FixtureRequest) -> Iterator[dict[str, 
 
 def trial(name: str) -> Ended:
     """Run the test that is to catch a mutant with the mutant in it."""
-    words = [sys.executable, "-m", "tests.faults.mutants", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
+    words = [sys.executable, "-m", "tests.faults.mutants", "pytest", "-x", "-vv", "-p", "no:cacheprovider"]
     return subprocess.run(
         [*words, f"tests/faults/{MUTANTS[name].caught_by}"],
         cwd=ROOT,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentguard.ledger.queries import broken_link
-from agentguard.ledger.values import Refused, Started
+from agentguard.ledger.values import Busy, Refused, Started
 from agentguard.model import EffectState
 from tests.ledger.verbs import (
     BEGINS,
@@ -27,6 +26,7 @@ from tests.ledger.verbs import (
     TENANT,
     VERBS,
     Ledger,
+    folder,
 )
 from tests.support import FakeClock
 
@@ -36,11 +36,12 @@ ILLEGAL_PAIRS = [(s, v) for s, v in PAIRS if v not in LEGAL[s]]
 
 
 @pytest.fixture(name="ledger")
-def ledger_in_a_file(tmp_path: Path) -> Iterator[Ledger]:
-    """A ledger with two workers and one run."""
-    ledger = Ledger(tmp_path / "a.db", FakeClock())
-    yield ledger
-    ledger.close()
+def ledger_in_a_file() -> Iterator[Ledger]:
+    """A ledger with two workers and two runs."""
+    with folder() as name:
+        ledger = Ledger(Path(name) / "a.db", FakeClock(), ("r", "s"))
+        yield ledger
+        ledger.close()
 
 
 @pytest.mark.parametrize("situation", SITUATIONS)
@@ -115,9 +116,17 @@ def test_a_rejection_stands_through_another_payload(ledger: Ledger) -> None:
     assert ledger.situation() == "rejected"
 
 
-def test_what_is_held_stays_with_the_run_that_holds_it(tmp_path: Path) -> None:
+def test_a_living_owner_is_not_overtaken(ledger: Ledger) -> None:
+    """However long an owner takes, nobody else starts its effect while it lives."""
+    ledger.reach("executing")
+    ledger.do("wait")
+    assert isinstance(ledger.do("begin_deduped", worker=1), Busy)
+    ledger.do("sweep", worker=1)
+    assert ledger.situation() == "executing"
+
+
+def test_what_is_held_stays_with_the_run_that_holds_it(ledger: Ledger) -> None:
     """A doubt that another run clears up is paid by the run that had reserved the money."""
-    ledger = Ledger(tmp_path / "a.db", FakeClock(), ("r", "s"))
     ledger.reach("in_doubt")
     assert isinstance(ledger.do("begin_deduped", run="s"), Started)
     assert ledger.do("returned") is True
@@ -126,18 +135,15 @@ def test_what_is_held_stays_with_the_run_that_holds_it(tmp_path: Path) -> None:
         ("s", 0, 0),
     ]
     assert ledger.table("SELECT span, held, spent FROM budgets") == [("run:r", 0, COST)]
-    ledger.close()
 
 
-def test_a_lost_owner_is_told_in_the_run_it_worked_for(tmp_path: Path) -> None:
+def test_a_lost_owner_is_told_in_the_run_it_worked_for(ledger: Ledger) -> None:
     """The doubt about an effect is written into the record of the run that began it."""
-    ledger = Ledger(tmp_path / "a.db", FakeClock(), ("r", "s"))
     ledger.reach("orphaned")
     ledger.do("begin", run="s")
     kinds = "SELECT kind FROM events WHERE run_id = ? ORDER BY seq"
     assert ledger.table(kinds, "r")[-1] == ("effect.in_doubt",)
     assert ledger.table(kinds, "s") == [("run.started",)]
-    ledger.close()
 
 
 def test_a_hook_does_not_decide_while_the_body_may_still_run(ledger: Ledger) -> None:
@@ -183,7 +189,7 @@ class LedgerMachine(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Open a store of one's own."""
-        self.folder = tempfile.TemporaryDirectory()
+        self.folder = folder()
         self.ledger = Ledger(Path(self.folder.name) / "a.db", FakeClock(), ("r", "s"))
         self.models = {"k1": Model(), "k2": Model()}
         self.rejected: set[tuple[str, str, str]] = set()

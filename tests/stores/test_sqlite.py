@@ -10,6 +10,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -371,16 +372,13 @@ except GuardError as error:
 
 
 @pytest.fixture(name="shared")
-def folder_for_everybody(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder that another user can reach."""
-    folder = tmp_path_factory.mktemp("shared")
-    modes = {parent: parent.stat().st_mode for parent in (folder.parent, folder.parent.parent)}
-    for parent, mode in modes.items():
-        parent.chmod(stat.S_IMODE(mode) | 0o011)
-    folder.chmod(0o777)
-    yield folder
-    for parent, mode in modes.items():
-        parent.chmod(stat.S_IMODE(mode))
+def folder_for_everybody() -> Iterator[Path]:
+    """A folder that another user can reach, which pytest's own is not."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o777)
+        yield folder
+        folder.chmod(0o777)
 
 
 def as_somebody(path: Path) -> str:
