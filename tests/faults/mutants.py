@@ -1,9 +1,9 @@
-"""Seeded bugs: small wrong changes to our own source, each of which some test must catch.
+"""Puts one of the seeded bugs into our own source and runs a module with it.
 
     AGENTGUARD_MUTANT="early reconcile" python -m tests.faults.mutants pytest tests/faults/…
 
-runs a module with one of them in it. The change is made while the source is imported: nothing is
-written, and a change whose place is gone is an error, not a mutant that nobody catches.
+The change is made while the source is imported: nothing is written, and a change whose place is
+gone is an error, not a mutant that nobody catches. Without the variable nothing is changed.
 """
 
 from __future__ import annotations
@@ -12,30 +12,16 @@ import os
 import runpy
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-VARIABLE = "AGENTGUARD_MUTANT"
+from tests.faults.seeded_bugs import MUTANTS, Mutant
+
+VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 PACKAGE = Path(__file__).resolve().parents[2] / "src" / "agentguard"
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """A bug, the test that must fail because of it, and what it says then.
-
-    Attributes:
-        edits: old text, found once in the whole package, and what it becomes.
-        caught_by: the node id of that test, or of a group of them, below tests/faults.
-        says: a part of the failure's words, so that a crash is not taken for a catch.
-    """
-
-    edits: tuple[tuple[str, str], ...]
-    caught_by: str
-    says: str
 
 
 @cache
@@ -99,188 +85,6 @@ def install() -> None:
     if name:
         assert "agentguard" not in sys.modules, "the mutant comes too late"
         sys.meta_path.insert(0, _Finder(MUTANTS[name]))
-
-
-COMMIT = 'connection.execute("COMMIT"); connection.execute("BEGIN IMMEDIATE")'
-KILLS = "test_kills.py::test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost"
-CANCELLED = "test_cancellation.py::test_a_call_cancelled_anywhere_is_never_repeated_in_silence"
-
-MUTANTS: dict[str, Mutant] = {
-    "no fence in settle": Mutant(
-        ((f"{{_HELD}} AND fence = ? AND state IN", "{_HELD} AND ? > 0 AND state IN"),),
-        "test_ownership.py::test_a_late_answer_is_evidence_and_never_truth",
-        "somebody ruled on it",
-    ),
-    "take-over when the lease is over": Mutant(
-        (
-            (
-                "return owner != self.id and self._probe(tx, owner) is True",
-                "return owner != self.id and tx.now > 60_000_000 + tx.row("
-                "'SELECT started_at FROM owners WHERE owner = ?', (owner,))[0]",
-            ),
-        ),
-        "test_ownership.py::test_a_paused_process_is_not_dead",
-        "'success'",
-    ),
-    "early reconcile": Mutant(
-        (("if lease is None or tx.now >= lease:", "if True:"),),
-        "test_ownership.py::test_no_hook_is_believed_while_the_body_may_still_act",
-        "DID NOT RAISE",
-    ),
-    "no payload check": Mutant(
-        (("if row.payload_hash == intent.payload_hash:", "if True:"),),
-        "test_promises.py::test_one_key_with_another_payload_never_runs",
-        "DID NOT RAISE",
-    ),
-    "commit after the body": Mutant(
-        (
-            (
-                'connection.execute("BEGIN IMMEDIATE")\n        self._commits',
-                'connection.in_transaction or connection.execute("BEGIN IMMEDIATE")\n'
-                "        self._commits",
-            ),
-            (
-                'connection.execute("COMMIT")\n        self._owner.registered',
-                'batch[0].verb.__name__ == "begin" or connection.execute("COMMIT")\n'
-                "        self._owner.registered",
-            ),
-        ),
-        f"{KILLS}[plain, sync, no hook]",
-        "duplicate: T-1",
-    ),
-    "approval and start in two transactions": Mutant(
-        (
-            (
-                "approvals.use(tx, log, approval, step)\n",
-                f"approvals.use(tx, log, approval, step); log.save(); tx._{COMMIT.replace('; ', '; tx._')}\n",
-            ),
-        ),
-        f"{KILLS}[approved, sync, hook]",
-        "was used and started nothing",
-    ),
-    "synchronous=NORMAL": Mutant(
-        (("synchronous = FULL\"", "synchronous = NORMAL\""),),
-        "test_promises.py::test_commits_are_synced_before_anybody_is_answered",
-        "(1, 'wal')",
-    ),
-    "delete on exception": Mutant(
-        (
-            (
-                "return _doubtful(call, doubt, reason, error)",
-                "return _no_effect(failure, error)",
-            ),
-        ),
-        "test_promises.py::test_an_error_that_tells_nothing_leaves_a_doubt",
-        "the reply was lost",
-    ),
-    "approvals counted by vote": Mutant(
-        (("if any(_same(d.person) == person for d in approval.decisions):", "if False:"),),
-        "test_promises.py::test_a_person_counts_once_whatever_they_call_themselves",
-        "DID NOT RAISE",
-    ),
-    "chain in a transaction of its own": Mutant(
-        (
-            (
-                "self.head_seq = seq\n        self._tx.run(",
-                f"self.head_seq = seq; self.save(); self._tx._{COMMIT.replace('; ', '; self._tx._')}\n"
-                "        self._tx.run(",
-            ),
-        ),
-        f"{KILLS}[plain, sync, no hook]",
-        "events on record",
-    ),
-    "budget checked before the transaction": Mutant(
-        (
-            ("full = None if held else _no_room(tx, log, intent, step)", "full = None"),
-            (
-                "answer, usage = await self.run_.commit(",
-                "full = self.store.read(lambda tx: effects._no_room(\n"
-                "                tx, effects.RunLog(tx, self.run_.ref), intent, intent.step))\n"
-                "            if full is not None: raise full\n"
-                "            answer, usage = await self.run_.commit(",
-            ),
-        ),
-        "test_crowds.py::test_thirty_two_threads_never_spend_more_than_their_run_has",
-        "== 33",
-    ),
-    "falsy results count as none": Mutant(
-        (
-            ("if known and known.state in effects.FINAL and", "if False and"),
-            (
-                "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:\n",
-                "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:\n"
-                "    if not json.loads(row.result[1:]): return _start(_tx, _log, _intent, row, None)\n",
-            ),
-        ),
-        "test_promises.py::test_a_falsy_result_replays_as_itself",
-        "['T-1', 'T-1', 'T-1']",
-    ),
-    "a fork inherits the owner's lock": Mutant(
-        (("            self._owner_.drop()\n        self._reset()", "            pass\n        self._reset()"),),
-        "test_ownership.py::test_a_killed_parents_effect_is_in_doubt_while_its_child_lives",
-        "stuck: T-1 is executing",
-    ),
-    "a fork inherits SQLite's locks": Mutant(
-        (("        if not self.memory:\n            self._disconnect()", "        _LEAKED = self._connection, self._reader"),),
-        "test_ownership.py::test_a_fork_keeps_its_record_when_everybody_else_has_closed",
-        "'T-3': 2",
-    ),
-    "the store's file is opened beside SQLite": Mutant(
-        (
-            (
-                "            elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):\n",
-                "            else: os.close(os.open(path, os.O_RDWR))\n            if False:\n",
-            ),
-        ),
-        "test_ownership.py::test_a_store_may_be_opened_twice_in_one_process",
-        "disk I/O error",
-    ),
-    "a closed store gives up its lock": Mutant(
-        (
-            (
-                "if not self._has_open_effects():\n                    self._owner.close()",
-                "self._owner.drop()",
-            ),
-        ),
-        "test_ownership.py::test_a_guard_closed_during_a_body_does_not_count_as_dead",
-        "'T-1': 2",
-    ),
-    "looking takes the lock for itself": Mutant(
-        (("fcntl.LOCK_SH | fcntl.LOCK_NB", "fcntl.LOCK_EX | fcntl.LOCK_NB"),),
-        "test_ownership.py::test_looking_whether_an_owner_lives_does_not_keep_it_alive",
-        "0 == 1",
-    ),
-    "a dead owner's lock file goes before the commit": Mutant(
-        (
-            (
-                "self.forgotten.append(owner)",
-                "self._owner.forget(owner)",
-            ),
-        ),
-        f"{KILLS}[plain, sync, hook, after effect done]",
-        "stuck: T-1",
-    ),
-    "a commit is given up when its caller is cancelled": Mutant(
-        (("                self._cancelled = cancelled\n", "                raise cancelled\n"),),
-        CANCELLED,
-        "stuck: ",
-    ),
-    "a cancellation is forgotten": Mutant(
-        (("    runtime.check_cancelled()\n    if error is not None", "    if error is not None"),),
-        CANCELLED,
-        "a cancellation was swallowed",
-    ),
-    "a closed loop ends the writer": Mutant(
-        (("with contextlib.suppress(RuntimeError):  # a closed loop", "if True:  # a closed loop"),),
-        "test_ownership.py::test_a_closed_event_loop_does_not_stop_the_next_one",
-        "Event loop is closed",
-    ),
-    "an approval can be used again": Mutant(
-        (("UPDATE approvals SET status = 'used', used_at = ?", "UPDATE approvals SET used_at = ?"),),
-        "test_crowds.py::test_eight_callers_of_one_approval_start_it_once",
-        "and was used 1 times",
-    ),
-}
 
 
 def main() -> None:

@@ -22,7 +22,11 @@ def problems(guard: Guard, world: World, *, denied: Iterable[str] = ()) -> list[
     return [
         *_against_the_world(world, rows, set(denied)),
         *(f"stuck: {r['name']} is executing" for r in rows if r["state"] == "executing"),
-        *(f"not listed: {r['name']}" for r in rows if (r["state"] == "in_doubt") != (r["key"] in listed)),
+        *(
+            f"not listed: {r['name']}"
+            for r in rows
+            if (r["state"] == "in_doubt") != (r["key"] in listed)
+        ),
         *_chains(guard),
         *_money(world, rows),
         *_approvals(world),

@@ -90,12 +90,12 @@ def phase_of(verb: Callable[..., Any]) -> str:
 def _at_transactions(points: Points) -> None:
     inner = sqlite.SqliteStore._commit
 
-    def commit(store: sqlite.SqliteStore, batch: list[Any]) -> None:
+    def commit(store: Any, batch: list[Any], **options: Any) -> None:
         points.phase = phase_of(batch[0].verb)
-        inner(store, batch)
+        inner(store, batch, **options)
         points.phase = "outside"
 
-    sqlite.SqliteStore._commit = commit  # type: ignore[method-assign]
+    sqlite.SqliteStore._commit = commit  # type: ignore[method-assign, assignment]
 
 
 def _at_statements(points: Points) -> None:

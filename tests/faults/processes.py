@@ -45,13 +45,13 @@ class Gate:
             os.read(self._read, 1)
 
 
-def fork(work: Callable[[], object]) -> int:
+def fork(work: Callable[..., object], *args: object) -> int:
     """Run *work* in a fork of this process and return its process id."""
     child = os.fork()
     if child:
         return child
     try:
-        work()
+        work(*args)
     except BaseException:  # noqa: BLE001 - told on stderr and by the exit code
         traceback.print_exc()
         os._exit(1)

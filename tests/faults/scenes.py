@@ -105,7 +105,7 @@ def crowd(world: World) -> dict[str, Any]:
             ends = {attempt(pay, ticket, world) for ticket in tickets[turn:] + tickets[:turn]}
         assert ends == {"success"}, ends
 
-    children = [fork(lambda number=number: work(number)) for number in range(16)]
+    children = [fork(work, number) for number in range(16)]
     start.open(16)
     exits = [ended(child) for child in children]
     told = world.told()
@@ -122,7 +122,7 @@ def shared_money(world: World) -> dict[str, Any]:
             in_threads(4, lambda t: [attempt(pay, f"T-{number}-{t}-{n}") for n in range(4)], run)
 
     start = Gate()
-    children = [fork(lambda number=number: work(number)) for number in range(4)]
+    children = [fork(work, number) for number in range(4)]
     start.open(4)
     exits = [ended(child) for child in children]
     spent = Guard(world.url).runs.show("r").spent_usd
@@ -140,7 +140,7 @@ def shared_steps(world: World) -> dict[str, Any]:
                 attempt(pay, f"T-{number}-{n}")
 
     start = Gate()
-    children = [fork(lambda number=number: work(number)) for number in range(4)]
+    children = [fork(work, number) for number in range(4)]
     start.open(4)
     exits = [ended(child) for child in children]
     steps = Guard(world.url).runs.show("r").steps
@@ -163,7 +163,7 @@ def shared_reads(world: World) -> dict[str, Any]:
                 attempt(look, f"T-{n}")
 
     start = Gate()
-    children = [fork(work) for number in range(4)]
+    children = [fork(work) for _ in range(4)]
     start.open(4)
     exits = [ended(child) for child in children]
     return report(world, exits=exits, reads=len(lines(world.folder / "reads")))
@@ -193,7 +193,7 @@ def forked_in_the_body(world: World) -> dict[str, Any]:
     guard, exits = Guard(world.url), []
 
     def branch() -> None:
-        exits.append(ended(fork(lambda: attempt(payer(world), "T-child", world))))
+        exits.append(ended(fork(attempt, payer(world), "T-child", world)))
 
     with guard.run("forked", run_id="r"):
         end = attempt(payer(world, before=branch), "T-parent", world)
@@ -269,7 +269,7 @@ def forked_amid_transactions(world: World) -> dict[str, Any]:
     threads = [threading.Thread(target=busy, args=(number,)) for number in range(2)]
     for thread in threads:
         thread.start()
-    exits = [ended(fork(lambda number=number: child(number))) for number in range(10)]
+    exits = [ended(fork(child, number)) for number in range(10)]
     stop.set()
     for thread in threads:
         thread.join()
@@ -328,8 +328,7 @@ def two_guards(world: World) -> dict[str, Any]:
         start.open()
         done.wait()
         attempt(pay, "T-2", world)
-        found = report(world, exits=[ended(running), ask_again(world)])
-    return found
+        return report(world, exits=[ended(running), ask_again(world)])
 
 
 def ask_again(world: World) -> int:
@@ -445,10 +444,12 @@ def spawned(world: World) -> dict[str, Any]:
 def ten_calls(folder: str) -> list[str]:
     """Make ten calls in four threads; runs in a spawned process."""
     world = World(Path(folder))
-    guard, pay, ends = Guard(world.url), payer(world), []
+    guard, pay = Guard(world.url), payer(world)
+    ends: list[str] = []
     with guard.run("spawned", run_id=f"p-{os.getpid()}") as run:
-        work = lambda _: ends.extend(attempt(pay, f"T-{n}", world) for n in range(10))  # noqa: E731
-        in_threads(4, work, run)
+        in_threads(
+            4, lambda _: ends.extend([attempt(pay, f"T-{n}", world) for n in range(10)]), run
+        )
     return ends
 
 
@@ -476,7 +477,7 @@ class Turns:
 def race(count: int, rounds: int, work: Callable[[int, Turns], object]) -> list[int]:
     """Run *work* in so many forks, let them go so many times, and return how they ended."""
     turns = Turns(count)
-    children = [fork(lambda number=number: work(number, turns)) for number in range(count)]
+    children = [fork(work, number, turns) for number in range(count)]
     for _ in range(rounds):
         turns.give()
     return [ended(child) for child in children]
@@ -533,10 +534,26 @@ def race_to_decide(world: World) -> dict[str, Any]:
 SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
     scene.__name__: scene
     for scene in (
-        crowd, shared_money, shared_steps, shared_reads, forked_in_the_body, killed, child_killed, orphan, fork_outlives,
-        forked_amid_transactions, two_guards, again, closed_loop, closed_while_running, impatient, paused,
-        spawned, race_to_start, race_to_decide,
-    )  # fmt: skip
+        crowd,
+        shared_money,
+        shared_steps,
+        shared_reads,
+        forked_in_the_body,
+        killed,
+        child_killed,
+        orphan,
+        fork_outlives,
+        forked_amid_transactions,
+        two_guards,
+        again,
+        closed_loop,
+        closed_while_running,
+        impatient,
+        paused,
+        spawned,
+        race_to_start,
+        race_to_decide,
+    )
 }
 
 if __name__ == "__main__":

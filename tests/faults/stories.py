@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -170,7 +170,7 @@ async def ruled(worker: Worker) -> None:
     await plain(worker)
 
 
-Story = Callable[[Worker], Awaitable[None]]
+Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story for story in (plain, retried, doubted, approved, ruled)
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import types
 from collections.abc import Callable, Coroutine, Generator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,10 +47,11 @@ def cancelled_at(
     number: int, work: Coroutine[Any, Any, Any], moment: Moment, seen: list[int]
 ) -> Generator[Any, Any, Any]:
     """Run *work* and cancel its task at its await of this number; count the awaits in *seen*."""
-    inner, send, value = work.__await__(), True, None
+    inner = work.__await__()
+    go_on: Callable[[], Any] = partial(inner.send, None)
     while True:
         try:
-            future = inner.send(value) if send else inner.throw(value)
+            future = go_on()
         except StopIteration as end:
             return end.value
         seen[0] += 1
@@ -58,9 +60,9 @@ def cancelled_at(
             assert task is not None
             moment(task, future)
         try:
-            send, value = True, (yield future)
+            go_on = partial(inner.send, (yield future))
         except BaseException as error:  # noqa: BLE001 - handed on to the work
-            send, value = False, error
+            go_on = partial(inner.throw, error)
 
 
 def payer(world: World, *, hook: bool) -> Any:

@@ -10,7 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.mutants import MUTANTS, VARIABLE, place_of
+from tests.faults.mutants import PLACES, VARIABLE, place_of
+from tests.faults.seeded_bugs import MUTANTS
 from tests.support import ROOT
 
 Ended = subprocess.CompletedProcess[str]
@@ -19,10 +20,12 @@ Ended = subprocess.CompletedProcess[str]
 @pytest.fixture(scope="module", name="trials")
 def trials_of_all_mutants(request: pytest.FixtureRequest) -> Iterator[dict[str, Future[Ended]]]:
     """Start the trials of all mutants that are asked for, as many at a time as there are cores."""
+    functions = [item for item in request.session.items if isinstance(item, pytest.Function)]
     asked = [
-        item.callspec.params["name"] for item in request.session.items if hasattr(item, "callspec")
-        and item.function is test_a_seeded_bug_is_caught
-    ]  # fmt: skip
+        str(item.callspec.params["name"])
+        for item in functions
+        if item.function is test_a_seeded_bug_is_caught
+    ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield {name: pool.submit(trial, name) for name in asked}
         pool.shutdown(cancel_futures=True)
@@ -30,11 +33,11 @@ def trials_of_all_mutants(request: pytest.FixtureRequest) -> Iterator[dict[str, 
 
 def trial(name: str) -> Ended:
     """Run the test that is to catch a mutant with the mutant in it."""
-    words = [sys.executable, "-m", "tests.faults.mutants", "pytest", "-x", "-vv", "-p", "no:cacheprovider"]
+    module = [sys.executable, "-m", "tests.faults.mutants", "pytest"]
     return subprocess.run(
-        [*words, f"tests/faults/{MUTANTS[name].caught_by}"],
+        [*module, "-x", "-vv", "-p", "no:cacheprovider", f"tests/faults/{MUTANTS[name].caught_by}"],
         cwd=ROOT,
-        env={**os.environ, VARIABLE: name},
+        env={**os.environ, VARIABLE: name, PLACES: MUTANTS[name].places},
         check=False,
         capture_output=True,
         text=True,

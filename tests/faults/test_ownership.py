@@ -76,7 +76,11 @@ def test_a_guard_closed_during_a_body_does_not_count_as_dead(folder: Path) -> No
 def test_a_paused_process_is_not_dead(folder: Path) -> None:
     """However late it is, an owner that is stopped keeps its effect, and finishes it later."""
     seen = play("paused", folder)
-    assert (seen["other"], seen["effects"], seen["exits"]) == ("effect_in_progress", {"T-1": 1}, [0])
+    assert (seen["other"], seen["effects"], seen["exits"]) == (
+        "effect_in_progress",
+        {"T-1": 1},
+        [0],
+    )
     assert (seen["doubts"], seen["problems"]) == ([], [])
 
 
@@ -103,7 +107,8 @@ class Slow:
     def __init__(self, world: World, *, hook: bool = False) -> None:
         self.go_on = threading.Event()
         self.bodies: list[threading.Thread] = []
-        self.world, self.during_the_second = world, lambda: None
+        self.world = world
+        self.during_the_second: Callable[[], None] | None = None
         self.tool = self._tool(self._look if hook else None)
 
     def _look(self, call: Any) -> Happened | NotHappened:
@@ -116,7 +121,8 @@ class Slow:
         def pay(ticket: str) -> str:
             self.bodies.append(threading.current_thread())
             if len(self.bodies) > 1:
-                self.during_the_second()
+                if self.during_the_second:
+                    self.during_the_second()
                 return "second"
             self.go_on.wait()
             self.world.act(ticket, current_run().call.idempotency_key)

@@ -25,11 +25,10 @@ from tests.faults.world import World
 
 def test_commits_are_synced_before_anybody_is_answered(guard: Guard) -> None:
     """Every connection that writes has synchronous=FULL in WAL mode: a power cut loses no claim."""
-    found: list[tuple[Any, Any]] = []
+    found: list[tuple[Any, ...]] = []
 
     def settings(tx: Any) -> None:
-        run = lambda pragma: tx.row(f"PRAGMA {pragma}")[0]  # noqa: E731
-        found.append((run("synchronous"), run("journal_mode")))
+        found.append(tuple(tx.row(f"PRAGMA {name}")[0] for name in ("synchronous", "journal_mode")))
 
     guard.store.transact(settings)
     guard.store.read(settings)
@@ -111,7 +110,7 @@ def test_a_person_counts_once_whatever_they_call_themselves(
     assert world.effects() == {"T-1": 1}
 
 
-def test_an_event_is_in_the_chain_or_its_change_is_not_there(guard: Guard) -> None:
+def test_an_event_is_in_the_chain_or_its_change_is_not_there(guard: Guard, world: World) -> None:
     """A change whose event cannot be written does not happen, and the body does not run."""
     ran = []
 
@@ -123,7 +122,7 @@ def test_an_event_is_in_the_chain_or_its_change_is_not_there(guard: Guard) -> No
 
     refuse = "CREATE TRIGGER full BEFORE INSERT ON events BEGIN SELECT RAISE(ABORT, 'full'); END"
     with guard.run("no-room", run_id="r"):
-        other = sqlite3.connect(guard.store.path)
+        other = sqlite3.connect(world.store)
         other.execute(refuse)
         with pytest.raises(Exception, match="full"):
             pay("T-1")
