@@ -129,7 +129,9 @@ def needs_start(run: Run, call: Call) -> bool:
         return False
     if rule_for(call) is not None:
         return True
-    return run.around.store.read(load_effect, run.principal.tenant, call.idempotency_key) is not None
+    return (
+        run.around.store.read(load_effect, run.principal.tenant, call.idempotency_key) is not None
+    )
 
 
 def shown(run: Run, call: Call) -> dict[str, Any]:

@@ -95,9 +95,8 @@ class DurableCall:
 
     async def _begin(self, intent: Intent) -> Answer:
         meter = self.run_.meter
-        intent.pending = taken = meter.drain()
+        intent.pending = taken = meter.drain(1, 1)
         intent.attempt = self.call.attempt
-        meter.expect(1, 1)
         try:
             answer, usage = await self.run_.commit(self.runtime, taken, effects.begin, intent)
         except BaseException:

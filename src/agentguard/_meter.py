@@ -7,8 +7,10 @@ transaction is under way are counted here too, so that no read slips past them.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import LoopDetected
@@ -30,6 +32,9 @@ FLUSH_SECONDS = 1.0
 """So old does a waiting event of a read get before the next call writes it."""
 
 
+_METERS: weakref.WeakSet[Meter] = weakref.WeakSet()
+
+
 class Meter:
     """Counters and waiting events of one run in one process; safe for threads."""
 
@@ -45,6 +50,11 @@ class Meter:
         self._repeats: dict[tuple[str, str], int] = {}
         self._occurrences: dict[tuple[str, str], int] = {}
         self._visited: set[str] = set()
+        _METERS.add(self)
+
+    def renew_lock(self) -> None:
+        """Forget the lock: in a fork, whoever held it is not there to let it go."""
+        self._lock = threading.Lock()
 
     def open(self, usage: Usage, limits: Limits, active_us: int, part_started: int) -> None:
         """Go on from what the store knows."""
@@ -92,11 +102,17 @@ class Meter:
         ]
         return min([FLUSH_AFTER, *(max(1, room // 8) for room in rooms)])
 
-    def drain(self) -> Pending:
-        """Take the waiting events for a commit; give them back with `restore` if it fails."""
+    def drain(self, steps: int = 0, tools: int = 0) -> Pending:
+        """Take the waiting events for a commit; give them back with `restore` if it fails.
+
+        What the commit itself may count is expected at the same moment: between the two, a read
+        could take the same room.
+        """
         with self._lock:
             taken, self._pending = self._pending, Pending()
             taken.flying_steps, taken.flying_tools = self._flying_steps, self._flying_tools
+            self._steps_ahead += steps
+            self._tools_ahead += tools
             return taken
 
     def restore(self, taken: Pending) -> None:
@@ -196,3 +212,11 @@ class Meter:
             first = key not in self._visited
             self._visited.add(key)
             return first
+
+
+def _after_fork_in_child() -> None:
+    for meter in list(_METERS):
+        meter.renew_lock()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -73,11 +73,10 @@ class ModelCalls:
         asked = len(str(messages)) // 4 + 1  # about four characters a token
         worst = self._around.price(model, asked, most or 0)
         hold = 0 if worst is None else nanos(worst)
-        taken = self._meter.drain()
+        taken = self._meter.drain(1, 0)
         start = model_calls.ModelStart(
             self._ref, self._agent, model, self._meter.limits, hold, taken
         )
-        self._meter.expect(1, 0)
         try:
             answer, usage = await self._commit(runtime, taken, model_calls.begin_model, start)
         except BaseException:

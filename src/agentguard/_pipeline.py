@@ -36,9 +36,7 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
-    span = ToolSpan(
-        tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced
-    )
+    span = ToolSpan(tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced)
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         runtime.take(call, run.around.store)

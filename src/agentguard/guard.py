@@ -56,7 +56,6 @@ class Guard:
         self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
         self.principal = principal or Principal()
         self._price = _pricing(prices)
-        self._lock = threading.Lock()
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store)
         self.effects = Effects(self.store)
@@ -129,10 +128,10 @@ class Guard:
         """
         tool = declaration.tools.get(self)
         if tool is None:
-            with self._lock:
-                tool = _bind(declaration, self.settings)
-                declaration.tools[self] = tool
-                self._tools[tool.name] = tool
+            # Without a lock: a fork could inherit it locked, and two equal sheets do no harm.
+            tool = _bind(declaration, self.settings)
+            declaration.tools[self] = tool
+            self._tools[tool.name] = tool
         return tool
 
     def protect(

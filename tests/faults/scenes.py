@@ -276,6 +276,40 @@ def forked_amid_transactions(world: World) -> dict[str, Any]:
     return report(world, exits=exits)
 
 
+def forked_while_binding(world: World) -> dict[str, Any]:
+    """A process forks while one of its threads is looking at a tool for the first time."""
+    guard, looking, go_on = Guard(world.url), threading.Event(), threading.Event()
+
+    class Receipt(str):  # noqa: SLOT000 - a value with a validator of its own, nothing more
+        @classmethod
+        def __get_pydantic_core_schema__(cls, _source: Any, handler: Any) -> Any:
+            if threading.current_thread() is not threading.main_thread():
+                looking.set()
+                go_on.wait()
+            return handler(str)
+
+    @tool_contract(effect="read")
+    def look(ticket: Receipt) -> str:
+        return ticket
+
+    def bind() -> None:
+        with guard.run("binding"):
+            look(Receipt("T-0"))
+
+    def child() -> None:
+        signal.alarm(10)
+        with guard.run("child"):
+            assert attempt(payer(world), "T-1", world) == "success"
+
+    thread = threading.Thread(target=bind)
+    thread.start()
+    looking.wait()
+    exits = [ended(fork(child))]
+    go_on.set()
+    thread.join()
+    return report(world, exits=exits)
+
+
 def fork_outlives(world: World) -> dict[str, Any]:
     """A fork goes on writing after its parent and everybody else has closed the store."""
     guard, pay, closed, wrote = Guard(world.url), payer(world), Gate(), Gate()
@@ -544,6 +578,7 @@ SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
         orphan,
         fork_outlives,
         forked_amid_transactions,
+        forked_while_binding,
         two_guards,
         again,
         closed_loop,

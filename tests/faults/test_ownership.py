@@ -53,6 +53,12 @@ def test_a_fork_between_two_commits_inherits_no_lock(folder: Path) -> None:
     assert (seen["exits"], seen["problems"]) == ([0] * 10, [])
 
 
+def test_a_fork_waits_for_no_thread_that_it_does_not_have(folder: Path) -> None:
+    """A child forked while another thread binds a tool can bind and call its own."""
+    seen = play("forked_while_binding", folder)
+    assert (seen["exits"], seen["problems"]) == ([0], [])
+
+
 def test_a_fork_keeps_its_record_when_everybody_else_has_closed(folder: Path) -> None:
     """What a forked child commits is seen by those who come later, whoever has left meanwhile."""
     seen = play("fork_outlives", folder)

@@ -232,7 +232,8 @@ class LedgerMachine(RuleBasedStateMachine):
         if situation == "failed_approved" and self.now(worker) >= model.expires:
             situation = "failed_late"
         same = payload == model.payload and run == model.run
-        if situation in ("denied", "lapsed") or (situation == "rejected" and verb[0] == "o"):
+        heard = situation in ("denied", "lapsed")
+        if heard or (situation in ("rejected", "expired") and verb.startswith("other")):
             if (key, run, payload) in self.rejected:
                 return model.situation
             verb = verb if same else "other_asking" if verb.endswith("asking") else "other"

@@ -117,8 +117,10 @@ class Ledger:
             self.enter(run)
 
     def open(self) -> SqliteStore:
-        """Start one more worker."""
-        return SqliteStore(self.path, clock=self.clock)
+        """Start one more worker, which has looked at the clock."""
+        worker = SqliteStore(self.path, clock=self.clock)
+        worker.read(lambda tx: tx.now)
+        return worker
 
     def enter(self, run: str) -> None:
         """Begin *run*, or resume it."""
