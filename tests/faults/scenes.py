@@ -288,9 +288,11 @@ def forked_while_binding(world: World) -> dict[str, Any]:
                 go_on.wait()
             return handler(str)
 
-    @tool_contract(effect="read")
-    def look(ticket: Receipt) -> str:
+    def plain(ticket: str) -> str:
         return ticket
+
+    plain.__annotations__["ticket"] = Receipt  # a class of this function's, which no text can name
+    look = tool_contract(effect="read")(plain)
 
     def bind() -> None:
         with guard.run("binding"):
