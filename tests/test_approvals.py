@@ -759,6 +759,16 @@ def test_one_intent_in_two_runs_is_one_question(desk: Desk) -> None:
     assert desk.world.effects == ["T-1 75"]
 
 
+def test_nobody_runs_a_call_under_an_approval_of_their_own(desk: Desk) -> None:
+    """Who approved for another run is asked about anew where the call would be made for them."""
+    refund = desk.refund()
+    approval = desk.ask(refund, "T-1", run="bobs")
+    desk.decide(approval, by="dana")
+    again = desk.ask(refund, "T-1", run="danas", subject="Dana")
+    assert (again.id != approval.id, again.on_behalf_of) == (True, "Dana")
+    assert desk.world.effects == []
+
+
 def test_an_intent_of_one_run_is_not_approved_for_another(desk: Desk) -> None:
     """Where keys belong to a run, each run needs an approval of its own."""
 

@@ -20,7 +20,9 @@ PATIENCE = 60
 def ask(module: str, *arguments: str) -> Any:
     """Run a module of this folder in a fresh process and return the JSON that it prints."""
     words = [sys.executable, "-m", "tests.faults.mutants", f"tests.faults.{module}", *arguments]
-    ended = subprocess.run(words, cwd=ROOT, check=False, capture_output=True, text=True)
+    ended = subprocess.run(
+        words, cwd=ROOT, check=False, capture_output=True, text=True, timeout=5 * PATIENCE
+    )
     if ended.returncode:
         raise AssertionError(f"{module} {arguments}: {ended.stdout}\n{ended.stderr}")
     return json.loads(ended.stdout)

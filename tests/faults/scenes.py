@@ -32,7 +32,7 @@ from agentguard import (
     tool_contract,
 )
 from tests.faults import oracle
-from tests.faults.processes import Gate, ask, ended, fork
+from tests.faults.processes import PATIENCE, Gate, ask, ended, fork
 from tests.faults.world import World, append, lines
 
 Tool = Callable[[str], str]
@@ -305,7 +305,7 @@ def forked_while_binding(world: World) -> dict[str, Any]:
 
     thread = threading.Thread(target=bind)
     thread.start()
-    looking.wait()
+    assert looking.wait(PATIENCE)
     exits = [ended(fork(child))]
     go_on.set()
     thread.join()
@@ -397,7 +397,7 @@ def closed_while_running(world: World) -> dict[str, Any]:
     threading.excepthook = hide
     thread = threading.Thread(target=work)
     thread.start()
-    inside.wait()
+    assert inside.wait(PATIENCE)
     guard.close()
     other = ask("scenes", "impatient", str(world.folder))
     go_on.set()

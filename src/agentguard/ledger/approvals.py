@@ -163,6 +163,15 @@ def rejection(tx: Tx, intent: Intent) -> Approval | None:
     return None if row is None else from_row(tx, row)
 
 
+def is_own(approval: Approval, intent: Intent) -> bool:
+    """Return whether somebody who approved would now run the call, or have it run for them.
+
+    The approval was given to another run; who approved there may be who asks here.
+    """
+    here = {_same(name) for name in (intent.agent, intent.subject) if name}
+    return any(d.decision == "approve" and _same(d.person) in here for d in approval.decisions)
+
+
 def use(tx: Tx, log: RunLog, approval: Approval, step: int) -> None:
     """Use the approval up, in the transaction that starts the call it was given for."""
     tx.run(

@@ -301,7 +301,7 @@ def _approved(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approv
     stale = (approval.contract_version, approval.policy_version) != (
         intent.contract_version, intent.policy_version,
     )  # fmt: skip
-    if stale:
+    if stale or approvals.is_own(approval, intent):
         return _ask(tx, log, intent, _again(intent, approval), approval.generation + 1, row.step)
     if approval.edits != intent.edits:
         return Edited(approval)
