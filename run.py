@@ -23,7 +23,9 @@ PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 STAMP = VENV / "installed.json"
 LINTERS = ("ruff check", "ruff format --check", "mypy", "pyright")
 LOCKS = {  # test first: the others keep to its versions, so that all of them fit into one .venv
-    "test": "pyproject.toml --all-extras --group dev --group build",
+    "test": "pyproject.toml --all-extras --group dev --group build"
+    " --no-emit-package pybars4 --no-emit-package pymeta3",
+    "sources": "requirements/sources.in --no-deps",  # of Semantic Kernel; they come without wheels
     "demo": "pyproject.toml --extra langgraph --group build --group demo -c requirements/test.lock",
     "bench": "pyproject.toml --extra langgraph --extra otel --extra jsonschema"
     " --group build --group bench -c requirements/test.lock",
@@ -37,6 +39,7 @@ COMPILE = (
 # A lock is complete, so with --no-deps nothing is resolved and nothing unlisted can slip in.
 PIP = "-m pip install --no-deps --disable-pip-version-check --require-virtualenv"
 FROM_LOCK = "--only-binary=:all: --require-hashes -r"
+FROM_SOURCES = "--no-binary=:all: --no-build-isolation --require-hashes -r"
 FROM_CHECKOUT = "--no-index --no-build-isolation -e"
 
 
@@ -48,21 +51,21 @@ def demo(arguments: list[str]) -> int:
 
 def test(arguments: list[str]) -> int:
     """Lint, then test; --no-lint leaves out the first, all else goes to pytest."""
-    prepare("test", "bfcl")
+    prepare("test", "sources", "bfcl")
     linted = 0 if "--no-lint" in arguments else lint([])
     return python("-m", "pytest", *(word for word in arguments if word != "--no-lint")) or linted
 
 
 def lint(_: list[str]) -> int:
     """Run ruff, mypy and pyright side by side; show what the failing ones say."""
-    prepare("test", "bfcl")
+    prepare("test", "sources", "bfcl")
     started = [(name, popen(BIN / name.split()[0], *name.split()[1:])) for name in LINTERS]
     return max([ended(name, linter) for name, linter in started])
 
 
 def docs(arguments: list[str]) -> int:
     """Run every code block of the README and of docs/."""
-    prepare("test", "bfcl")
+    prepare("test", "sources", "bfcl")
     return python("-m", "pytest", "README.md", "docs", "tests/test_docs.py", *arguments)
 
 
@@ -91,7 +94,8 @@ def prepare(*locks: str) -> None:
         create_venv()
         installed = {"built by": built_by}
     for name in locks:
-        install(installed, name, ROOT / "requirements" / f"{name}.lock", FROM_LOCK)
+        how = FROM_SOURCES if name == "sources" else FROM_LOCK
+        install(installed, name, ROOT / "requirements" / f"{name}.lock", how)
     if "tools" not in locks:  # uv alone cannot build the checkout, and does not need it
         install(installed, "agentguard", ROOT / "pyproject.toml", FROM_CHECKOUT)
 
