@@ -9,18 +9,15 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import interrupt
 
-from agentguard import GuardError
-from agentguard.hosting import Host, active_run
+from agentguard.hosting import Host, hand_over, question
 
 from . import _call, _errors, _node, _resume
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from agentguard import Guard
+    from agentguard import Guard, GuardError
     from agentguard.hosting import CallRef
-
-_UNNAMED = "The resume value named no approval, so nobody was taken to have decided."
 
 
 class LangGraphHost(Host):
@@ -31,7 +28,7 @@ class LangGraphHost(Host):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._problems: dict[str, str] = {}
+        self._problems: dict[str, str | None] = {}
         self._taking = Lock()
         self._invocations = itertools.count()
 
@@ -54,10 +51,10 @@ class LangGraphHost(Host):
             return
         self.take_decisions()
         while (waiting := self._guard.approvals.show(approval.id)).status == "pending":
-            value = interrupt(_resume.question(waiting, self._problems.get(approval.id)))
-            # It only returns when there was a value to consume, and that was no decision.
-            self._problems[approval.id] = _UNNAMED
-            self._hand_over(_resume.flat(value) if _resume.is_decision(value) else [])
+            how = _resume.how(waiting.id)
+            value = interrupt(question(waiting, self._problems.get(waiting.id), how=how))
+            refused = hand_over(self._guard, value)
+            self._problems[waiting.id] = refused.get(waiting.id) or refused.get("")
 
     def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
         """Leave the result to the code that asked for it, and see that the model is told."""
@@ -78,20 +75,5 @@ class LangGraphHost(Host):
         # Parallel calls of one task share its resume values: who looks for its own decision in
         # the store must not do so while another call is still carrying it there.
         with self._taking:
-            self._hand_over(_resume.take())
-
-    def _hand_over(self, decisions: list[dict[str, Any]]) -> None:
-        for decision in decisions:
-            try:
-                self._decide(**_resume.checked(decision))
-            except GuardError as refusal:
-                self._problems[str(decision.get("approval_id"))] = refusal.message
-
-    def _decide(
-        self, approval_id: str, decision: str, by: str, *, generation: int = 1, **more: Any
-    ) -> None:
-        run = active_run()
-        tenant = None if run is None else run.principal.tenant
-        self._guard.approvals.decide(
-            approval_id, decision, by=by, generation=generation, tenant=tenant, **more
-        )
+            if decisions := _resume.take():
+                self._problems.update(hand_over(self._guard, decisions))

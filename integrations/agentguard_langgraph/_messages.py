@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, BaseMessage, ToolMessage, message_to_dict
 
+from agentguard.hosting import edits_note
+
 if TYPE_CHECKING:
     from langchain_core.outputs import LLMResult
 
@@ -101,7 +103,7 @@ def _message(result: LLMResult) -> BaseMessage | None:
 
 def add_edits(output: Any, edits: Mapping[str, Any]) -> None:
     """Say in a tool's answer what a person changed; LangChain is about to return this object."""
-    told = f"A person changed the arguments before this ran: {json.dumps(dict(edits))}"
+    told = edits_note(edits)
     if not isinstance(output, ToolMessage):
         return
     if isinstance(output.content, list):

@@ -3,6 +3,18 @@
 from ._models import ModelCall
 from ._signature import register_injected
 from .protocols import CallRef, Host
+from .questions import edits_note, hand_over, is_decision, question
 from .run import Run, active_run
 
-__all__ = ["CallRef", "Host", "ModelCall", "Run", "active_run", "register_injected"]
+__all__ = [
+    "CallRef",
+    "Host",
+    "ModelCall",
+    "Run",
+    "active_run",
+    "edits_note",
+    "hand_over",
+    "is_decision",
+    "question",
+    "register_injected",
+]

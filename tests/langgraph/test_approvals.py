@@ -146,7 +146,7 @@ def test_being_resumed_is_not_being_approved(
     graph.invoke(HELLO, thread())
     (question,) = questions(graph.invoke(Command(resume=value), thread()))
     assert question.value["problem"] == (
-        "The resume value named no approval, so nobody was taken to have decided."
+        "The answer named no approval, so nobody was taken to have decided."
     )
     assert world.effects == []
     graph.invoke(Command(resume=yes(question)), thread())
@@ -156,13 +156,13 @@ def test_being_resumed_is_not_being_approved(
 @pytest.mark.parametrize(
     ("more", "problem"),
     [
-        ({"by": ""}, "a resume value must say by"),
+        ({"by": ""}, "a decision must say by"),
         ({"by": "agent"}, "agent"),
         ({"roles": ["sales"]}, "role finance"),
         ({"decision": "maybe"}, "maybe"),
         ({"generation": 7}, "was edited meanwhile"),
         ({"amount": 1}, "no field 'amount'"),
-        ({"roles": "finance"}, "roles in a resume value must be a list"),
+        ({"roles": "finance"}, "roles in a decision must be a list"),
     ],
 )
 def test_a_decision_that_cannot_be_taken_is_asked_for_again(
