@@ -23,7 +23,7 @@ FLOORS = (
     """tool telemetry classify _signature _jsonschema _meter _models run _decide _attempt _persist
     _read _durable _isolated _child _pipeline declaration""",
     "approval budget compensation contract fallback idempotency identity routing verification",
-    "hosting policies operations guard questions testing record",
+    "hosting policies operations guard questions retrieval testing record",
     "__init__",
     "cli __main__",
 )

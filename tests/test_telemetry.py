@@ -27,7 +27,7 @@ from agentguard import (
     telemetry,
     tool_contract,
 )
-from agentguard.hosting import Host
+from agentguard.hosting import Host, guarded_retrieval
 from tests.support import FakeClock
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -518,6 +518,22 @@ def test_a_call_without_a_result_has_none_on_its_span(
     for span in (seen.one(pay, "ada", Decimal(75)), seen.one(pay, "nobody")):
         assert "gen_ai.tool.call.arguments" in facts(span)
         assert "gen_ai.tool.call.result" not in facts(span)
+
+
+def test_a_retrievals_span_counts_documents_and_shows_no_text(
+    seen: Recorder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even with the switch on, a span has what the record has: ids, scores and hashes."""
+    monkeypatch.setenv(CAPTURE, "SPAN_ONLY")
+    found = [{"id": "kb-7", "score": 0.9, "text": "secret plan"}]
+    search = guarded_retrieval(
+        seen.guard, lambda query: found, name="search", documents=lambda result: result
+    )
+    span = seen.one(search, "plans?")
+    assert facts(span)["agentguard.retrieval.documents"] == 1
+    (shown,) = json.loads(facts(span)["gen_ai.tool.call.result"])
+    assert (shown["id"], shown["score"], len(shown["sha256"])) == ("kb-7", "0.9", 64)
+    assert "secret plan" not in span.to_json()
 
 
 def test_what_is_sensitive_is_on_no_span(seen: Recorder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -76,6 +76,14 @@ class End:
         return {"result": self.kept, "result_state": self.result_state}
 
 
+def retrieved_by(run: Run, call: Call, end: End) -> dict[str, Any]:
+    """Return what the end of a retrieval says of its documents; nothing for other calls."""
+    if call.retrieved is None or end.error is not None:
+        return {}
+    scrub = run.redactor.scrub
+    return {"documents": [{**found, "id": scrub(found["id"])} for found in call.retrieved]}
+
+
 def body_of(call: Call, wrapped: Callable[..., Any], instance: Any) -> Callable[[], Any]:
     """Return the tool's body with this call's arguments, to be run inside `current_run().call`."""
 
@@ -148,6 +156,7 @@ async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
         return end
     try:
         value = tool.results.check(value)
+        call.retrieved = tool.documents(value) if tool.documents else None
     except ContractViolation as violation:
         return _doubtful(call, violation, "output_contract", violation)
     end = End(EffectState.SUCCEEDED, value)
@@ -158,6 +167,9 @@ async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
 
 def _keep(run: Run, tool: Tool, end: End) -> None:
     """A result that cannot be stored, or would show a secret, does not make the effect unhappen."""
+    if tool.documents is not None:
+        end.result_state = "not_kept"  # of a retrieval the record holds hashes, never texts
+        return
     try:
         end.kept, end.result_state = tool.results.keep(end.value), "stored"
     except NotStorable as error:

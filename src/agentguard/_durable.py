@@ -7,7 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import _decide
-from ._attempt import End, attempt, judge
+from ._attempt import End, attempt, judge, retrieved_by
 from ._backoff import Backoff
 from ._persist import error_of, keep_trying, unrecorded
 from ._runtime import InlineRuntime, outcome_of, run_inline
@@ -270,7 +270,10 @@ class DurableCall:
             fence=call.fence,
             step=call.step or 0,
             state=end.state,
-            data={"attempt": call.attempt, "duration_us": duration_us, **end.facts()},
+            data={
+                "attempt": call.attempt, "duration_us": duration_us, **end.facts(),
+                **retrieved_by(self.run_, call, end),
+            },
             result=end.kept,
             result_state=end.result_state,
             error=error_of(self.run_.redactor, end) if final or error is not None else None,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._attempt import End, attempt
+from ._attempt import End, attempt, retrieved_by
 from ._backoff import Backoff
 from ._decide import call_id, shown
 from .errors import BudgetExceeded, GuardError
-from .ledger.values import NEW_STEP, Draft
+from .ledger.values import NEW_STEP, Draft, end_kind
 from .model import EffectState
 
 if TYPE_CHECKING:
@@ -47,17 +47,17 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
 
 
 def _note_read(run: Run, call: Call, end: End, duration_us: int) -> None:
+    content = {"arguments": shown(run, call), **end.content()}
     data: dict[str, Any] = {
         "tool": call.tool.name, "effect": call.tool.effect, "decision": "allow",
         "outcome": "succeeded" if end.error is None else "failed", "attempts": call.attempt,
         "payload_hash": call.payload_hash, "contract": call.tool.version,
-        "duration_us": duration_us, "at": call.at,
+        "duration_us": duration_us, "at": call.at, **retrieved_by(run, call, end),
     }  # fmt: skip
     if call.ref is not None:
         data["call_id"] = call_id(call)
     if end.error is not None:
         data["error"] = type(end.error).__name__
-    content = {"arguments": shown(run, call), **end.content()}
     run.meter.note(
-        Draft("step.finished", data, NEW_STEP, run.redactor.scrub(content)), tool_call=True
+        Draft(end_kind(data), data, NEW_STEP, run.redactor.scrub(content)), tool_call=True
     )

@@ -4,6 +4,7 @@ from ._models import ModelCall
 from ._signature import register_injected
 from .protocols import CallRef, Host
 from .questions import edits_note, hand_over, is_decision, question
+from .retrieval import guarded_retrieval
 from .run import Run, active_run
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "Run",
     "active_run",
     "edits_note",
+    "guarded_retrieval",
     "hand_over",
     "is_decision",
     "question",

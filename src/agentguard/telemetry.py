@@ -158,6 +158,9 @@ class ToolSpan:
             "agentguard.policy.rule": call.rule,
             "agentguard.approval.id": call.approval_id,
             "agentguard.run.step": call.step,
+            "agentguard.retrieval.documents": None
+            if call.retrieved is None
+            else len(call.retrieved),
         }
         return {name: fact for name, fact in facts.items() if fact is not None}
 
@@ -168,7 +171,7 @@ class ToolSpan:
         found = {"gen_ai.tool.call.arguments": plain_text(redact.scrub(shown))}
         if returned:
             try:
-                plain = jsonable(value)
+                plain = jsonable(value if call.retrieved is None else call.retrieved)
             except ContractViolation:
                 plain = repr(value)
             found["gen_ai.tool.call.result"] = plain_text(redact.scrub({"": plain})[""])

@@ -29,6 +29,7 @@ class Stage(enum.IntEnum):
     APPROVAL = 3
     BUDGET = 4
     VERIFICATION = 5
+    RETRIEVAL = 6
 
 
 class Policy(Protocol):
@@ -177,6 +178,7 @@ class Tool:
     rules: list[Callable[[Call], Ask | None]] = field(default_factory=list)
     reserve: Callable[[Call], tuple[tuple[Reservation, ...], int]] | None = None
     checks: list[tuple[str, Callable[..., bool | Verdict | None]]] = field(default_factory=list)
+    documents: Callable[[Any], list[dict[str, Any]]] | None = None
     undo: str | None = None
     policy: str = ""
 
@@ -211,6 +213,7 @@ class Call:
         approval_id: the approval under which it runs or waits.
         edits: what an approver changed in the arguments, if anything.
         replayed: an earlier end of the same effect was given back; the body did not run.
+        retrieved: what the record says of the documents that a retrieval returned.
     """
 
     tool: Tool
@@ -238,6 +241,7 @@ class Call:
     ask: Ask | None = None
     ruled: bool = False
     outer: Call | None = None
+    retrieved: list[dict[str, Any]] | None = None
 
     @property
     def id(self) -> str | None:

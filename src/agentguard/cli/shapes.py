@@ -85,6 +85,7 @@ class StepJson(TypedDict):
     attempts: list[dict[str, Any]]
     duplicates: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
+    retrieved: list[dict[str, str | None]] | None
     rulings: list[dict[str, Any]]
     cost_usd: str | None
     held_usd: str
@@ -218,6 +219,9 @@ def step_json(step: Step, now: dt.datetime, undo: str | None = None) -> StepJson
         "verdicts": [
             {"verifier": v.verifier, "passed": v.passed, "reason": v.reason, "confidence": v.confidence}
             for v in step.verdicts
+        ],
+        "retrieved": None if step.retrieved is None else [
+            {"id": d.id, "score": d.score, "sha256": d.sha256} for d in step.retrieved
         ],
         "rulings": [
             {"at": _must(r.at), "by": r.by, "ruling": r.ruling, "reason": r.reason}

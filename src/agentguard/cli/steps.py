@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from ..record import Question, Step, Vote
     from .loading import Page
 
+_DOCUMENTS = 20
+"""More documents of a retrieval are shown by `-o json` only."""
+
 
 def answers(
     page: Page, step: Step, effect: Effect | None, approvals: dict[str, Approval]
@@ -44,6 +47,7 @@ def answers(
     if not step.questions:
         yield Line("approval", "none: no rule asked a person" if step.key else "none")
     yield Line("wrote" if step.kind == "write" else "result", *_wrote(step, effect))
+    yield from _retrieved(step)
     yield Line("idempotency", *_idempotency(step, effect))
     yield from _verdicts(step)
     yield Line("cost", _cost(step))
@@ -152,9 +156,22 @@ def _result(step: Step) -> str:
         return "it happened, as was ruled later"
     if not step.content:
         return "(no longer kept)"
+    if step.retrieved is not None:
+        return f"{count(len(step.retrieved), 'document')}; texts are not kept, their hashes are"
     if step.result is None:
         return f"(its result is {words(step.result_state or 'not kept')})"
     return result(step.result)
+
+
+def _retrieved(step: Step) -> Iterator[Line]:
+    found = step.retrieved or ()
+    for document in found[:_DOCUMENTS]:
+        name = "without an id" if document.id is None else capped(escaped(document.id), 200)
+        score = "" if document.score is None else f", score {escaped(document.score)}"
+        hashed = "" if document.sha256 is None else f", sha256 {document.sha256}"
+        yield Line("retrieved", f"{name}{score}{hashed}")
+    if len(found) > _DOCUMENTS:
+        yield Line("retrieved", f"… {len(found) - _DOCUMENTS} more, see -o json")
 
 
 def _idempotency(step: Step, effect: Effect | None) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from ..model import EffectState
 from . import budgets
 from .rows import load_effect, reload_effect
 from .runs import RunLog, record_of
-from .values import Draft, RunRef, Settled, Settlement
+from .values import Draft, RunRef, Settled, Settlement, end_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -83,7 +83,7 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
         data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
         log.add(Draft("effect.in_doubt", data, end.step))
     fact = {"outcome": end.state.value, **end.data, **(settled if own is log else {})}
-    log.add(Draft("step.finished", fact, end.step, end.content))
+    log.add(Draft(end_kind(fact), fact, end.step, end.content))
     return True
 
 

@@ -26,6 +26,11 @@ class Draft:
     actor: str | None = None
 
 
+def end_kind(data: Mapping[str, Any]) -> str:
+    """Return the kind of event that tells of a body's end: a retrieval says what it found."""
+    return "retrieved" if "documents" in data else "step.finished"
+
+
 @dataclass(slots=True)
 class Pending:
     """Events of reads, and the usage they stand for, that ride along with the next commit.

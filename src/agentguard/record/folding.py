@@ -12,7 +12,19 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from ..model import dollars, moment
-from .values import LOST, NOTHING, Attempt, Checked, Duplicate, Question, Ruled, Step, Stop, Vote
+from .values import (
+    LOST,
+    NOTHING,
+    Attempt,
+    Checked,
+    Duplicate,
+    Question,
+    Retrieved,
+    Ruled,
+    Step,
+    Stop,
+    Vote,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -187,6 +199,11 @@ class _Draft:
         if came is not None:  # a read's event was written with a later commit
             self.found["ended_at"] = self.attempts[-1]["ended_at"] = came + _micros(data)
 
+    def retrieved(self, event: Event, data: Mapping[str, Any]) -> None:
+        self.finished(event, data)
+        documents = (Retrieved(d["id"], d["score"], d["sha256"]) for d in data["documents"])
+        self.found["retrieved"] = tuple(documents)
+
     def _plain_read(self, event: Event, data: Mapping[str, Any]) -> None:
         self.found["rule"] = "allowed by contract"
         self.set(data, kind="effect", contract="contract", payload_hash="payload_hash",
@@ -273,6 +290,7 @@ _READ: dict[str, Callable[[_Draft, Event, Mapping[str, Any]], None]] = {
     "step.decided": _Draft.decided,
     "step.started": _Draft.started,
     "step.finished": _Draft.finished,
+    "retrieved": _Draft.retrieved,
     "attempt.failed": _Draft.lost_read,
     "approval.requested": _Draft.requested,
     "approval.decided": _Draft.voted,

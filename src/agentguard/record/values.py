@@ -103,6 +103,21 @@ class Checked:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieved:
+    """One document that a retrieval returned.
+
+    Attributes:
+        id: what its store calls it, if it has a name.
+        score: as the retriever gave it, as text.
+        sha256: of its text in UTF-8; None for what has no text.
+    """
+
+    id: str | None
+    score: str | None
+    sha256: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Ruled:
     """How a doubt was resolved; *by* is an actor such as `person:dana` or `system:reconcile`."""
 
@@ -147,6 +162,7 @@ class Step:
         content: whether arguments and result are still kept beside the chain.
         cost_usd: what was spent; None when the model's price is not known.
         held_usd: what is reserved and neither spent nor given back.
+        retrieved: the documents a retrieval returned, best first; None if it was none.
         budgets: budgets other than the run's that it used: name, span, US dollars.
         events: sequence numbers of its events.
     """
@@ -176,6 +192,7 @@ class Step:
     attempts: tuple[Attempt, ...] = ()
     duplicates: tuple[Duplicate, ...] = ()
     verdicts: tuple[Checked, ...] = ()
+    retrieved: tuple[Retrieved, ...] | None = None
     rulings: tuple[Ruled, ...] = ()
     cost_usd: Decimal | None = NOTHING
     held_usd: Decimal = NOTHING
