@@ -29,14 +29,21 @@ FLOORS = (
 )
 PROMISES = 6  # on this floor no room imports another
 
-FRAMEWORKS = {"agentguard_langgraph": {"langchain", "langchain_core", "langgraph"}}
+FRAMEWORKS = {
+    "agentguard_langgraph": {"langchain", "langchain_core", "langgraph"},
+    "agentguard_pytest": {"pytest"},
+}
 
 BANNED_IMPORTS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 BANNED_CALLS = {"__import__", "eval", "exec"}
 LONGEST_MODULE = 300
 FUNCTION_MEDIAN, FUNCTION_P90 = 7, 25
 
-DOORS = {"agentguard": "__init__.py", "agentguard.hosting": "hosting.py"}  # for users, for adapters
+DOORS = {  # for users, for adapters, for tests
+    "agentguard": "__init__.py",
+    "agentguard.hosting": "hosting.py",
+    "agentguard.testing": "testing/__init__.py",
+}
 PACKAGE = ROOT / "src" / "agentguard"
 Sources = Mapping[str, str]
 
@@ -215,13 +222,14 @@ def outside_imports(path: Path) -> Iterator[tuple[ast.stmt, str, str]]:
 
 
 def test_the_core_does_not_know_its_integrations() -> None:
-    """Nothing in src imports an integration or the framework of one."""
+    """Nothing in src imports an integration or the framework of one; a suite of tests may use pytest."""
     foreign = {*FRAMEWORKS, *set[str]().union(*FRAMEWORKS.values())}
     assert [
         f"{place(path, node)}: {module}"
         for path in python_files("src")
         for node, module, _ in outside_imports(path)
         if module.partition(".")[0] in foreign
+        and not (module == "pytest" and "testing" in path.parts)
     ] == []
 
 

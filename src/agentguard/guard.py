@@ -24,7 +24,7 @@ from .stores import DEFAULT_URL, open_store
 from .tool import Stage, Tool
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
     from .protocols import Clock, Store
@@ -318,6 +318,18 @@ def configured() -> Guard:
         if not _CONFIGURED:
             _CONFIGURED.append(Guard())
         return _CONFIGURED[0]
+
+
+@contextlib.contextmanager
+def override(guard: Guard) -> Generator[Guard]:
+    """Make *guard* the configured one for a block, and put back what was before; for tests."""
+    with _CONFIGURING:
+        before, _CONFIGURED[:] = list(_CONFIGURED), [guard]
+    try:
+        yield guard
+    finally:
+        with _CONFIGURING:
+            _CONFIGURED[:] = before
 
 
 DEFAULT_GUARD.append(configured)
