@@ -17,13 +17,14 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    "model canonical codec durations expressions redaction _backoff _runtime _yaml",
+    """model canonical codec durations expressions redaction _backoff _dressed _runtime _streams
+    _yaml""",
     "protocols",
     "config _keys _agent_run ledger stores",
-    """tool telemetry classify _signature _jsonschema _meter _models run _decide _attempt _persist
-    _read _durable _isolated _child _pipeline declaration""",
+    """tool telemetry classify _signature _jsonschema _meter _models _reports run _decide _attempt
+    _persist _read _durable _isolated _child _pipeline declaration""",
     "approval budget compensation contract fallback idempotency identity routing verification",
-    "hosting policies operations guard questions retrieval testing record",
+    "_entry hosting policies operations guard questions retrieval testing record",
     "__init__",
     "cli __main__",
 )

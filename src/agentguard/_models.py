@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ._meter import Meter
     from ._runtime import Runtime
     from .ledger.values import Pending, RunRef
-    from .protocols import Host, Store
+    from .protocols import Store
     from .redaction import Redactor
 
 
@@ -57,11 +57,10 @@ class ModelCalls:
     """Starts and settles the model calls of one run."""
 
     def __init__(
-        self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor,
-        host: Host,
-    ) -> None:  # fmt: skip
+        self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor
+    ) -> None:
         self._ref, self._agent, self._around = ref, agent, around
-        self._meter, self._redactor, self._host = meter, redactor, host
+        self._meter, self._redactor = meter, redactor
 
     async def _commit(self, runtime: Runtime, taken: Pending, verb: Any, *args: Any) -> Any:
         return await self._meter.commit(runtime, self._around.store, taken, verb, *args)
@@ -84,7 +83,7 @@ class ModelCalls:
             raise
         self._meter.synced(usage, taken, steps=1)
         if isinstance(answer, Refused):
-            raise self._host.failure(answer.error)
+            raise answer.error
         return ModelCall(answer.step, model, hold, time.monotonic_ns(), messages, call_id)
 
     async def finish(

@@ -1,21 +1,33 @@
 """What adapters for agent runtimes build on: the port they implement and what they report to."""
 
+from ._dressed import dressed
+from ._entry import Blocks, Entry, RunIdOf, Who
 from ._models import ModelCall
+from ._reports import ModelReports
 from ._signature import register_injected
+from ._streams import ain_own_context, in_own_context
 from .protocols import CallRef, Host
 from .questions import edits_note, hand_over, is_decision, question
 from .retrieval import guarded_retrieval
 from .run import Run, active_run
 
 __all__ = [
+    "Blocks",
     "CallRef",
+    "Entry",
     "Host",
     "ModelCall",
+    "ModelReports",
     "Run",
+    "RunIdOf",
+    "Who",
     "active_run",
+    "ain_own_context",
+    "dressed",
     "edits_note",
     "guarded_retrieval",
     "hand_over",
+    "in_own_context",
     "is_decision",
     "question",
     "register_injected",

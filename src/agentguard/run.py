@@ -80,9 +80,7 @@ class Run:
         self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
-        self._models = ModelCalls(
-            self.ref, principal.agent, around, self.meter, self.redactor, host
-        )
+        self._models = ModelCalls(self.ref, principal.agent, around, self.meter, self.redactor)
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
@@ -304,7 +302,8 @@ class Run:
             RunHalted: the run was stopped.
         """
         started = self._models.start(InlineRuntime(), model, messages, call_id, max_output_tokens)
-        return run_inline(started)
+        with self._refusing():
+            return run_inline(started)
 
     async def amodel_started(
         self, *, model: str, messages: Any, call_id: str | None = None,
@@ -312,9 +311,21 @@ class Run:
     ) -> ModelCall:  # fmt: skip
         """Like `model_started`, on an event loop."""
         runtime = AsyncioRuntime()
-        call = await self._models.start(runtime, model, messages, call_id, max_output_tokens)
+        with self._refusing():
+            call = await self._models.start(runtime, model, messages, call_id, max_output_tokens)
         runtime.check_cancelled()
         return call
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Generator[None]:
+        """Let a refusal reach whom it concerns, as the runtime around the run now has it."""
+        try:
+            yield
+        except GuardError as refusal:
+            shown = self.host.failure(refusal)
+            if shown is refusal:
+                raise
+            raise shown from refusal.__cause__
 
     def model_finished(
         self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,

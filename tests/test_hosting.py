@@ -1,0 +1,303 @@
+"""What adapters build on: runs to enter, model calls to settle, streams and errors of runtimes."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Generator, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import pytest
+
+from agentguard import (
+    BudgetExceeded,
+    ConfigurationError,
+    Guard,
+    GuardError,
+    PermissionDenied,
+    Principal,
+    current_run,
+)
+from agentguard.hosting import (
+    Blocks,
+    Entry,
+    Host,
+    ModelReports,
+    ain_own_context,
+    dressed,
+    in_own_context,
+)
+
+ASKED: dict[str, Any] = {"model": "m", "messages": []}
+
+
+@pytest.fixture(name="guard")
+def guard_of_a_test() -> Iterator[Guard]:
+    """A guard of its own."""
+    guard = Guard("memory://")
+    yield guard
+    guard.close()
+
+
+class Runtime(Host):
+    """A runtime of our own."""
+
+    name = "runtime"
+
+    def failure(self, error: GuardError) -> BaseException:
+        """Say it in the runtime's words."""
+        return dressed(error, RuntimeRefusal)
+
+
+class RuntimeRefusal(Exception):
+    """How the runtime says no."""
+
+
+# Entering runs.
+
+
+def test_an_invocation_outside_of_any_run_gets_one(guard: Guard) -> None:
+    """The run has the entry's workflow, principal, budget and host, and has to be entered."""
+    who, host = Principal(agent="a"), Runtime()
+    entry = Entry(guard, "w", principal=who, run_id="r", budget={"max_steps": 3})
+    run, is_new = entry.choose({}, host)
+    assert is_new
+    assert (run.workflow, run.id, run.principal, run.host) == ("w", "r", who, host)
+    with run:
+        assert run.limits.max_steps == 3
+
+
+def test_functions_say_who_acts_and_under_which_id(guard: Guard) -> None:
+    """Both are asked with what the runtime knows of the invocation."""
+    entry = Entry(
+        guard, "w", principal=lambda where: Principal(agent=where["who"]),
+        run_id=lambda where: where["order"],
+    )  # fmt: skip
+    run, _ = entry.choose({"who": "ann", "order": "o-1"}, Host(), known="t-1")
+    assert (run.principal.agent, run.id) == ("ann", "o-1")
+
+
+@pytest.mark.parametrize(("given", "known", "found"), [("r", "t", "r"), (None, "t", "t")])
+def test_the_runtimes_own_id_is_the_runs_unless_one_is_given(
+    guard: Guard, given: str | None, known: str, found: str
+) -> None:
+    """What goes on under one id in the runtime goes on under one run."""
+    assert Entry(guard, "w", run_id=given).choose({}, Host(), known=known)[0].id == found
+
+
+@pytest.mark.parametrize(
+    ("known", "inside", "joins"),
+    [(None, False, True), ("r", False, True), ("other", False, False), ("other", True, True)],
+)
+def test_what_belongs_to_the_active_run_does_not_enter_another(
+    guard: Guard, *, known: str | None, inside: bool, joins: bool
+) -> None:
+    """Without an id, under its id, or as a part of what runs, an invocation is in the run."""
+    with guard.run("w", run_id="r") as active:
+        run, is_new = Entry(guard, "w").choose({}, Runtime(), known=known, inside=inside)
+        assert (run is active, is_new) == (joins, not joins)
+        assert isinstance(active.host, Runtime) is joins
+
+
+def test_a_run_of_another_guard_is_not_joined(guard: Guard) -> None:
+    """Each guard has its own record."""
+    other = Guard("memory://")
+    with other.run("w"):
+        assert Entry(guard, "w").choose({}, Host())[1]
+    other.close()
+
+
+# Blocks.
+
+
+class Both:
+    """A block in both colours that writes down how it was entered and left."""
+
+    def __init__(self, seen: list[str]) -> None:
+        self.seen = seen
+
+    def __enter__(self) -> None:
+        self.seen.append("in")
+
+    def __exit__(self, *_: object) -> None:
+        self.seen.append("out")
+
+    async def __aenter__(self) -> None:
+        self.seen.append("ain")
+
+    async def __aexit__(self, *_: object) -> None:
+        self.seen.append("aout")
+
+
+@contextlib.contextmanager
+def noted(seen: list[str]) -> Generator[None]:
+    """A block in one colour."""
+    seen.append("begin")
+    try:
+        yield
+    finally:
+        seen.append("end")
+
+
+@contextlib.contextmanager
+def broken() -> Generator[None]:
+    """A block that cannot be entered."""
+    raise KeyError
+    yield
+
+
+def test_several_blocks_are_entered_and_left_in_order() -> None:
+    """Whichever way it is entered, each block is entered that way if it can be."""
+    seen: list[str] = []
+    with Blocks(7, Both(seen), noted(seen)) as value:
+        assert value == 7
+
+    async def enter() -> None:
+        async with Blocks(7, Both(seen), noted(seen)) as value:
+            assert value == 7
+
+    asyncio.run(enter())
+    assert seen == ["in", "begin", "end", "out", "ain", "begin", "end", "aout"]
+
+
+def test_what_was_entered_is_left_when_a_later_block_cannot_be() -> None:
+    """No block stays open behind an error, in both colours."""
+    seen: list[str] = []
+    with pytest.raises(KeyError), Blocks(None, Both(seen), broken()):
+        pass
+
+    async def enter() -> None:
+        async with Blocks(None, Both(seen), broken()):
+            pass
+
+    with pytest.raises(KeyError):
+        asyncio.run(enter())
+    assert seen == ["in", "out", "ain", "aout"]
+
+
+# Model calls.
+
+
+def test_a_model_call_is_settled_under_the_runtimes_id(guard: Guard) -> None:
+    """What was started is finished with what was answered; an unknown end is nobody's."""
+    with guard.run(run_id="r") as run, ModelReports(run) as reports:
+        reports.started("1", **ASKED)
+        reports.finished("1", input_tokens=3, output_tokens=2)
+        reports.finished("never started")
+    told = guard.runs.show("r")
+    assert (told.model_calls, told.input_tokens, told.output_tokens) == (1, 3, 2)
+
+
+def test_a_model_call_that_ended_without_a_word_is_settled(guard: Guard) -> None:
+    """In both colours, the record says that it was cut off, and nothing stays held."""
+
+    async def cut_off() -> None:
+        async with guard.run(run_id="async") as run, ModelReports(run) as reports:
+            await reports.astarted("1", **ASKED)
+            await reports.afinished("2")
+
+    asyncio.run(cut_off())
+    with guard.run(run_id="sync") as run, ModelReports(run) as reports:
+        reports.started("1", **ASKED)
+    for name in ("sync", "async"):
+        (event,) = [e for e in guard.runs.events(name) if e.kind == "model.called"]
+        assert event.data["error"] == "_CutOff"
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_refused_model_call_is_raised_as_the_present_host_says(
+    guard: Guard, *, asynchronous: bool
+) -> None:
+    """Also when the run got its host after it was made; nothing is left to settle."""
+    run = guard.run(run_id="r", max_model_calls=0)
+    run.host = Runtime()
+
+    async def ask() -> None:
+        await run.amodel_started(**ASKED)
+
+    def call() -> None:
+        asyncio.run(ask()) if asynchronous else run.model_started(**ASKED)
+
+    with run, pytest.raises(RuntimeRefusal) as refused:
+        call()
+    assert isinstance(refused.value, BudgetExceeded)
+
+
+# Streams.
+
+MARK: ContextVar[str] = ContextVar("mark", default="outside")
+
+
+def test_a_streams_steps_run_in_one_context_that_its_consumer_does_not_see(guard: Guard) -> None:
+    """What a step sets, later steps see, and nobody else."""
+
+    def steps() -> Generator[str]:
+        MARK.set("inside")
+        with guard.run(run_id="r"):
+            yield MARK.get()
+            yield current_run().id
+
+    found = []
+    for step in in_own_context(steps()):
+        found.append((step, MARK.get()))
+        with pytest.raises(ConfigurationError):
+            current_run()
+    assert found == [("inside", "outside"), ("r", "outside")]
+
+
+async def test_an_asynchronous_stream_does_not_leak_either(guard: Guard) -> None:
+    """The same on an event loop, whichever task closes the stream."""
+    ended: list[str] = []
+
+    async def steps() -> AsyncGenerator[str]:
+        MARK.set("inside")
+        try:
+            yield MARK.get()
+            yield MARK.get()
+        finally:
+            ended.append(MARK.get())
+
+    stream = ain_own_context(steps())
+    assert (await anext(stream), MARK.get()) == ("inside", "outside")
+    await asyncio.create_task(stream.aclose())
+    assert ended == ["inside"]
+
+
+def test_a_stream_that_is_closed_early_ends_in_its_context() -> None:
+    """The generator's own clean-up sees what its steps have set."""
+    ended: list[str] = []
+
+    def steps() -> Generator[int]:
+        MARK.set("inside")
+        try:
+            yield 1
+        finally:
+            ended.append(MARK.get())
+
+    stream = in_own_context(steps())
+    next(stream)
+    stream.close()
+    assert (ended, MARK.get()) == (["inside"], "outside")
+
+
+# Errors.
+
+
+def test_a_dressed_error_is_both_and_speaks_as_before() -> None:
+    """It is caught as either class; text, sentence for the model and cause are the error's."""
+    error = PermissionDenied("not today")
+    error.__cause__ = KeyError("why")
+    found: Any = dressed(error, RuntimeRefusal)
+    assert isinstance(found, PermissionDenied)
+    assert isinstance(found, RuntimeRefusal)
+    assert (str(found), repr(found)) == (str(error), repr(error))
+    assert (found.for_model(), found.args) == (error.for_model(), (error.for_model(),))
+    assert (found.message, found.__cause__) == ("not today", error.__cause__)
+    assert type(found).__name__ == "PermissionDenied"
+
+
+def test_an_error_is_dressed_once() -> None:
+    """What is of the runtime's class already stays the same object."""
+    once = dressed(PermissionDenied("no"), RuntimeRefusal)
+    assert dressed(once, RuntimeRefusal) is once
