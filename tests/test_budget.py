@@ -200,12 +200,12 @@ def test_what_had_no_effect_is_given_back(guard: Guard) -> None:
 
 def test_what_is_in_doubt_stays_held_until_somebody_knows(guard: Guard) -> None:
     """Doubtful calls keep their room; a ruling spends it or gives it back."""
-    refunds = Refunds(max_calls=2, max_spend_usd=10, cost="usd")
+    refunds = Refunds(max_calls=2, max_spend_usd=10, cost="usd", per="day")
     refunds.fails = [OSError("gone"), OSError("gone")]
-    with guard.run("w"):
-        for ticket in "ab":
-            with pytest.raises(EffectInDoubt):
-                refunds.tool(ticket, 5)
+    for run_id in "ab":  # a doubt closes the write path of its own run
+        with guard.run("w", run_id=run_id), pytest.raises(EffectInDoubt):
+            refunds.tool(run_id, 5)
+    with guard.run("w", run_id="c"):
         assert refunds.passed(("c", 1)) == [False]
         first, second = reversed(guard.effects.list("in_doubt"))
         guard.effects.resolve(first.id, "not_happened", by="dana", reason="I looked")
@@ -237,7 +237,7 @@ async def test_a_timeout_keeps_its_money_held(guard: Guard) -> None:
             await slow("a")
         assert (run.usage.spent, run.usage.held) == (0, 200_000_000)
         with pytest.raises(BudgetExceeded):
-            await slow("b")
+            run.model_started(model="big", messages=[], max_output_tokens=100)
 
 
 WINDOWS: list[tuple[Any, dict[str, float], dict[str, float]]] = [

@@ -310,6 +310,7 @@ async def test_an_async_timeout_is_in_doubt(guard: Guard) -> None:
             await as_write(slow, timeout=0.01)("T-1")
         assert (one(guard).state, one(guard).doubt_reason, ends) == ("in_doubt", "timeout", ["T-1"])
         assert raised.value.effect_id == one(guard).id
+    async with guard.run("w"):
         with pytest.raises(EffectInDoubt, match="failed with TimeoutError"):
             await as_write(own, timeout=30, name="own")("T-2")
 
@@ -766,3 +767,65 @@ def test_partial_failures_count_their_attempts(guard: Guard) -> None:
         as_write(functools.partial(body), retry=AT_ONCE)("T-1")
     assert [each[:2] for each in seen] == [(1, 1), (2, 2), (3, 3)]
     assert len({each[2] for each in seen}) == 1
+
+
+# What a doubt does to the rest of its run.
+
+
+@pytest.fixture
+def doubted(guard: Guard) -> Iterator[tuple[Any, Any, list[Any]]]:
+    """A run with a doubt in it: its write, a read, and everything that was started since."""
+    body, _ = failing(OSError("gone"))
+    write, starts = failing("done", "done")
+
+    @tool_contract(effect="read")
+    def look(x: Any) -> Any:
+        return f"{x} is open"
+
+    with guard.run("w", run_id="doubted"):
+        with pytest.raises(EffectInDoubt):
+            as_write(body, name="lost")("T-1")
+        yield as_write(write), look, starts
+
+
+def test_after_a_doubt_no_other_write_of_its_run_starts(
+    doubted: tuple[Any, Any, list[Any]], guard: Guard
+) -> None:
+    """The refusal names the effect that has to be resolved first; reads go on."""
+    write, look, starts = doubted
+    with pytest.raises(EffectInDoubt, match="lost, step 1 of this run") as refused:
+        write("T-2")
+    assert refused.value.effect_id == guard.effects.list("in_doubt")[0].id
+    assert look("T-2") == "T-2 is open"
+    assert starts == []
+
+
+def test_after_a_ruling_the_runs_writes_start_again(
+    doubted: tuple[Any, Any, list[Any]], guard: Guard
+) -> None:
+    """Resolved either way, the doubt no longer stands in anybody's way."""
+    write, _, starts = doubted
+    doubt = guard.effects.list("in_doubt")[0]
+    guard.effects.resolve(doubt.id, "not_happened", by="dana", reason="I looked")
+    assert write("T-2") == "done"
+    assert starts == ["T-2"]
+
+
+def test_a_doubt_of_one_run_stops_no_other_run(
+    doubted: tuple[Any, Any, list[Any]], guard: Guard
+) -> None:
+    """Another run of the same tenant writes as it did."""
+    write, _, _ = doubted
+    with guard.run("w", run_id="another"):
+        assert write("T-2") == "done"
+
+
+def test_what_was_done_before_a_doubt_is_still_answered_from_the_record(guard: Guard) -> None:
+    """A repetition starts nothing, so a doubt does not refuse it."""
+    body, _ = failing("done", OSError("gone"))
+    work = as_write(body)
+    with guard.run("w"):
+        assert work("T-1") == "done"
+        with pytest.raises(EffectInDoubt):
+            work("T-2")
+        assert work("T-1") == "done"

@@ -167,10 +167,8 @@ def test_all_writes_of_a_run_can_be_listed(run: Call) -> None:
     """`--writes` lists what was written, may have been, or waits, in the order of steps."""
     found = json.loads(run("runs", "show", "r-1", "--writes", "--json").stdout)
     assert {tuple(item) for item in found} == {tuple(EffectJson.__annotations__)}
-    assert [(item["step"], item["state"]) for item in found][3:5] == [
-        (8, "in_doubt"),
-        (9, "denied"),
-    ]
+    listed = [(item["step"], item["state"]) for item in found]
+    assert (listed[3], listed[-1]) == ((8, "denied"), (13, "in_doubt"))
 
 
 def test_a_run_without_writes_says_so(run: Call) -> None:

@@ -25,7 +25,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ApprovalExpired, ApprovalRejected, GuardError, IdempotencyConflict
+from ..errors import (
+    ApprovalExpired,
+    ApprovalRejected,
+    EffectInDoubt,
+    GuardError,
+    IdempotencyConflict,
+)
 from ..model import Approval, Effect, EffectState, Usage
 from . import approvals, budgets, switches
 from .rows import load_effect
@@ -169,6 +175,9 @@ def _start(
     tenant = intent.run.tenant
     step = intent.step if intent.step is not None else _step_of(intent, row)
     held = row is not None and row.state is EffectState.IN_DOUBT
+    doubt = _other_doubt(tx, intent)
+    if doubt is not None:
+        return _refuse(log, intent, doubt, step)
     full = None if held else _no_room(tx, log, intent, step)
     if full is not None:
         return _refuse_budget(log, intent, full, step)
@@ -195,6 +204,32 @@ def _start(
         first = found[0] if found else tx.now
     edits = approval.edits if approval else None
     return Started(step, fence, intent.attempt, counted, first, edits, approval)
+
+
+def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
+    """A run that does not know what it has done writes nothing more until somebody rules.
+
+    Open doubts are few, the effects of a run many: the condition is worded so that the search
+    uses the index of open effects (`effects_open`), and the concatenations so that it uses no other.
+    """
+    if intent.effect != "write":
+        return None
+    found = tx.row(
+        "SELECT key, tool, step FROM effects"
+        " WHERE state IN ('executing', 'in_doubt', 'awaiting_approval') AND state = 'in_doubt'"
+        " AND effect = 'write'"
+        " AND tenant || '' = ? AND run_id || '' = ? AND key <> ? LIMIT 1",
+        (intent.run.tenant, intent.run.run_id, intent.key),
+    )
+    if found is None:
+        return None
+    key, tool, step = found
+    return EffectInDoubt(
+        f"{intent.tool} was not started: it is not known whether {tool}, step {step} of this run,"
+        f" happened; see agentguard effects show {key}",
+        effect_id=key,
+        reason="run_in_doubt",
+    )
 
 
 def _step_of(intent: Intent, row: Effect | None) -> int | None:
