@@ -17,8 +17,8 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    """model canonical codec durations expressions redaction _backoff _dressed _runtime _streams
-    _yaml""",
+    """model canonical codec durations expressions redaction _backoff _contexts _dressed
+    _runtime _yaml""",
     "protocols",
     "config _keys _agent_run ledger stores",
     """tool telemetry classify _signature _jsonschema _meter _models _reports run _decide _attempt
@@ -31,13 +31,19 @@ FLOORS = (
 PROMISES = 6  # on this floor no room imports another
 
 FRAMEWORKS = {
+    "agentguard_langchain": {"langchain_core"},
     "agentguard_langgraph": {"langchain", "langchain_core", "langgraph"},
+    "agentguard_llama_workflows": {"workflows"},
+    "agentguard_llamaindex": {"llama_index", "agentguard_llama_workflows"},
     "agentguard_pytest": {"pytest"},
 }
+
+BUILDS_ON = {"agentguard_langgraph": "agentguard_langchain"}  # by its two doors, as on agentguard
 
 BANNED_IMPORTS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 BANNED_CALLS = {"__import__", "eval", "exec"}
 LONGEST_MODULE = 300
+THICKEST_ADAPTER = 400
 FUNCTION_MEDIAN, FUNCTION_P90 = 7, 25
 
 DOORS = {  # for users, for adapters, for tests
@@ -249,14 +255,18 @@ def allowed(integration: str, module: str, name: str) -> bool:
     if integration not in FRAMEWORKS:
         pytest.fail(f"{integration}: name its framework (FRAMEWORKS in tests/test_architecture.py)")
     if module in DOORS:
-        return name in public_names(DOORS[module])
+        return name in public_names(PACKAGE / DOORS[module])
+    ground = BUILDS_ON.get(integration)
+    if module in (ground, f"{ground}.hosting"):
+        door = "hosting.py" if module.endswith(".hosting") else "__init__.py"
+        return name in public_names(ROOT / "integrations" / str(ground) / door)
     welcome = {integration, *FRAMEWORKS[integration], *sys.stdlib_module_names}
     return module.partition(".")[0] in welcome
 
 
-def public_names(door: str) -> list[str]:
+def public_names(door: Path) -> list[str]:
     """Read `__all__` of a public module without importing it."""
-    tree = ast.parse((PACKAGE / door).read_text(encoding="utf-8"))
+    tree = ast.parse(door.read_text(encoding="utf-8"))
     values = [node.value for node in tree.body if isinstance(node, ast.Assign) and is_all(node)]
     return [name for value in values for name in ast.literal_eval(value)]
 
@@ -272,6 +282,17 @@ def test_an_import_past_the_front_door_is_seen() -> None:
     assert not allowed("agentguard_langgraph", "agentguard", "")
     assert not allowed("agentguard_langgraph", "llama_index.core", "Workflow")
     assert allowed("agentguard_langgraph", "langgraph.types", "interrupt")
+
+
+def test_an_integration_builds_on_another_by_its_doors_only() -> None:
+    """LangGraph's adapter takes public names of LangChain's, and that is all it may take."""
+    assert allowed("agentguard_langgraph", "agentguard_langchain", "guard_tools")
+    assert allowed("agentguard_langgraph", "agentguard_langchain.hosting", "Frame")
+    assert not allowed("agentguard_langgraph", "agentguard_langchain.hosting", "guard_tools")
+    assert not allowed("agentguard_langgraph", "agentguard_langchain._calls", "Frame")
+    assert not allowed("agentguard_langgraph", "agentguard_langchain", "")
+    assert not allowed("agentguard_langchain", "agentguard_langgraph", "guard_graph")
+    assert not allowed("agentguard_langchain", "langgraph.types", "interrupt")
 
 
 def test_nothing_stored_can_turn_into_code() -> None:
@@ -306,6 +327,17 @@ def sizes_of_what_we_ship() -> dict[str, tuple[int, list[int]]]:
 def test_no_module_outgrows_its_room(sizes: dict[str, tuple[int, list[int]]]) -> None:
     """No module that we ship has more than 300 lines of code."""
     assert {name: size for name, (size, _) in sizes.items() if size > LONGEST_MODULE} == {}
+
+
+def test_adapters_stay_thin(sizes: dict[str, tuple[int, list[int]]]) -> None:
+    """No adapter has more than 400 lines of code: what is no fact of a framework is in the core."""
+    adapters: dict[str, int] = {}
+    for name, (size, _) in sizes.items():
+        folder, _, rest = name.partition("/")
+        if folder == "integrations":
+            adapter = rest.partition("/")[0]
+            adapters[adapter] = adapters.get(adapter, 0) + size
+    assert {name: size for name, size in adapters.items() if size > THICKEST_ADAPTER} == {}
 
 
 def test_functions_stay_short(sizes: dict[str, tuple[int, list[int]]]) -> None:

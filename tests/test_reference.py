@@ -14,6 +14,7 @@ import pytest
 
 import agentguard
 import agentguard.hosting
+import agentguard_langchain
 import agentguard_langgraph
 from agentguard import Guard, GuardError, config
 from agentguard.cli import main
@@ -25,7 +26,7 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "how-to" / "configuration.md").read_text(encoding="utf-8")
 PAGES = [path for path in committed_files() if path.suffix == ".md" and path.name != "AGENTS.md"]
 
-DOORS = (agentguard, agentguard.hosting, agentguard_langgraph)
+DOORS = (agentguard, agentguard.hosting, agentguard_langchain, agentguard_langgraph)
 NAMES = sorted({name for door in DOORS for name in door.__all__})
 CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "tool_contract": (agentguard.tool_contract,),
@@ -40,6 +41,7 @@ CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "guard.approvals": (Approvals.list, Approvals.show, Approvals.decide),
     "guard.effects": (Effects.list, Effects.show, Effects.resolve),
     "guard.runs": (Runs.list, Runs.events, Runs.verify, Runs.cancel),
+    "guard_retriever": (agentguard_langchain.guard_retriever,),
     "guard_graph": (agentguard_langgraph.guard_graph,),
 }
 COMMON = {"store", "output", "json", "tenant", "by", "reason", "yes", "dry_run", "help", "version"}
@@ -69,7 +71,7 @@ def options(call: Callable[..., Any]) -> set[str]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_public_name_is_explained(name: str) -> None:
-    """Each name of the three doors stands in the reference, in code quotes or as a heading."""
+    """Each name of the doors stands in the reference, in code quotes or as a heading."""
     assert name in words(REFERENCE) | set(re.findall(r"^###? (\S+)$", REFERENCE, re.MULTILINE))
 
 

@@ -1,13 +1,14 @@
 """agentguard for LangGraph: guard a compiled graph, its tools and its agents from outside."""
 
-from agentguard.hosting import register_injected
+from langgraph.prebuilt.tool_node import ToolRuntime
+
+from agentguard.hosting import annotated_as, register_injected
+from agentguard_langchain import guard_retriever, guard_tools
 
 from ._graph import guard_graph
 from ._host import LangGraphHost
-from ._injected import is_injected
 from ._middleware import GuardMiddleware
-from ._tools import guard_tools
 
-__all__ = ["GuardMiddleware", "LangGraphHost", "guard_graph", "guard_tools"]
+__all__ = ["GuardMiddleware", "LangGraphHost", "guard_graph", "guard_retriever", "guard_tools"]
 
-register_injected(is_injected)
+register_injected(annotated_as(ToolRuntime))

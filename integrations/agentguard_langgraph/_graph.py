@@ -8,30 +8,27 @@ its methods, not those of an unguarded graph inside. All ways to execute a graph
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import copy
 from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
-from langchain_core.callbacks import BaseCallbackManager
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs]
 
 from agentguard import ConfigurationError
+from agentguard.hosting import RunIdOf, Who, ain_own_context, in_own_context
+from agentguard_langchain.hosting import with_handler
 
-from ._entry import Entry, RunIdOf, Who
+from ._entry import GraphEntry
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 
-    from langchain_core.callbacks import BaseCallbackHandler
     from langchain_core.runnables import RunnableConfig
 
     from agentguard import Guard
 
 GraphT = TypeVar("GraphT", bound="Pregel[Any, Any, Any, Any]")
-_END = object()
 
 
 def guard_graph(
@@ -65,49 +62,44 @@ def guard_graph(
     guarded: Any = copy.copy(graph)
     guarded.__class__ = _guarded_class(type(graph))
     name = workflow or guard.settings.workflow or graph.get_name()
-    guarded.agentguard_entry = Entry(guard, name, principal, run_id, budget)
+    guarded.agentguard_entry = GraphEntry(guard, name, principal, run_id, budget)
     return cast("GraphT", guarded)
 
 
 class _Guarded(Pregel[Any, Any, Any, Any]):
     """What a guarded graph does differently."""
 
-    agentguard_entry: Entry
+    agentguard_entry: GraphEntry
 
     def copy(self, update: dict[str, Any] | None = None) -> Self:
         """Return a guarded copy; `with_config` makes one."""
-        own = {
-            k: v for k, v in vars(self).items() if k not in {"agentguard_entry", "__orig_class__"}
-        }
+        hidden = {"agentguard_entry", "__orig_class__"}
+        own = {k: v for k, v in vars(self).items() if k not in hidden}
         copied = type(self)(**{**own, **(update or {})})
         copied.agentguard_entry = self.agentguard_entry
         return copied
 
     def stream(
-        self,
-        input: Any,  # noqa: A002 - LangGraph's name for it
-        config: RunnableConfig | None = None,
+        self, input: Any, config: RunnableConfig | None = None,  # noqa: A002 - LangGraph's name
         **options: Any,
-    ) -> Iterator[Any]:
+    ) -> Iterator[Any]:  # fmt: skip
         """Stream the graph's steps inside its run, which lasts as long as the stream."""
-        return _in_own_context(self._steps(input, config, options))
+        return in_own_context(self._steps(input, config, options))
 
     def astream(
-        self,
-        input: Any,  # noqa: A002 - LangGraph's name for it
-        config: RunnableConfig | None = None,
+        self, input: Any, config: RunnableConfig | None = None,  # noqa: A002 - LangGraph's name
         **options: Any,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncIterator[Any]:  # fmt: skip
         """Stream the graph's steps inside its run, which lasts as long as the stream."""
-        return _ain_own_context(self._asteps(input, config, options))
+        return ain_own_context(self._asteps(input, config, options))
 
     def _steps(self, given: Any, config: Any, options: Any) -> Generator[Any]:
         with self.agentguard_entry.entered(self.config, config) as handler:
-            yield from super().stream(given, _reporting(config, handler), **options)
+            yield from super().stream(given, with_handler(config, handler), **options)
 
     async def _asteps(self, given: Any, config: Any, options: Any) -> AsyncGenerator[Any]:
-        async with self.agentguard_entry.aentered(self.config, config) as handler:
-            inner = super().astream(given, _reporting(config, handler), **options)
+        async with self.agentguard_entry.entered(self.config, config) as handler:
+            inner = super().astream(given, with_handler(config, handler), **options)
             async with aclosing(cast("AsyncGenerator[Any]", inner)) as steps:
                 async for step in steps:
                     yield step
@@ -116,45 +108,3 @@ class _Guarded(Pregel[Any, Any, Any, Any]):
 @cache
 def _guarded_class(kind: type[Any]) -> type[Any]:
     return type(kind.__name__, (_Guarded, kind), {"__module__": kind.__module__})
-
-
-def _reporting(config: Any, handler: BaseCallbackHandler | None) -> RunnableConfig:
-    """Return *config* with *handler* among its callbacks, whichever of their two forms they have."""
-    if handler is None:
-        return cast("RunnableConfig", config)
-    callbacks = (config or {}).get("callbacks")
-    if isinstance(callbacks, BaseCallbackManager):
-        callbacks = callbacks.copy()
-        callbacks.add_handler(handler, inherit=True)
-    else:
-        callbacks = [*(callbacks or ()), handler]
-    return cast("RunnableConfig", {**(config or {}), "callbacks": callbacks})
-
-
-# A generator runs in the context of whoever asks for the next step. The run is a context variable:
-# set there, it would leak into the caller's code between two steps, and could not be reset by
-# whoever closes the stream. So the steps have a context of their own.
-
-
-def _in_own_context(steps: Generator[Any]) -> Generator[Any]:
-    context = contextvars.copy_context()
-    try:
-        while (step := context.run(next, steps, _END)) is not _END:
-            yield step
-    finally:
-        context.run(steps.close)
-
-
-async def _ain_own_context(steps: AsyncGenerator[Any]) -> AsyncGenerator[Any]:
-    async def following() -> Any:
-        return await anext(steps, _END)
-
-    async def close() -> None:
-        await steps.aclose()
-
-    context = contextvars.copy_context()
-    try:
-        while (step := await asyncio.create_task(following(), context=context)) is not _END:
-            yield step
-    finally:
-        await asyncio.create_task(close(), context=context)

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 from langgraph.errors import GraphBubbleUp
 from langgraph.types import interrupt
 
-from agentguard.hosting import Host, hand_over, question
+from agentguard.hosting import hand_over, question
+from agentguard_langchain import LangChainHost
+from agentguard_langchain.hosting import tool_call
 
-from . import _call, _errors, _node, _resume
+from . import _errors, _node, _resume
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from agentguard import Guard, GuardError
     from agentguard.hosting import CallRef
 
 
-class LangGraphHost(Host):
+class LangGraphHost(LangChainHost):
     """LangGraph around the guarded calls of one run; outside a graph it is like plain Python."""
 
     name = "langgraph"
@@ -39,7 +39,7 @@ class LangGraphHost(Host):
     def call(self) -> CallRef | None:
         """Return the tool call that runs here; first hand over decisions that came this way."""
         self.take_decisions()
-        return _call.current()
+        return super().call()
 
     def can_pause(self) -> bool:
         """Return whether there is a checkpointer, so that a pause can be resumed."""
@@ -56,24 +56,18 @@ class LangGraphHost(Host):
             refused = hand_over(self._guard, value)
             self._problems[waiting.id] = refused.get(waiting.id) or refused.get("")
 
-    def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
-        """Leave the result to the code that asked for it, and see that the model is told."""
-        if frame := _call.tool_call():
-            frame.edits.update(edits)
-        return result
-
     def failure(self, error: GuardError) -> BaseException:
         """Return the exception that LangGraph brings to whom it concerns."""
         if not _node.is_task():
             return error
         if _errors.reaches_caller(error):
             return _errors.for_caller(error)
-        return _errors.for_model(error) if _call.tool_call() else error
+        return _errors.for_model(error) if tool_call() else error
 
     def take_decisions(self) -> None:
         """Hand over the decisions that the running task was resumed with, whosever they are."""
         # Parallel calls of one task share its resume values: who looks for its own decision in
         # the store must not do so while another call is still carrying it there.
         with self._taking:
-            if decisions := _resume.take():
-                self._problems.update(hand_over(self._guard, decisions))
+            for answer in _resume.take():
+                self._problems.update(hand_over(self._guard, answer))

@@ -10,10 +10,10 @@ from langchain.agents.middleware.types import AgentMiddleware, AgentState, Priva
 from langchain_core.messages import ToolMessage
 
 from agentguard import GuardError, current_run
-from agentguard.hosting import active_run
+from agentguard.hosting import RunIdOf, Who, active_run
 
 from . import _errors, _node
-from ._entry import Entry, RunIdOf, Who
+from ._entry import GraphEntry
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,8 +23,12 @@ if TYPE_CHECKING:
     from langgraph.types import Command
 
     from agentguard import Guard
+    from agentguard.hosting import Blocks
 
-    ToolResult = ToolMessage | Command[Any]
+    Asked = ModelRequest[Any]
+    Answer = ModelResponse[Any]
+    Told = ToolMessage | Command[Any]
+    Update = dict[str, Any] | None
 
 
 class GuardedState(AgentState[Any]):
@@ -49,82 +53,65 @@ class GuardMiddleware(AgentMiddleware[GuardedState, Any, Any]):
     ) -> None:  # fmt: skip
         super().__init__()
         name = workflow or guard.settings.workflow or "agent"
-        self._entry = Entry(guard, name, principal, run_id, budget, in_task=True)
+        self._entry = GraphEntry(guard, name, principal, run_id, budget, in_task=True)
 
-    def before_agent(
-        self,
-        state: GuardedState,  # noqa: ARG002 - LangChain's names
-        runtime: Runtime[Any],  # noqa: ARG002
-    ) -> dict[str, Any] | None:
+    def before_agent(self, state: GuardedState, runtime: Runtime[Any]) -> Update:  # noqa: ARG002 - LangChain's names
         """Give the run an id, if nothing else does; it is kept with the state."""
-        if active_run() is not None or self._entry.id_for(_node.configuration()):
+        if active_run() is not None or self._entry.named():
             return None
         return {"agentguard_run": f"run_{uuid.uuid4().hex[:16]}"}
 
-    async def abefore_agent(
-        self, state: GuardedState, runtime: Runtime[Any]
-    ) -> dict[str, Any] | None:
+    async def abefore_agent(self, state: GuardedState, runtime: Runtime[Any]) -> Update:
         """Give the run an id, if nothing else does; it is kept with the state."""
         return self.before_agent(state, runtime)
 
-    def after_agent(
-        self,
-        state: GuardedState,
-        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
-    ) -> None:
+    def after_agent(self, state: GuardedState, runtime: Runtime[Any]) -> None:  # noqa: ARG002 - LangChain's names
         """End the run that was entered around every single call."""
-        with self._for(state).entered(_node.configuration()):
+        with self._run(state):
             current_run().finish()
 
-    async def aafter_agent(
-        self,
-        state: GuardedState,
-        runtime: Runtime[Any],  # noqa: ARG002 - LangChain's names
-    ) -> None:
+    async def aafter_agent(self, state: GuardedState, runtime: Runtime[Any]) -> None:  # noqa: ARG002 - LangChain's names
         """End the run that was entered around every single call."""
-        async with self._for(state).aentered(_node.configuration()):
+        async with self._run(state):
             current_run().finish()
 
-    def wrap_model_call(
-        self, request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], ModelResponse[Any]],
-    ) -> ModelResponse[Any]:  # fmt: skip
+    def wrap_model_call(self, request: Asked, handler: Callable[[Asked], Answer]) -> Answer:
         """Call the model inside the run, which counts the call."""
-        with self._for(request.state).entered(_node.configuration()):
+        with self._run(request.state):
             return handler(request)
 
     async def awrap_model_call(
-        self, request: ModelRequest[Any],
-        handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]],
-    ) -> ModelResponse[Any]:  # fmt: skip
+        self, request: Asked, handler: Callable[[Asked], Awaitable[Answer]]
+    ) -> Answer:
         """Call the model inside the run, which counts the call."""
-        async with self._for(request.state).aentered(_node.configuration()):
+        async with self._run(request.state):
             return await handler(request)
 
     def wrap_tool_call(
-        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], ToolResult]
-    ) -> ToolResult:
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Told]
+    ) -> Told:
         """Call the tool inside the run; tell the model about refusals."""
         try:
-            with self._for(request.state).entered(_node.configuration()):
+            with self._run(request.state):
                 return handler(request)
         except GuardError as error:
             return _told(request, error)
 
     async def awrap_tool_call(
-        self, request: ToolCallRequest,
-        handler: Callable[[ToolCallRequest], Awaitable[ToolResult]],
-    ) -> ToolResult:  # fmt: skip
+        self, request: ToolCallRequest, handler: Callable[[ToolCallRequest], Awaitable[Told]]
+    ) -> Told:
         """Call the tool inside the run; tell the model about refusals."""
         try:
-            async with self._for(request.state).aentered(_node.configuration()):
+            async with self._run(request.state):
                 return await handler(request)
         except GuardError as error:
             return _told(request, error)
 
-    def _for(self, state: Any) -> Entry:
+    def _run(self, state: Any) -> Blocks[Any]:
+        """Return the run that this task joins, to be entered."""
         run_id = state.get("agentguard_run") if isinstance(state, dict) else None
-        return replace(self._entry, run_id=run_id) if run_id else self._entry
+        entry = replace(self._entry, run_id=run_id) if run_id else self._entry
+        return entry.entered(_node.configuration())
 
 
 def _told(request: ToolCallRequest, error: GuardError) -> ToolMessage:

@@ -32,6 +32,12 @@ def configurable(config: Mapping[str, Any] | None = None) -> Mapping[str, Any]:
     return found or {}
 
 
+def thread(config: Mapping[str, Any]) -> str | None:
+    """Return the thread that *config* names, if it does."""
+    found = configurable(config).get("thread_id")
+    return None if found is None else str(found)
+
+
 def is_task(config: Mapping[str, Any] | None = None) -> bool:
     """Return whether *config*, or what runs now, belongs to a task of a running graph."""
     return _TASK in configurable(config)

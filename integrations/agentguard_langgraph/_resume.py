@@ -23,8 +23,8 @@ def how(approval_id: str) -> str:
     )
 
 
-def take() -> list[dict[str, Any]]:
-    """Take the decisions out of what the running task was resumed with."""
+def take() -> list[Any]:
+    """Take the decisions, or lists of them, out of what the running task was resumed with."""
     pad = _node.scratchpad()
     if pad is None:
         return []
@@ -34,8 +34,4 @@ def take() -> list[dict[str, Any]]:
     if is_decision(pad.get_null_resume(False)):
         found.append(pad.get_null_resume(True))
     # A value that was consumed can still be seen, but comes as None.
-    return [decision for value in found if value is not None for decision in _flat(value)]
-
-
-def _flat(value: Any) -> list[dict[str, Any]]:
-    return list(value) if isinstance(value, list) else [value]
+    return [value for value in found if value is not None]

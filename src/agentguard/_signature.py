@@ -10,13 +10,14 @@ import contextlib
 import functools
 import inspect
 import json
+import types
 import typing
 from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
-from typing_extensions import TypedDict
+from typing_extensions import TypedDict, is_typeddict
 
 from . import codec
 from .errors import ConfigurationError, ContractViolation
@@ -38,6 +39,32 @@ def register_injected(predicate: Callable[[inspect.Parameter], bool]) -> None:
     """
     if predicate not in _INJECTED:
         _INJECTED.append(predicate)
+
+
+def annotated_as(*kinds: Any) -> Callable[[inspect.Parameter], bool]:
+    """Return the predicate of parameters whose annotation is, holds or is marked by one of *kinds*.
+
+    `Kind`, `Kind | None`, `Annotated[str, Kind]` and `Annotated[str, Kind(...)]` all count.
+    """
+    classes = tuple(kind for kind in kinds if not is_typeddict(kind))
+
+    def marks(mark: Any) -> bool:
+        named = any(mark is kind for kind in kinds)
+        return named or isinstance(mark, classes) or _is_subclass(mark, classes)
+
+    def found(annotation: Any) -> bool:
+        origin = typing.get_origin(annotation)
+        if origin is Annotated:
+            return any(map(marks, annotation.__metadata__)) or found(annotation.__origin__)
+        if origin in (typing.Union, types.UnionType):
+            return any(map(found, typing.get_args(annotation)))
+        return marks(origin or annotation)
+
+    return lambda parameter: found(parameter.annotation)
+
+
+def _is_subclass(mark: Any, classes: tuple[type, ...]) -> bool:
+    return inspect.isclass(mark) and issubclass(mark, classes)
 
 
 def is_async(function: Any) -> bool:

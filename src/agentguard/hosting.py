@@ -1,11 +1,11 @@
 """What adapters for agent runtimes build on: the port they implement and what they report to."""
 
+from ._contexts import ain_own_context, in_own_context, setting
 from ._dressed import dressed
 from ._entry import Blocks, Entry, RunIdOf, Who
 from ._models import ModelCall
 from ._reports import ModelReports
-from ._signature import register_injected
-from ._streams import ain_own_context, in_own_context
+from ._signature import annotated_as, register_injected
 from .protocols import CallRef, Host
 from .questions import edits_note, hand_over, is_decision, question
 from .retrieval import guarded_retrieval
@@ -23,6 +23,7 @@ __all__ = [
     "Who",
     "active_run",
     "ain_own_context",
+    "annotated_as",
     "dressed",
     "edits_note",
     "guarded_retrieval",
@@ -31,4 +32,5 @@ __all__ = [
     "is_decision",
     "question",
     "register_injected",
+    "setting",
 ]

@@ -12,6 +12,7 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from . import telemetry
+from ._contexts import setting
 from ._meter import Meter
 from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
@@ -126,11 +127,8 @@ class Run:
         For loops without an adapter: one block for every delivery of a call. A delivery of the
         same id and arguments is the same call; *occurrence* tells reused ids apart.
         """
-        token = _REF.set(CallRef(call_id, occurrence))
-        try:
+        with setting(_REF, CallRef(call_id, occurrence)):
             yield
-        finally:
-            _REF.reset(token)
 
     def call_ref(self) -> CallRef | None:
         """Return the model's call that is being executed, as the runtime or `tool_call` says."""
@@ -177,6 +175,7 @@ class Run:
             telemetry.end_workflow(span, "failed", error)
             raise
         self.part, self.hash_key = opened.part, opened.hash_key
+        self._waits = None  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         return span, opened
 
@@ -354,18 +353,12 @@ def new_run_id() -> str:
 @contextlib.contextmanager
 def enter(run: Run) -> Generator[None]:
     """Make *run* the one that `current_run` returns; nothing is opened or closed."""
-    token = _RUN.set(run)
-    try:
+    with setting(_RUN, run):
         yield
-    finally:
-        _RUN.reset(token)
 
 
 @contextlib.contextmanager
 def executing(call: Call) -> Generator[None]:
     """Make *call* the one that `current_run().call` returns."""
-    token = CALL.set(call)
-    try:
+    with setting(CALL, call):
         yield
-    finally:
-        CALL.reset(token)

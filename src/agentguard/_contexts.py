@@ -1,13 +1,14 @@
-"""A stream whose steps run in one context of their own, whoever asks for the next one.
+"""What is set for a block or a stream is seen inside of it, and nowhere else.
 
 A generator runs in the context of whoever asks for the next step. What is set there, such as the
 run, would leak into the caller's code between two steps, and could not be taken back by whoever
-closes the stream.
+closes the stream. So a stream's steps get a context of their own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 from typing import TYPE_CHECKING, TypeVar, cast
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _END = object()
+
+
+@contextlib.contextmanager
+def setting(variable: contextvars.ContextVar[T], value: T) -> Generator[T]:
+    """Set *variable* to *value* for a block."""
+    token = variable.set(value)
+    try:
+        yield value
+    finally:
+        variable.reset(token)
 
 
 def in_own_context(steps: Generator[T]) -> Generator[T]:

@@ -1,0 +1,16 @@
+"""agentguard for LangChain: guard tools and retrievers, and count the model calls of chains."""
+
+from langchain_core.callbacks.manager import BaseRunManager
+from langchain_core.runnables import RunnableConfig
+from langchain_core.tools import InjectedToolArg
+
+from agentguard.hosting import annotated_as, register_injected
+
+from ._callbacks import reporting
+from ._host import LangChainHost
+from ._retrievers import guard_retriever
+from ._tools import guard_tools
+
+__all__ = ["LangChainHost", "guard_retriever", "guard_tools", "reporting"]
+
+register_injected(annotated_as(InjectedToolArg, BaseRunManager, RunnableConfig))

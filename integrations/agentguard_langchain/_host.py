@@ -1,0 +1,30 @@
+"""What a guarded call may ask of LangChain: which tool call this is, and who hears of an edit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from agentguard.hosting import Host
+
+from . import _calls
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from agentguard.hosting import CallRef
+
+
+class LangChainHost(Host):
+    """LangChain around the guarded calls of one run; nothing pauses, errors are raised."""
+
+    name = "langchain"
+
+    def call(self) -> CallRef | None:
+        """Return the tool call that runs here."""
+        return _calls.current()
+
+    def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
+        """Leave the result to the code that asked for it, and see that the model is told."""
+        if frame := _calls.tool_call():
+            frame.edits.update(edits)
+        return result
