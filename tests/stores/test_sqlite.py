@@ -30,7 +30,8 @@ from agentguard import (
 from agentguard.protocols import Tx
 from agentguard.stores import _files, open_store, schema
 from agentguard.stores.sqlite import SqliteStore
-from tests.support import ROOT, FakeClock, World
+from agentguard.testing import FakeClock
+from tests.support import ROOT, World
 
 
 @pytest.fixture(name="path")
@@ -633,6 +634,32 @@ def test_nothing_hangs_when_a_store_is_closed(store: SqliteStore) -> None:
     again = SqliteStore(store.path)
     assert sorted(end for end in ends if end is not None) == sorted(notes(again))
     again.close()
+
+
+def test_nobody_is_forgotten_by_a_writer_that_ends(tmp_path: Path) -> None:
+    """Who comes at the moment in which the writer's thread ends is answered, too."""
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for number in range(12):
+            store = SqliteStore(tmp_path / f"{number}.db")
+            callers = [
+                threading.Thread(target=attempts, args=(store,), daemon=True) for _ in range(8)
+            ]
+            for caller in callers:
+                caller.start()
+            store.close()
+            for caller in callers:
+                caller.join(10)
+            assert not any(caller.is_alive() for caller in callers)
+    finally:
+        sys.setswitchinterval(before)
+
+
+def attempts(store: SqliteStore) -> None:
+    """Write again and again, whatever the store says."""
+    for number in range(12):
+        attempt(store, str(number))
 
 
 def attempt(store: SqliteStore, text: str) -> str | None:
