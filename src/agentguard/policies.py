@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from ._signature import is_async
 from .approval import requires_approval
 from .budget import budget
 from .contract import schema_contract, tool_contract
@@ -45,6 +46,8 @@ def apply_policy(
     checks = merged.pop("verified_by", ())
     grouped = _grouped(tool, merged)
     contract = grouped.pop(tool_contract)
+    if is_async(guarded):  # tools in two colours have one policy; this one is cancelled instead
+        contract.pop("isolation", None)
     schema_contract(input_schema, output_schema, **contract)(guarded)
     for decorate, given in grouped.items():
         decorate(**given)(guarded)
