@@ -7,6 +7,8 @@ from sybil import Sybil
 
 from tests import documents
 
+pytest_plugins = ["pytester"]  # it runs suites of users in tests/testing
+
 # The same examples on every machine: a red run can be repeated, and no slow disk fails one.
 hypothesis.settings.register_profile("agentguard", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("agentguard")

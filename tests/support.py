@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import datetime as dt
 import os
 import subprocess
 from functools import cache
@@ -63,29 +62,6 @@ def _docstring(node: ast.AST) -> range:
         return range(0)
     first = node.body[0]
     return range(first.lineno, (first.end_lineno or first.lineno) + 1)
-
-
-class FakeClock:
-    """A clock that stands still until a test moves it, forward or back.
-
-    Give it to a `Guard` or a store as *clock*; one clock may serve several stores, as one
-    machine's clock serves its processes.
-    """
-
-    def __init__(self, start: str = "2026-01-05T09:00:00+00:00") -> None:
-        self._time = dt.datetime.fromisoformat(start)
-
-    def now(self) -> int:
-        """Return microseconds since the epoch."""
-        return (self._time - dt.datetime.fromtimestamp(0, dt.UTC)) // dt.timedelta(microseconds=1)
-
-    def advance(self, **duration: float) -> None:
-        """Let time pass: `advance(hours=24)`."""
-        self._time += dt.timedelta(**duration)
-
-    def set_back(self, **duration: float) -> None:
-        """Set the clock back, as people and NTP do: `set_back(minutes=5)`."""
-        self._time -= dt.timedelta(**duration)
 
 
 class World:

@@ -34,7 +34,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard.model import Approval
-from tests.support import FakeClock, World
+from agentguard.testing import FakeClock
+from tests.support import World
 
 WHO = Principal(agent="support", subject="bob", tenant="acme")
 YES = "approve"

@@ -28,7 +28,7 @@ from agentguard import (
     tool_contract,
 )
 from agentguard.hosting import Host, guarded_retrieval
-from tests.support import FakeClock
+from agentguard.testing import FakeClock
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 IBAN = "DE44500105175407324931"

@@ -34,7 +34,7 @@ from agentguard import (
     tool_contract,
 )
 from agentguard.canonical import canonical, jsonable
-from tests.support import FakeClock
+from agentguard.testing import FakeClock
 
 IBAN = "DE44500105175407324931"
 ZERO = bytes(32).hex()

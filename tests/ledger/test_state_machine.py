@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from agentguard.ledger.queries import broken_link
 from agentguard.ledger.values import Busy, Refused, Started
 from agentguard.model import EffectState
+from agentguard.testing import FakeClock
 from tests.ledger.verbs import (
     BEGINS,
     COST,
@@ -28,7 +29,6 @@ from tests.ledger.verbs import (
     Ledger,
     folder,
 )
-from tests.support import FakeClock
 
 PAIRS = [(situation, verb) for situation in SITUATIONS for verb in VERBS]
 LEGAL_PAIRS = [(s, v) for s, v in PAIRS if v in LEGAL[s]]

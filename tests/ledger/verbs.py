@@ -22,7 +22,7 @@ from agentguard.ledger.values import (
 )
 from agentguard.model import Approval, Effect, EffectState, Limits
 from agentguard.stores.sqlite import SqliteStore
-from tests.support import FakeClock
+from agentguard.testing import FakeClock
 
 TENANT = "acme"
 COST = 7

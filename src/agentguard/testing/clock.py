@@ -10,6 +10,9 @@ _EPOCH = dt.datetime.fromtimestamp(0, dt.UTC)
 class FakeClock:
     """A clock for `Guard(clock=…)`; one clock may serve several guards, as a machine's does.
 
+    Expiry, windows, budgets of time and the record go by it. What waits (retries, timeouts, polling)
+    waits by the machine's clock all the same.
+
     Args:
         start: the time at first, in ISO 8601 with an offset.
     """
@@ -21,9 +24,9 @@ class FakeClock:
         """Return microseconds since the epoch, UTC."""
         return (self._time - _EPOCH) // dt.timedelta(microseconds=1)
 
-    def advance(self, **duration: float) -> None:
-        """Let time pass: `advance(hours=24)` takes what `datetime.timedelta` does."""
-        self._time += dt.timedelta(**duration)
+    def advance(self, seconds: float = 0, **duration: float) -> None:
+        """Let time pass: `advance(90)`, or `advance(hours=24)` as `datetime.timedelta` takes it."""
+        self._time += dt.timedelta(seconds=seconds, **duration)
 
     def set_back(self, **duration: float) -> None:
         """Set the clock back, as people and NTP do: `set_back(minutes=5)`."""
