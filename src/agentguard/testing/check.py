@@ -172,7 +172,7 @@ class _Lab:
             ends.append(self._process(order, step))
             order = replace(order, die_at=None)
         seen = tuple(str(effect) for effect in self._look()[before:])
-        if self._number == 1 and not seen and all(ends[0].succeeded):
+        if self._number == 1 and not seen and any(ends[0].succeeded):
             raise ConfigurationError(
                 f"check_idempotent: {self.name} succeeded and its backend saw nothing of it;"
                 " what backend= returns must outlive the process that wrote it, as a file or a service"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from typing import TYPE_CHECKING, Literal
 
 from ..errors import DecisionRefused
@@ -53,19 +54,20 @@ class Person(Host):
 
     def _decide(self, approval: Approval) -> Approval:
         """Say it with as many names as the quorum wants, in the roles that the rule wants."""
-        voices = 0
         while approval.status == "pending":
-            voices += 1
             try:
-                approval = self._vote(approval, self._by if voices == 1 else f"{self._by} {voices}")
+                approval = self._vote(approval)
             except DecisionRefused:
-                approval = self._guard.approvals.show(approval.id, tenant=approval.tenant)
-                if approval.status == "pending":
-                    raise  # otherwise somebody else, in another thread, was faster
+                seen = approval
+                approval = self._guard.approvals.show(seen.id, tenant=seen.tenant)
+                if approval == seen:
+                    raise  # otherwise it was decided meanwhile, in another thread
         return approval
 
-    def _vote(self, approval: Approval, by: str) -> Approval:
+    def _vote(self, approval: Approval) -> Approval:
+        voted = {vote.person for vote in approval.decisions}
+        names = (f"{self._by} {number}" if number > 1 else self._by for number in count(1))
         return self._guard.approvals.decide(
-            approval.id, self._decision, by=by, reason=self._reason, roles=approval.roles,
-            tenant=approval.tenant,
+            approval.id, self._decision, by=next(name for name in names if name not in voted),
+            reason=self._reason, roles=approval.roles, tenant=approval.tenant,
         )  # fmt: skip
