@@ -18,7 +18,6 @@ from langchain_core.tools import (
     Tool,
     tool,
 )
-from langchain_tests.unit_tests import ToolsUnitTests
 from langgraph.checkpoint.memory import InMemorySaver
 from langgraph.prebuilt import InjectedState, ToolNode, ToolRuntime
 from pydantic import BaseModel, Field
@@ -319,24 +318,3 @@ async def test_a_node_with_only_sync_hooks_works_on_an_event_loop(
     builder.add_edge("tools", "model")
     result = await guard_graph(builder.compile(), guard).ainvoke(HELLO)
     assert (answers(result), world.effects) == ([("success", "done ann")], ["ann"])
-
-
-@tool
-@tool_contract(effect="read")
-def convert(amount: int, currency: str = "EUR") -> str:
-    """Say an amount of money."""
-    return f"{amount} {currency}"
-
-
-class TestGuardedTool(ToolsUnitTests):
-    """LangChain's own standard tests hold for a guarded tool."""
-
-    @property
-    def tool_constructor(self) -> Any:
-        """The tool."""
-        return convert
-
-    @property
-    def tool_invoke_params_example(self) -> dict[str, Any]:
-        """Arguments for it."""
-        return {"amount": 3}
