@@ -27,6 +27,7 @@ from agentguard.hosting import (
     ain_own_context,
     dressed,
     in_own_context,
+    undressing,
 )
 
 ASKED: dict[str, Any] = {"model": "m", "messages": []}
@@ -301,3 +302,20 @@ def test_an_error_is_dressed_once() -> None:
     """What is of the runtime's class already stays the same object."""
     once = dressed(PermissionDenied("no"), RuntimeRefusal)
     assert dressed(once, RuntimeRefusal) is once
+
+
+def test_a_wrapped_refusal_leaves_the_block_as_itself() -> None:
+    """However deep a runtime has wrapped it; its own cause stays with it."""
+    refusal, wrapped = PermissionDenied("no"), LookupError()
+    refusal.__cause__, wrapped.__cause__ = KeyError("why"), refusal
+    with pytest.raises(PermissionDenied) as caught, undressing():
+        raise RuntimeRefusal from wrapped
+    assert caught.value is refusal
+    assert isinstance(refusal.__cause__, KeyError)
+
+
+def test_other_errors_leave_the_block_as_they_are() -> None:
+    """What is no refusal keeps its class and its cause."""
+    with pytest.raises(LookupError) as caught, undressing():
+        raise LookupError from ValueError()
+    assert isinstance(caught.value.__cause__, ValueError)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from .errors import GuardError
+
 if TYPE_CHECKING:
-    from .errors import GuardError
+    from collections.abc import Generator
 
 
 def dressed(error: GuardError, base: type[Exception]) -> GuardError:
@@ -23,6 +26,20 @@ def dressed(error: GuardError, base: type[Exception]) -> GuardError:
     found.args = (error.for_model(),)
     found.__cause__, found.__context__ = error.__cause__, error.__context__
     return found.with_traceback(error.__traceback__)
+
+
+@contextmanager
+def undressing() -> Generator[None]:
+    """Let refusals that a runtime wraps in exceptions of its own leave this block as themselves."""
+    try:
+        yield
+    except Exception as error:
+        cause: BaseException | None = error
+        while cause is not None and not isinstance(cause, GuardError):
+            cause = cause.__cause__
+        if cause is None or cause is error:
+            raise
+        raise cause from cause.__cause__
 
 
 class _Dressed(Exception):

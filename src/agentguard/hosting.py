@@ -1,7 +1,7 @@
 """What adapters for agent runtimes build on: the port they implement and what they report to."""
 
 from ._contexts import ain_own_context, in_own_context, setting
-from ._dressed import dressed
+from ._dressed import dressed, undressing
 from ._entry import Blocks, Entry, RunIdOf, Who
 from ._models import ModelCall
 from ._reports import ModelReports
@@ -33,4 +33,5 @@ __all__ = [
     "question",
     "register_injected",
     "setting",
+    "undressing",
 ]
