@@ -14,8 +14,10 @@ import pytest
 
 import agentguard
 import agentguard.hosting
+import agentguard.testing
 import agentguard_langchain
 import agentguard_langgraph
+import agentguard_pytest
 from agentguard import Guard, GuardError, config
 from agentguard.cli import main
 from agentguard.model import Limits
@@ -26,8 +28,21 @@ REFERENCE = (ROOT / "docs" / "reference.md").read_text(encoding="utf-8")
 CONFIGURATION = (ROOT / "docs" / "how-to" / "configuration.md").read_text(encoding="utf-8")
 PAGES = [path for path in committed_files() if path.suffix == ".md" and path.name != "AGENTS.md"]
 
-DOORS = (agentguard, agentguard.hosting, agentguard_langchain, agentguard_langgraph)
+DOORS = (
+    agentguard,
+    agentguard.hosting,
+    agentguard.testing,
+    agentguard_langchain,
+    agentguard_langgraph,
+)
 NAMES = sorted({name for door in DOORS for name in door.__all__})
+TESTING = (
+    "Person",
+    "assert_wrote_once",
+    "assert_waiting",
+    "assert_within_budget",
+    "check_idempotent",
+)
 CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "tool_contract": (agentguard.tool_contract,),
     "idempotent": (agentguard.idempotent,),
@@ -43,6 +58,7 @@ CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "guard.runs": (Runs.list, Runs.events, Runs.verify, Runs.cancel),
     "guard_retriever": (agentguard_langchain.guard_retriever,),
     "guard_graph": (agentguard_langgraph.guard_graph,),
+    **{name: (getattr(agentguard.testing, name),) for name in TESTING},
 }
 COMMON = {"store", "output", "json", "tenant", "by", "reason", "yes", "dry_run", "help", "version"}
 
@@ -73,6 +89,14 @@ def options(call: Callable[..., Any]) -> set[str]:
 def test_every_public_name_is_explained(name: str) -> None:
     """Each name of the doors stands in the reference, in code quotes or as a heading."""
     assert name in words(REFERENCE) | set(re.findall(r"^###? (\S+)$", REFERENCE, re.MULTILINE))
+
+
+@pytest.mark.parametrize("name", agentguard_pytest.__all__)
+def test_every_fixture_is_explained(name: str) -> None:
+    """Each fixture of the plugin stands in the reference, and in the table of its how-to."""
+    table = (ROOT / "docs" / "how-to" / "testing.md").read_text(encoding="utf-8")
+    assert name in words(section("agentguard.testing"))
+    assert re.search(rf"^\| .*`{name}`.* \|", table, re.MULTILINE)
 
 
 @pytest.mark.parametrize("title", CALLS)
