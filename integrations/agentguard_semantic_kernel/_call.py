@@ -1,0 +1,121 @@
+"""Which call of the model this is: the same one whenever its history is gone on with."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from agentguard.hosting import CallRef, Host, ModelReports, Run
+
+if TYPE_CHECKING:
+    from semantic_kernel.contents import FunctionCallContent
+
+    from agentguard import GuardError
+
+STAMP = "agentguard_call"
+"""Where a call keeps its run and its place."""
+
+
+@dataclass(slots=True, eq=False)
+class Frame:
+    """A call of the model that is being carried out; the calls of a turn run side by side.
+
+    Attributes:
+        place: its id, below those of the calls around it, and which of its equals it is.
+        ref: the call as the core wants to know it, while its function is executed.
+        refusal: why the function did not do it.
+        edits: what a person changed in the arguments.
+    """
+
+    place: tuple[str, int]
+    ref: CallRef | None = None
+    refusal: GuardError | None = None
+    edits: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def begin(self) -> None:
+        """Begin to execute the function, once more if a filter wants it: it is the same call."""
+        self.ref, self.refusal = CallRef(*self.place), None
+
+
+@dataclass(slots=True, eq=False)
+class Turn:
+    """What a model says and calls until it has answered.
+
+    Attributes:
+        kernel: executes the calls.
+        is_inner: whether it belongs to a function that a model called; nobody sees its history.
+        stopped: the refusal that ends it.
+    """
+
+    run: Run
+    reports: ModelReports
+    kernel: Any
+    is_inner: bool
+    stopped: GuardError | None = None
+
+
+FRAME: ContextVar[Frame | None] = ContextVar("agentguard_sk_call", default=None)
+TURN: ContextVar[Turn | None] = ContextVar("agentguard_sk_turn", default=None)
+PROMPT: ContextVar[str | None] = ContextVar("agentguard_sk_prompt", default=None)
+"""The name of the prompt that was rendered for the turn that begins."""
+
+
+class SemanticKernelHost(Host):
+    """Semantic Kernel around the guarded calls of one run.
+
+    It cannot pause: `ApprovalRequired` is raised, and the filter around the call makes a
+    placeholder of it.
+    """
+
+    name = "semantic_kernel"
+    control_flow = (GeneratorExit,)  # closes a stream early
+
+    def __init__(self) -> None:
+        self._made: Counter[str] = Counter()
+        self._waiting: set[tuple[str, int]] = set()
+
+    def call(self) -> CallRef | None:
+        """Return the model's call whose function is executed here."""
+        frame = FRAME.get()
+        return frame.ref if frame else None
+
+    def edited(self, result: Any, edits: Any) -> Any:
+        """Leave the result to the code that asked for it, and see that the model is told."""
+        if frame := FRAME.get():
+            frame.edits.update(edits)
+        return result
+
+    def number(self, path: str, at_least: int) -> int:
+        """Count the calls of one id that models made anew in this part of the run."""
+        number = max(self._made[path], at_least)
+        self._made[path] = number + 1
+        return number
+
+    def waits(self, run: Run, frame: Frame, *, waits: bool) -> None:
+        """Let the run wait when it is left, as long as one of its calls does."""
+        (self._waiting.add if waits else self._waiting.discard)(frame.place)
+        run.waiting(", ".join(path for path, _ in self._waiting))
+
+
+def place_of(
+    call: FunctionCallContent, history: Any, run: Run,
+    host: SemanticKernelHost | None = None,
+) -> tuple[str, int]:  # fmt: skip
+    """Return the place of *call*, which is kept with the call wherever its history is kept.
+
+    Models give one id to different calls. So those before it in its history are counted, and by
+    *host* those that were made in other histories.
+    """
+    stamp = call.metadata.get(STAMP)
+    if stamp and stamp[0] == run.id:
+        return stamp[1], stamp[2]
+    outer = FRAME.get()
+    path = f"{outer.place[0]}#{outer.place[1]}/{call.id}" if outer else str(call.id)
+    like = [i for m in history or () for i in m.items if type(i) is type(call) and i.id == call.id]
+    number = next((n for n, item in enumerate(like) if item is call), max(len(like) - 1, 0))
+    if host is not None:
+        number = host.number(path, number)
+    call.metadata[STAMP] = [run.id, path, number]
+    return path, number
