@@ -34,12 +34,15 @@ FRAMEWORKS = {
     "agentguard_langchain": {"langchain_core"},
     "agentguard_langgraph": {"langchain", "langchain_core", "langgraph"},
     "agentguard_llama_workflows": {"workflows"},
-    "agentguard_llamaindex": {"llama_index", "agentguard_llama_workflows"},
+    "agentguard_llamaindex": {"llama_index"},
     "agentguard_pytest": {"pytest"},
     "agentguard_semantic_kernel": {"semantic_kernel"},
 }
 
-BUILDS_ON = {"agentguard_langgraph": "agentguard_langchain"}  # by its two doors, as on agentguard
+BUILDS_ON = {  # by its two doors, as on agentguard
+    "agentguard_langgraph": "agentguard_langchain",
+    "agentguard_llamaindex": "agentguard_llama_workflows",
+}
 
 BANNED_IMPORTS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 BANNED_CALLS = {"__import__", "eval", "exec"}
