@@ -75,6 +75,11 @@ def bench(arguments: list[str]) -> int:
     return python("-m", "benchmarks", *arguments)
 
 
+def fresh(arguments: list[str]) -> int:
+    """Install every extra alone under every Python there is, and make one call; for the night."""
+    return subprocess.call([sys.executable, "-m", "tests.fresh", *arguments], cwd=ROOT)
+
+
 def lock(arguments: list[str]) -> int:
     """Make the lock files again; --upgrade moves to newer versions."""
     prepare("tools")
@@ -166,7 +171,7 @@ def say(sentence: str) -> None:
     print(f"run.py: {sentence}", file=sys.stderr, flush=True)
 
 
-VERBS = {verb.__name__: verb for verb in (demo, test, lint, docs, bench, lock)}
+VERBS = {verb.__name__: verb for verb in (demo, test, lint, docs, bench, fresh, lock)}
 
 
 def main(words: list[str]) -> int | str:

@@ -145,5 +145,6 @@ def test_run_py_without_a_verb_lists_its_verbs() -> None:
         "lint",
         "docs",
         "bench",
+        "fresh",
         "lock",
     ]

@@ -44,3 +44,9 @@ def test_the_wheel_brings_the_command(wheel: zipfile.ZipFile) -> None:
     """Installing the wheel makes the command `agentguard`."""
     name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
     assert "agentguard = agentguard.cli:main" in wheel.read(name).decode()
+
+
+def test_the_wheel_brings_the_pytest_plugin(wheel: zipfile.ZipFile) -> None:
+    """Installing the wheel is all that pytest needs to find the plugin."""
+    name = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "[pytest11]\nagentguard = agentguard_pytest\n" in wheel.read(name).decode() + "\n"
