@@ -176,7 +176,9 @@ class Talk:
             return [response.message]
         async for _ in agent.invoke_stream(text, thread=self.thread, arguments=given):
             self.chunks += 1
-        return [self.history.messages[-1]]
+        last = [m for m in self.history.messages if m.role is AuthorRole.ASSISTANT][-1]
+        after = self.history.messages[self.history.messages.index(last) + 1 :]
+        return [m for m in after if m.role is AuthorRole.TOOL] or [last]
 
     async def _streamed(self, chat: Any, settings: Any, options: Any) -> list[ChatMessageContent]:
         said: list[Any] = []
