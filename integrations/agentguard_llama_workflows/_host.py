@@ -58,13 +58,11 @@ class LlamaIndexHost(Host):
         """End this execution of the step; it is executed again once the store has a decision."""
         now = self._guard.approvals.show(approval.id, tenant=approval.tenant)
         if self.can_pause() and now.status == "pending":
-            raise WaitingForEvent[ApprovalDecided](
-                AddWaiter(
-                    waiter_id=f"{_WAITER}{approval.id}",
-                    event_type=ApprovalDecided,
-                    requirements=requirements(approval.id),
-                )
-            )
+            waiter: AddWaiter[Any] = AddWaiter(
+                waiter_id=f"{_WAITER}{approval.id}", event_type=ApprovalDecided,
+                requirements=requirements(approval.id),
+            )  # fmt: skip
+            raise WaitingForEvent(waiter)
 
     def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
         """Leave the result to the code that asked for it, and see that the model is told."""

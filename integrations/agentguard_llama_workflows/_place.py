@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from workflows.runtime.types.results import StepWorkerContext, StepWorkerStateContextVar
 
-from agentguard.hosting import CallRef
+from agentguard.hosting import CallRef, setting
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
@@ -84,8 +84,5 @@ def call(call_id: str, occurrence: int = 0, agent: str | None = None) -> Generat
     """Say that guarded calls made inside, in the running step, belong to a call of this id."""
     ref = CallRef(_ROOT.get() + call_id, occurrence, agent)
     frame = Frame(ref, StepWorkerStateContextVar.get())
-    token = _FRAME.set(frame)
-    try:
+    with setting(_FRAME, frame):
         yield frame
-    finally:
-        _FRAME.reset(token)

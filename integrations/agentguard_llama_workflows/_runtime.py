@@ -8,12 +8,11 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import uuid
-from contextvars import ContextVar
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from workflows.context.state_store import InMemoryStateStore
+from workflows.context.state_store import deserialize_state_from_dict
 from workflows.events import HumanResponseEvent, WorkflowIdleEvent
 from workflows.runtime.runtime_decorators import BaseRuntimeDecorator
 from workflows.runtime.types.plugin import ExternalRunAdapter, InternalRunAdapter
@@ -23,27 +22,18 @@ from agentguard import ConfigurationError, DecisionRefused
 
 from ._host import LlamaIndexHost
 from ._place import begin
-from ._session import Session
+from ._session import KEPT, Session
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine
-
-    from workflows import Workflow
-    from workflows.events import Event, StopEvent
-    from workflows.runtime.types.plugin import Runtime
-    from workflows.runtime.types.ticks import WorkflowTick
-
     from agentguard.hosting import Entry
 
-KEPT = "agentguard"
-"""Where a context keeps which run it belongs to, and how many conversations it has had."""
-_SESSION: ContextVar[Session | None] = ContextVar("agentguard_llamaindex_session", default=None)
+_SESSION = contextvars.ContextVar[Session | None]("agentguard_llamaindex_session", default=None)
 
 
 class GuardedRuntime(BaseRuntimeDecorator):
     """Runs workflows as the runtime inside does, each inside its guarded run."""
 
-    def __init__(self, decorated: Runtime, entry: Entry) -> None:
+    def __init__(self, decorated: Any, entry: Entry) -> None:
         super().__init__(decorated)
         self._entry = entry
 
@@ -52,19 +42,19 @@ class GuardedRuntime(BaseRuntimeDecorator):
         return contextvars.copy_context().run(self._run, run_id, *given, **more)
 
     def _run(
-        self, run_id: str, workflow: Workflow, init_state: Any, start_event: Any = None,
+        self, run_id: str, workflow: Any, init_state: Any, start_event: Any = None,
         serialized_state: Any = None, serializer: Any = None,
     ) -> Any:  # fmt: skip
-        kept = _kept(serialized_state, serializer)
-        session = self._session(run_id, start_event, kept)
+        session = self._session(run_id, start_event, _kept(serialized_state, serializer))
         session.restore(init_state)
-        with session.starting():
-            _SESSION.set(session)
+        _SESSION.set(session)
+        with contextlib.ExitStack() as stack:
+            if session.owned:
+                stack.enter_context(session.run)
             adapter = super().run_workflow(
                 self._free(run_id), workflow, init_state, start_event, serialized_state, serializer
             )
-            conversation = kept.get("conversation", 0) + (start_event is not None)
-            _keep(adapter, {"run_id": session.run.id, "conversation": conversation})
+            stack.pop_all()  # it has started: the session leaves the run
         return _dressed(_Outside, adapter, session)
 
     def _session(self, run_id: str, start: Any, kept: dict[str, Any]) -> Session:
@@ -76,15 +66,15 @@ class GuardedRuntime(BaseRuntimeDecorator):
         entry, host = self._entry, LlamaIndexHost(self._entry.guard)
         if kept:
             entry = replace(entry, run_id=str(kept["run_id"]))
-        inside = entry.run_id is None
-        run, owned = entry.choose(start, host, known=run_id, inside=inside)
-        if owned and inside and start is None and not self._is_known(run.id):
+        unnamed = entry.run_id is None
+        run, owned = entry.choose(start, host, known=run_id, inside=unnamed)
+        if owned and unnamed and start is None and not self._is_known(run.id):
             raise ConfigurationError(
                 "this context was saved in the middle of a run and does not say of which: its state"
                 " is of a type of its own; say it, as in workflow.run(ctx=ctx, run_id=...)"
             )
-        begin("" if owned or not isinstance(run.host, LlamaIndexHost) else run.host.root())
-        return Session(run, owned)
+        begin("" if owned else cast("LlamaIndexHost", run.host).root())
+        return Session(run, owned, kept.get("conversation", 0) + (start is not None))
 
     def _is_known(self, run_id: str) -> bool:
         with contextlib.suppress(DecisionRefused):
@@ -94,12 +84,11 @@ class GuardedRuntime(BaseRuntimeDecorator):
     def _free(self, run_id: str) -> str:
         """Return an id for the runtime, which knows runs that are over while anybody holds them."""
         with contextlib.suppress(RuntimeError):  # it knows none of this id
-            earlier = self.get_external_adapter(run_id)
-            if not getattr(earlier, "is_running", True):
+            if not getattr(self.get_external_adapter(run_id), "is_running", True):
                 return f"{run_id}#{uuid.uuid4().hex[:8]}"
         return run_id
 
-    def get_internal_adapter(self, workflow: Workflow) -> InternalRunAdapter:
+    def get_internal_adapter(self, workflow: Any) -> InternalRunAdapter:
         """Return the adapter with which the workflow runs, so that the session follows it."""
         adapter, session = super().get_internal_adapter(workflow), _SESSION.get()
         if session is not None:
@@ -112,11 +101,11 @@ class _Inside(InternalRunAdapter):
 
     agentguard_session: Session
 
-    async def on_tick(self, tick: WorkflowTick) -> None:
+    async def on_tick(self, tick: Any) -> None:
         await super().on_tick(tick)
         await self.agentguard_session.ticked(tick)
 
-    async def write_to_event_stream(self, event: Event) -> None:
+    async def write_to_event_stream(self, event: Any) -> None:
         if isinstance(event, WorkflowIdleEvent):
             await self.agentguard_session.idle()
         await super().write_to_event_stream(event)  # type: ignore[safe-super]
@@ -127,23 +116,22 @@ class _Outside(ExternalRunAdapter):
 
     agentguard_session: Session
 
-    async def send_event(self, tick: WorkflowTick) -> None:
+    async def send_event(self, tick: Any) -> None:
         event = tick.event if isinstance(tick, TickAddEvent) else None
         if isinstance(event, HumanResponseEvent) and "approval_id" in event:
             await self.agentguard_session.take(event)
         else:
             await super().send_event(tick)  # type: ignore[safe-super]
 
-    async def get_result(self) -> StopEvent:
-        async with self.agentguard_session.closing():
+    async def get_result(self) -> Any:
+        async with self.agentguard_session:
             return await super().get_result()  # type: ignore[safe-super]
 
 
 def _dressed(mixin: Any, adapter: Any, session: Session) -> Any:
     """Make *adapter* an instance of a subclass of its own class: LlamaIndex asks what it can do."""
     if not isinstance(adapter, mixin):
-        kind: Any = type(adapter)
-        adapter.__class__ = _kind(mixin, kind)
+        adapter.__class__ = _kind(mixin, cast("Any", type(adapter)))
     adapter.agentguard_session = session
     return adapter
 
@@ -155,24 +143,5 @@ def _kind(mixin: Any, kind: Any) -> type[Any]:
 
 def _kept(serialized_state: Any, serializer: Any) -> dict[str, Any]:
     """Return what an earlier run of the workflow left in its context."""
-    if not serialized_state:
-        return {}
-    store: Any = InMemoryStateStore.from_dict(serialized_state, serializer)
-    return dict(_inline(store.get(KEPT, default={})))
-
-
-def _keep(adapter: ExternalRunAdapter, value: dict[str, Any]) -> None:
-    """Leave *value* in the context, before the first step is executed."""
-    if store := adapter.get_state_store(()):
-        with contextlib.suppress(ValueError):  # a state of a type of its own has no room for it
-            _inline(store.set(KEPT, value))
-
-
-def _inline(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Return what *coroutine* returns; a store in memory never waits while nothing runs."""
-    try:
-        coroutine.send(None)
-    except StopIteration as end:
-        return end.value
-    coroutine.close()
-    raise ConfigurationError("agentguard needs a workflow runtime that keeps its state in memory")
+    state = serialized_state and deserialize_state_from_dict(serialized_state, serializer)
+    return getattr(state, KEPT, None) or {}

@@ -8,19 +8,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 from workflows.errors import WorkflowCancelledByUser
 from workflows.events import HumanResponseEvent, InputRequiredEvent, WorkflowFailedEvent
+from workflows.runtime.types import ticks
 from workflows.runtime.types.results import AddWaiter
-from workflows.runtime.types.ticks import (
-    TickAddEvent,
-    TickIdleCheck,
-    TickSessionStart,
-    TickStepResult,
-    TickWaiterTimeout,
-    TickWakeup,
-)
 
 from agentguard import GuardError
 from agentguard.hosting import hand_over, question
@@ -29,14 +22,16 @@ from ._host import approval_of, requirements
 from .events import ApprovalDecided
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Generator, Mapping
+    from collections.abc import Mapping
+    from types import TracebackType
 
     from workflows.runtime.types.internal_state import BrokerState
-    from workflows.runtime.types.plugin import InternalRunAdapter
 
     from agentguard.hosting import Run
 
-_WORK = (TickAddEvent, TickWaiterTimeout, TickWakeup)
+KEPT = "agentguard"
+"""Where a context keeps which run it belongs to, and how many conversations it has had."""
+_WORK = (ticks.TickAddEvent, ticks.TickWaiterTimeout, ticks.TickWakeup)
 """What makes an idle workflow work again."""
 _FIRST_LOOK, _LONGEST_LOOK = 0.02, 1.0
 _HOW = (
@@ -48,59 +43,47 @@ _HOW = (
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """What happens to the guarded run while its workflow runs.
+    """What happens to the guarded run while its workflow runs; entered around its result.
 
     Attributes:
-        owned: whether it was entered for this workflow, or is that of the code around it.
+        owned: whether the run was entered for this workflow, or is that of the code around it.
+        conversation: counts the start events that the context has seen.
         adapter: the runtime's side of the workflow, once it runs.
         asked: the approvals that steps wait for, with what was last asked about each.
-        left: whether the run is left because nothing but an answer from outside can go on.
+        left: whether the run is left because nothing but an event from outside can go on.
     """
 
     run: Run
     owned: bool
-    adapter: InternalRunAdapter | None = None
+    conversation: int
+    adapter: Any = None
     asked: dict[str, Any] = field(default_factory=dict)
     left: bool = False
-    resumed: bool = False
     watching: asyncio.Task[None] | None = None
-
-    @contextlib.contextmanager
-    def starting(self) -> Generator[None]:
-        """Enter the run; leave it at once if the workflow cannot start."""
-        if not self.owned:
-            yield
-            return
-        self.run.__enter__()
-        try:
-            yield
-        except BaseException as error:
-            self.run.__exit__(type(error), error, None)
-            raise
 
     def restore(self, state: BrokerState) -> None:
         """Take up the waiters that a restored context brings along."""
-        self.resumed = state.is_running
-        for worker in state.workers.values():
-            for waiter in worker.collected_waiters:
-                if approval_id := approval_of(waiter.waiter_id):
-                    # Saved contexts do not hold it. Without it, the step would be executed now
-                    # and once more when somebody has decided, or by another step's event.
-                    waiter.requirements = requirements(approval_id)
-                    if waiter.resolved_event is None:
-                        self.asked[approval_id] = None
+        for waiter in [w for worker in state.workers.values() for w in worker.collected_waiters]:
+            if approval_id := approval_of(waiter.waiter_id):
+                # Saved contexts do not hold it. Without it, the step would be executed now and
+                # once more when somebody has decided, or by an event that is meant for another.
+                waiter.requirements = requirements(approval_id)
+                if waiter.resolved_event is None:
+                    self.asked[approval_id] = None
 
     async def ticked(self, tick: Any) -> None:
         """Follow what the workflow does; the runtime waits for this before it goes on."""
-        if self.resumed and self.adapter and isinstance(tick, TickSessionStart):
-            await self.adapter.send_event(TickIdleCheck())  # LlamaIndex does not ask by itself
-        if self.left and isinstance(tick, _WORK):
+        if isinstance(tick, ticks.TickSessionStart):
+            kept = {"run_id": self.run.id, "conversation": self.conversation}
+            with contextlib.suppress(ValueError):  # a state of a type of its own has no room
+                await self.adapter.get_state_store(()).set(KEPT, kept)
+            await self.adapter.send_event(ticks.TickIdleCheck())  # restored, it may only wait
+        elif self.left and isinstance(tick, _WORK):
             await self._enter_again()
-        if isinstance(tick, TickStepResult):
+        elif isinstance(tick, ticks.TickStepResult):
             waiters = [r.waiter_id for r in tick.result if isinstance(r, AddWaiter)]
-            new = {approval_id: None for w in waiters if (approval_id := approval_of(w))}
-            if new:
-                self.asked.update(new)
+            if new := list(filter(None, map(approval_of, waiters))):
+                self.asked.update(dict.fromkeys(new))
                 await self.look()
 
     async def _enter_again(self) -> None:
@@ -108,7 +91,8 @@ class Session:
             await self.run.__aenter__()
         except GuardError as refusal:
             # Whoever reads the stream waits for its last event.
-            await self._publish(WorkflowFailedEvent(step_name="agentguard", exception=refusal))
+            last = WorkflowFailedEvent(step_name="agentguard", exception=refusal)
+            await self.adapter.write_to_event_stream(last)
             raise
         self.left = False
 
@@ -120,10 +104,11 @@ class Session:
             self.left = True
 
     async def take(self, answer: HumanResponseEvent) -> None:
-        """Hand an answer to the store, and ask again where it did not decide."""
-        tenant = self.run.principal.tenant
-        problems = hand_over(self.run.guard, dict(answer.items()), tenant=tenant)
-        self.asked = dict.fromkeys(self.asked)
+        """Hand an answer to the store, and ask again where it decided nothing."""
+        given, tenant = dict(answer.items()), self.run.principal.tenant
+        problems = hand_over(self.run.guard, given, tenant=tenant)
+        for approval_id in self.asked.keys() & problems.keys() or (problems and self.asked):
+            self.asked[approval_id] = None
         await self.look(problems)
 
     async def look(self, problems: Mapping[str, str] | None = None) -> bool:
@@ -132,36 +117,25 @@ class Session:
         Returns:
             Whether a step was woken.
         """
-        woken = False
-        for approval_id, asked in list(self.asked.items()):
+        woken, waiting = False, list(self.asked) if self.adapter else []
+        for approval_id in [found for found in waiting if found in self.asked]:
             approval = self.run.guard.approvals.show(approval_id, tenant=self.run.principal.tenant)
             state = (approval.generation, len(approval.decisions))
             if approval.status != "pending":
                 woken = True
-                await self._wake(approval_id)
-            elif state != asked:
+                del self.asked[approval_id]  # now: a second event would execute the step twice
+                decided = ApprovalDecided(approval_id=approval_id)
+                await self.adapter.send_event(ticks.TickAddEvent(event=decided))
+            elif state != self.asked[approval_id]:
                 self.asked[approval_id] = state
                 problem = (problems or {}).get(approval_id) or (problems or {}).get("")
                 shown = question(approval, problem, how=_HOW.format(id=approval_id))
-                await self._publish(InputRequiredEvent(**shown))
-        self._watch()
+                await self.adapter.write_to_event_stream(InputRequiredEvent(**shown))
+        if self.asked and (self.watching is None or self.watching.done()):
+            self.watching = asyncio.create_task(self._watch())
         return woken
 
-    async def _wake(self, approval_id: str) -> None:
-        del self.asked[approval_id]  # at once: a second event would execute the step twice
-        if self.adapter is not None:
-            decided = ApprovalDecided(approval_id=approval_id)
-            await self.adapter.send_event(TickAddEvent(event=decided))
-
-    async def _publish(self, event: Any) -> None:
-        if self.adapter is not None:
-            await self.adapter.write_to_event_stream(event)
-
-    def _watch(self) -> None:
-        if self.asked and (self.watching is None or self.watching.done()):
-            self.watching = asyncio.create_task(self._watched())
-
-    async def _watched(self) -> None:
+    async def _watch(self) -> None:
         """Look at the store while steps wait: people decide in other processes, too."""
         seconds = _FIRST_LOOK
         while self.asked:
@@ -170,17 +144,14 @@ class Session:
             with contextlib.suppress(GuardError):  # the store cannot answer now; look again
                 await self.look()
 
-    @contextlib.asynccontextmanager
-    async def closing(self) -> AsyncGenerator[None]:
-        """Close the run as its workflow ends, before whoever waits for the workflow is told."""
-        try:
-            yield
-        except BaseException as error:
-            await self._close(error)
-            raise
-        await self._close(None)
+    async def __aenter__(self) -> Self:
+        return self
 
-    async def _close(self, error: BaseException | None) -> None:
+    async def __aexit__(
+        self, _kind: type[BaseException] | None, error: BaseException | None,
+        _traceback: TracebackType | None,
+    ) -> None:  # fmt: skip
+        """Close the run as its workflow ended, before whoever waits for the workflow is told."""
         if self.watching is not None:
             self.watching.cancel()
         stopped = isinstance(error, (WorkflowCancelledByUser, asyncio.CancelledError))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
-from contextlib import contextmanager
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -25,8 +24,6 @@ from ._runtime import GuardedRuntime
 from .events import ApprovalDecided
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
-
     from workflows.retry_policy import RetryPolicy
 
     from agentguard import Guard
@@ -100,11 +97,13 @@ def _framed(step: Any) -> Any:
     """Return *step* so that guarded calls know it; it is not retried after a refusal."""
 
     def run(*args: Any, **kwargs: Any) -> Any:
-        with _entered():
+        forget_waiters()
+        with in_step():
             return step(*args, **kwargs)
 
     async def arun(*args: Any, **kwargs: Any) -> Any:
-        with _entered():
+        forget_waiters()
+        with in_step():
             return await step(*args, **kwargs)
 
     framed: Any = functools.wraps(step)(arun if inspect.iscoroutinefunction(step) else run)
@@ -112,13 +111,6 @@ def _framed(step: Any) -> Any:
     policy = config.retry_policy and _not_after_refusals(config.retry_policy)
     framed._step_config = replace(config, retry_policy=policy)
     return framed
-
-
-@contextmanager
-def _entered() -> Generator[None]:
-    forget_waiters()
-    with in_step():
-        yield
 
 
 def _not_after_refusals(policy: RetryPolicy) -> RetryPolicy:

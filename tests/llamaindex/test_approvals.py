@@ -36,6 +36,7 @@ from tests.llamaindex.world import (
     saved,
     tool,
     until_asked,
+    until_idle,
     yes,
 )
 
@@ -91,9 +92,7 @@ async def test_a_waiting_run_is_seen_to_wait_and_its_time_does_not_count(
     """While nothing but an answer can go on, the run is left; the answer enters it again."""
     handler = payer(guard, world, "ann").run(user_msg="hello", run_id="r-1")
     (question,) = await until_asked(handler)
-    async for event in handler.stream_events(expose_internal=True):
-        if type(event).__name__ == "WorkflowIdleEvent":
-            break
+    await until_idle(handler)
     assert guard.runs.show("r-1").status == "waiting"
     handler.ctx.send_event(yes(question))
     await handler

@@ -23,7 +23,7 @@ from llama_index.core.llms.function_calling import FunctionCallingLLM
 from llama_index.core.llms.llm import ToolSelection
 from llama_index.core.tools import FunctionTool
 from workflows import Context
-from workflows.events import HumanResponseEvent, InputRequiredEvent, StopEvent
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StopEvent, WorkflowIdleEvent
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5}
 
@@ -180,6 +180,14 @@ async def until_asked(handler: Any, count: int = 1) -> list[dict[str, Any]]:
             if len(questions) == count:
                 break
     return questions
+
+
+async def until_idle(handler: Any) -> None:
+    """Read the stream until only an event from outside can go on."""
+    async for event in handler.stream_events(expose_internal=True):
+        assert not isinstance(event, StopEvent), event
+        if isinstance(event, WorkflowIdleEvent):
+            break
 
 
 def yes(question: Mapping[str, Any], by: str = "dana", **more: Any) -> Any:
