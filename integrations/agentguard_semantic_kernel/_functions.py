@@ -41,13 +41,16 @@ async def execute(guard: Guard, proceed: Any, context: Any) -> None:
 
 
 def name_of(guard: Guard, kernel: Kernel | None, call: Any) -> str:
-    """Return the name under which the guard knows what a model calls."""
+    """Return the name under which the guard knows what a model calls, and what of it is sensitive."""
     with suppress(KernelException, GuardError):  # whoever calls it is told
         function = kernel and kernel.get_function(call.plugin_name, call.function_name)
-        if declaration := _declaration(function):
-            return guard.bind(declaration).name
-        _guarded(guard, function, execute)  # from now on, it knows what is sensitive
+        declaration = _declaration(function) or _declaration(_guarded(guard, function, _anything))
+        return guard.bind(declaration).name if declaration else str(call.name)
     return str(call.name)
+
+
+async def _anything(**_: Any) -> None:
+    """Stand for a function of which only the policy matters."""
 
 
 def _guarded(guard: Guard, function: Any, body: Any) -> Any:
@@ -59,7 +62,7 @@ def _guarded(guard: Guard, function: Any, body: Any) -> Any:
 
 
 def _declaration(function: Any) -> Any:
-    return getattr(getattr(function, "method", None), "__agentguard__", None)
+    return getattr(getattr(function, "method", function), "__agentguard__", None)
 
 
 def _given(context: Any) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def _taking_turns(method: Any) -> Any:
 
 
 def _streaming_turns(method: Any) -> Any:
-    async def steps(prompt: Any, service: Any, *given: Any, **more: Any) -> AsyncGenerator[Any]:
+    async def steps(prompt: Any, service: Any, /, *given: Any, **more: Any) -> AsyncGenerator[Any]:
         PROMPT.set(prompt)
         async with _turn(service, given, more) as (batch, ends):
             if batch.unfinished:
