@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncGenerator, Generator, Iterator
 from contextvars import ContextVar
-from typing import Any
+from typing import Annotated, Any, Optional, TypedDict
 
 import pytest
 
@@ -25,8 +26,10 @@ from agentguard.hosting import (
     Host,
     ModelReports,
     ain_own_context,
+    annotated_as,
     dressed,
     in_own_context,
+    setting,
     undressing,
 )
 
@@ -280,6 +283,44 @@ def test_a_stream_that_is_closed_early_ends_in_its_context() -> None:
     next(stream)
     stream.close()
     assert (ended, MARK.get()) == (["inside"], "outside")
+
+
+def test_a_variable_is_set_for_a_block_only() -> None:
+    """What a block set is taken back, also when it fails."""
+    with contextlib.suppress(KeyError), setting(MARK, "inside") as value:
+        assert (value, MARK.get()) == ("inside", "inside")
+        raise KeyError
+    assert MARK.get() == "outside"
+
+
+# Parameters that a runtime fills in.
+
+
+class Given:
+    """Something that a runtime gives."""
+
+
+class More(Given):
+    """A kind of it."""
+
+
+class Shape(TypedDict, total=False):
+    """A dict that a runtime gives."""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "is_given"),
+    [
+        (Given, True), (More, True), (Given | None, True), (Optional[More], True),  # noqa: UP045 - the old spelling counts, too
+        (Annotated[str, Given], True), (Annotated[str, Given()], True), (Annotated[Given, "x"], True),
+        (list[Given], False), (Shape, True), (Shape | None, True), (dict, False), (str, False),
+        ("Given", False), (inspect.Parameter.empty, False), (Annotated[str, "Given"], False),
+    ],
+)  # fmt: skip
+def test_a_parameter_is_known_by_its_annotation(annotation: Any, *, is_given: bool) -> None:
+    """The kind itself, one of its subclasses, an optional one and one that marks the type count."""
+    parameter = inspect.Parameter("x", inspect.Parameter.KEYWORD_ONLY, annotation=annotation)
+    assert annotated_as(Given, Shape)(parameter) is is_given
 
 
 # Errors.
