@@ -137,10 +137,11 @@ def test_a_true_hook_leaves_no_doubt(make: Any, backend: Backend) -> None:
     assert {case.verdict for case in without} == {"in doubt"}
 
 
-def test_the_body_is_cut_before_each_of_its_lines(backend: Backend) -> None:
+@pytest.mark.parametrize("where", [{}, {"isolation": "thread", "timeout": 60}])
+def test_the_body_is_cut_before_each_of_its_lines(where: dict[str, Any], backend: Backend) -> None:
     """A body of three lines is killed three times, and what it had done by then stays done."""
 
-    @tool_contract(effect="write")
+    @tool_contract(effect="write", **where)
     @idempotent(key="pay:{ticket}")
     def pay(ticket: str) -> str:
         """Pay."""
@@ -257,6 +258,20 @@ def test_a_key_that_is_new_each_time_is_found(backend: Backend) -> None:
         == "the backend saw 2 effects under 2 keys: T-1, T-1"
     )
     assert "killed after the end is written" in found
+
+
+def test_a_key_that_differs_between_threads_is_found(backend: Backend) -> None:
+    """The callers that come at once are threads of their own."""
+    subject = tool(backend.pay, key=lambda ticket: f"{ticket} {threading.get_ident()}")
+    found = [case.what for case in check(subject, backend).duplicates]
+    assert found == ["delivered 4 times at once"]
+
+
+def test_a_key_that_differs_between_runs_is_found(backend: Backend) -> None:
+    """Another run asks for the same after every kill, too."""
+    subject = tool(backend.pay, key=lambda ticket: f"{ticket} {current_run().id}")
+    found = {case.what for case in check(subject, backend).duplicates}
+    assert {"delivered again by another run", "killed after the end is written"} <= found
 
 
 def test_a_hook_that_denies_what_happened_is_found(backend: Backend) -> None:
