@@ -23,6 +23,7 @@ LATE = {  # loaded by what uses them, never by `import agentguard`
     "opentelemetry.sdk",
     "rich",
     "ruamel",
+    "semantic_kernel",
     "tenacity",
 }
 LOOK = """

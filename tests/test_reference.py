@@ -18,6 +18,7 @@ import agentguard.testing
 import agentguard_langchain
 import agentguard_langgraph
 import agentguard_pytest
+import agentguard_semantic_kernel
 from agentguard import Guard, GuardError, config
 from agentguard.cli import main
 from agentguard.model import Limits
@@ -34,6 +35,7 @@ DOORS = (
     agentguard.testing,
     agentguard_langchain,
     agentguard_langgraph,
+    agentguard_semantic_kernel,
 )
 NAMES = sorted({name for door in DOORS for name in door.__all__})
 TESTING = (
@@ -58,6 +60,7 @@ CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "guard.runs": (Runs.list, Runs.events, Runs.verify, Runs.cancel),
     "guard_retriever": (agentguard_langchain.guard_retriever,),
     "guard_graph": (agentguard_langgraph.guard_graph,),
+    "guard_kernel": (agentguard_semantic_kernel.guard_kernel,),
     **{name: (getattr(agentguard.testing, name),) for name in TESTING},
 }
 COMMON = {"store", "output", "json", "tenant", "by", "reason", "yes", "dry_run", "help", "version"}

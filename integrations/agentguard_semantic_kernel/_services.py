@@ -10,7 +10,7 @@ from typing import Any, cast
 from semantic_kernel.connectors.ai import function_calling_utils as calls
 from semantic_kernel.connectors.ai.prompt_execution_settings import PromptExecutionSettings
 from semantic_kernel.contents import ChatHistory, FunctionCallContent, TextContent
-from semantic_kernel.exceptions import ContentAdditionException
+from semantic_kernel.exceptions import KernelException
 from semantic_kernel.functions import KernelArguments
 
 from agentguard.hosting import Blocks, Entry, ModelReports, Run, ain_own_context, setting
@@ -163,7 +163,8 @@ def _told(content: Any, redact: Redact) -> dict[str, Any]:
     told: dict[str, Any] = content.model_dump(mode="json", exclude=_LEFT_OUT, exclude_none=True)
     if isinstance(content, FunctionCallContent):
         told["arguments"] = None
-        with suppress(Exception):  # what the model wrote is no JSON object
+        # A model may write what is no JSON object, or has values that JSON does not have.
+        with suppress(KernelException, RuntimeError, TypeError, ValueError):
             told["arguments"] = dict(redact(content))
     if items := getattr(content, "items", ()):
         told["items"] = [_told(item, redact) for item in items]
@@ -176,7 +177,7 @@ def _answer(said: Sequence[Any], redact: Redact) -> dict[str, Any]:
     Tokens stand in each choice, in the last piece of a stream, or grow from piece to piece.
     """
     first = next(iter(said), None)
-    with suppress(ContentAdditionException, TypeError):  # these are choices, not pieces of one
+    with suppress(KernelException, TypeError):  # these are choices, not pieces of one
         first = reduce(lambda one, two: one + two, said)
     used = [message.metadata.get("usage") for message in said]
     cached = [getattr(counted, "prompt_tokens_details", None) for counted in used]
