@@ -10,6 +10,7 @@ import datetime as dt
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, assert_type
 
 from langchain.agents import create_agent
@@ -41,6 +42,17 @@ from agentguard import (
 )
 from agentguard.hosting import CallRef, Host, ModelCall, Run, active_run, register_injected
 from agentguard.model import Approval, Effect, Event, Limits, RunInfo, Usage
+from agentguard.testing import (
+    Case,
+    FakeClock,
+    Person,
+    Report,
+    assert_waiting,
+    assert_within_budget,
+    assert_wrote_once,
+    check_idempotent,
+    override,
+)
 from agentguard_langgraph import GuardMiddleware, LangGraphHost, guard_graph, guard_tools
 
 
@@ -244,3 +256,26 @@ def adapters(guard: Guard, graph: Pregel[Any, Any, Any, Any]) -> None:
     create_agent("model", middleware=[middleware])
     guard.run("w", host=LangGraphHost(guard))
     register_injected(lambda parameter: parameter.name == "context")
+
+
+def tests(guard: Guard, folder: Path) -> None:
+    """Use what tests use."""
+    clock = FakeClock("2026-01-05T09:00:00+00:00")
+    clock.advance(90)
+    clock.advance(hours=4)
+    person = Person(Guard("memory://", clock=clock), "approve", by="dana", reason="it is right")
+    guard.run("w", host=person)
+    assert_type([waited.id for waited in person(tool="refund", run_id="r-1")], list[str])
+    assert_type(assert_wrote_once(guard, tool=issue_refund, arguments={}, key="ag1_").fence, int)
+    assert_type(assert_waiting(guard, tool="refund", run_id="r-1").rule, str)
+    assert_type(assert_within_budget(guard, run_id="r-1", max_spend_usd="0.40").spent_usd, Decimal)
+    report = check_idempotent(
+        issue_refund, lambda number: {"ticket_id": f"T-{number}"}, backend=list[str], reset=None,
+        config=folder / "agent_run.yaml", principal=Principal(), patience=9.5,
+    )  # fmt: skip
+    assert_type(report, Report)
+    assert_type(report.ok, bool)
+    assert_type(report.doubts, tuple[Case, ...])
+    check_idempotent(look_up, {"ticket_id": "T-1"}, backend=folder / "journal")
+    with override(guard) as configured:
+        assert_type(configured, Guard)
