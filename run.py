@@ -69,6 +69,13 @@ def docs(arguments: list[str]) -> int:
     return python("-m", "pytest", "README.md", "docs", "tests/test_docs.py", *arguments)
 
 
+def conformance(arguments: list[str]) -> int:
+    """Show which behaviour each runtime has: one table, every cell a test that ran."""
+    prepare("test", "sources")
+    table = ("-q", "--no-header", "--no-summary", "-p", "agentguard.testing.table")
+    return python("-m", "pytest", "tests/conformance", *table, *arguments)
+
+
 def bench(arguments: list[str]) -> int:
     """Measure guarded calls beside their floors and their peers."""
     prepare("bench")
@@ -171,7 +178,7 @@ def say(sentence: str) -> None:
     print(f"run.py: {sentence}", file=sys.stderr, flush=True)
 
 
-VERBS = {verb.__name__: verb for verb in (demo, test, lint, docs, bench, fresh, lock)}
+VERBS = {verb.__name__: verb for verb in (demo, test, lint, docs, conformance, bench, fresh, lock)}
 
 
 def main(words: list[str]) -> int | str:
@@ -180,7 +187,7 @@ def main(words: list[str]) -> int | str:
         return f"agentguard needs Python 3.11 or newer; this is {sys.version.split()[0]}"
     if not words or words[0] not in VERBS:
         lines = [
-            f"  {name:6}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
+            f"  {name:12}{(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()
         ]
         return "\n".join(["usage: python3 run.py VERB [arguments]", *lines])
     try:

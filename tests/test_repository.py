@@ -144,6 +144,7 @@ def test_run_py_without_a_verb_lists_its_verbs() -> None:
         "test",
         "lint",
         "docs",
+        "conformance",
         "bench",
         "fresh",
         "lock",

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..model import Approval, Effect, EffectState, Usage
 from . import approvals, budgets, switches
-from .rows import load_effect
+from .rows import first_start, load_doubt, load_effect
 from .runs import RunLog, record_of
 from .settling import mark_doubt
 from .values import (
@@ -197,30 +197,16 @@ def _start(
     _execute(tx, intent, row, step, fence, approval)
     content = {"arguments": intent.arguments} if counted else None
     log.add(Draft("step.started", fact, step, content))
-    first = tx.now
-    if row is not None:
-        found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
-                       (tenant, intent.key))  # fmt: skip
-        first = found[0] if found else tx.now
+    first = tx.now if row is None else first_start(tx, tenant, intent.key) or tx.now
     edits = approval.edits if approval else None
     return Started(step, fence, intent.attempt, counted, first, edits, approval)
 
 
 def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
-    """A run that does not know what it has done writes nothing more until somebody rules.
-
-    Open doubts are few, the effects of a run many: the condition is worded so that the search
-    uses the index of open effects (`effects_open`), and the concatenations so that it uses no other.
-    """
+    """A run that does not know what it has done writes nothing more until somebody rules."""
     if intent.effect != "write":
         return None
-    found = tx.row(
-        "SELECT key, tool, step FROM effects"
-        " WHERE state IN ('executing', 'in_doubt', 'awaiting_approval') AND state = 'in_doubt'"
-        " AND effect = 'write'"
-        " AND tenant || '' = ? AND run_id || '' = ? AND key <> ? LIMIT 1",
-        (intent.run.tenant, intent.run.run_id, intent.key),
-    )
+    found = load_doubt(tx, intent.run, intent.key)
     if found is None:
         return None
     key, tool, step = found
@@ -309,9 +295,7 @@ def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
 
 def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     """A backend that drops repeats of the key may be asked again while its window is open."""
-    found = tx.row("SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?",
-                   (intent.run.tenant, intent.key))  # fmt: skip
-    first = found[0] if found else None
+    first = first_start(tx, intent.run.tenant, intent.key)
     if intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us:
         fact = {"key": intent.key, "ruling": "retry_same_key", "fence": row.fence}
         with record_of(tx, log, row.run_id) as own:

@@ -10,6 +10,7 @@ from ..model import Effect, EffectState, dollars, moment
 
 if TYPE_CHECKING:
     from ..protocols import Tx
+    from .values import RunRef
 
 EFFECT = (
     "key", "tenant", "tool", "effect", "scope", "state", "run_id", "step", "fence", "attempt",
@@ -74,3 +75,26 @@ def effect_of(row: Any) -> Effect:
 
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
+
+
+def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:
+    """Return key, tool and step of a write of *run* that is in doubt, other than *key*.
+
+    Open doubts are few, the effects of a run many: the condition is worded so that the search
+    uses the index of open effects (`effects_open`), and the concatenations so that it uses no other.
+    """
+    found: tuple[str, str, int] | None = tx.row(
+        "SELECT key, tool, step FROM effects"
+        " WHERE state IN ('executing', 'in_doubt', 'awaiting_approval') AND state = 'in_doubt'"
+        " AND effect = 'write' AND tenant || '' = ? AND run_id || '' = ? AND key <> ? LIMIT 1",
+        (run.tenant, run.run_id, key),
+    )
+    return found
+
+
+def first_start(tx: Tx, tenant: str, key: str) -> int | None:
+    """Return when a body was first started under *key*, in microseconds."""
+    found = tx.row(
+        "SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?", (tenant, key)
+    )
+    return found[0] if found else None

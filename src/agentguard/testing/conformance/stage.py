@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ... import Guard, Principal
 from ...record import fold
 from .processes import KILLED, PATIENCE, zygote
-from .scene import Outcome, Scene, Script, Turn
+from .scene import MODEL, Outcome, Scene, Script, Turn
 from .world import World, tools_of
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from ...record import Step
     from .runtime import Runtime
 
+PRICES = {MODEL: ("0", "20000")}
+"""A million tokens' price in US dollars: an answer of the scripted model costs 0.10."""
 PRINCIPAL = Principal(agent="support", tenant="acme", subject="kim", scopes=frozenset({"tickets"}))
 
 
@@ -39,7 +41,7 @@ class Stage:
     ) -> None:
         self.runtime, self.colour, self.folder = runtime, colour, folder
         self.world = World(folder)
-        self.guard = Guard(self.url, clock=clock, principal=PRINCIPAL)
+        self.guard = Guard(self.url, clock=clock, principal=PRINCIPAL, prices=PRICES)
 
     @property
     def url(self) -> str:

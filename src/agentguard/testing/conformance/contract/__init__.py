@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 
-class AdapterContract(Schemas, Writes, Doubts, Approvals, Budgets, Errors, Context):
+class AdapterContract(Context, Errors, Budgets, Approvals, Doubts, Writes, Schemas):
     """The tests of an adapter: subclass it as `Test…` and name the runtime.
 
     Every test runs in each of the runtime's colours. A behaviour that the runtime cannot have is
-    skipped with the runtime's own reason.
+    skipped with the runtime's own reason. (pytest runs the tests of the last base first.)
     """
 
     runtime: ClassVar[type[Runtime]]

@@ -57,6 +57,12 @@ class Budgets:
         assert refusal(outcome).budget.startswith("max_spend_usd")
         assert len(stage.world.effects) == 3
 
+    def test_no_model_call_is_made_once_the_runs_money_is_spent(self, stage: Stage) -> None:
+        """At 0.10 a call, 0.25 are spent with the third; the fourth is not made."""
+        outcome = stage.play(*PATIENT, budget={"max_spend_usd": "0.25"})
+        assert refusal(outcome).budget == "max_spend_usd"
+        assert stage.guard.runs.show("r-1").model_calls == 3
+
     def test_no_more_seconds_than_the_run_has(self, stage: Stage) -> None:
         """A run that has worked for longer than its time starts no further call."""
         outcome = stage.play(
