@@ -89,13 +89,16 @@ def candidates() -> Iterator[Path]:
     """List the programs that may be a Python: the running one, those on PATH, those of pyenv."""
     yield Path(sys.executable)
     for folder in filter(None, os.environ.get("PATH", "").split(os.pathsep)):
-        yield from sorted(
-            path
-            for path in Path(folder).glob("python3.*")
-            if re.fullmatch(r"python3\.\d+", path.name)
-        )
-    root = os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv"
-    yield from sorted(Path(root).glob("versions/3.*/bin/python"), reverse=True)
+        yield from sorted(path for path in Path(folder).glob("python3.*") if may_be_new(path.name))
+    root = Path(os.environ.get("PYENV_ROOT") or Path.home() / ".pyenv")
+    made = [path for path in root.glob("versions/3.*/bin/python") if may_be_new(path.parts[-3])]
+    yield from sorted(made, reverse=True)
+
+
+def may_be_new(name: str) -> bool:
+    """Tell by a name such as python3.12 or 3.12.1 whether it is worth asking."""
+    found = re.fullmatch(r"(?:python)?3\.(\d+)(?:\.\d+)?", name)
+    return found is not None and (3, int(found[1])) >= OLDEST
 
 
 def version_of(program: Path) -> str:
