@@ -115,7 +115,6 @@ def place_of(
     path = f"{outer.place[0]}#{outer.place[1]}/{call.id}" if outer else str(call.id)
     like = [i for m in history or () for i in m.items if type(i) is type(call) and i.id == call.id]
     number = next((n for n, item in enumerate(like) if item is call), max(len(like) - 1, 0))
-    if host is not None:
-        number = host.number(path, number)
+    number = host.number(path, number) if host else number
     call.metadata[STAMP] = [run.id, path, number]
     return path, number

@@ -12,7 +12,7 @@ from semantic_kernel.kernel import Kernel
 from semantic_kernel.services.ai_service_client_base import AIServiceClientBase
 
 from agentguard import ConfigurationError, Guard, GuardError, current_run
-from agentguard.hosting import annotated_as, register_injected
+from agentguard.hosting import Entry, annotated_as, register_injected
 
 _KINDS = (AIServiceClientBase, Kernel, KernelArguments, PromptExecutionSettings)
 _INJECTED = {"arguments", "execution_settings", "kernel", "service"}
@@ -40,12 +40,15 @@ async def execute(guard: Guard, proceed: Any, context: Any) -> None:
         context.result = context.result or was
 
 
-def name_of(guard: Guard, kernel: Kernel | None, call: Any) -> str:
+def name_of(entry: Entry, kernel: Kernel | None, call: Any) -> str:
     """Return the name under which the guard knows what a model calls, and what of it is sensitive."""
     with suppress(KernelException, GuardError):  # whoever calls it is told
         function = kernel and kernel.get_function(call.plugin_name, call.function_name)
-        declaration = _declaration(function) or _declaration(_guarded(guard, function, _anything))
-        return guard.bind(declaration).name if declaration else str(call.name)
+        if declaration := _declaration(function):
+            return entry.guard.bind(declaration).name
+        if function is not None and vars(function).get("agentguard_entry") is not entry:
+            _guarded(entry.guard, function, _anything)
+            vars(function)["agentguard_entry"] = entry
     return str(call.name)
 
 
@@ -62,7 +65,7 @@ def _guarded(guard: Guard, function: Any, body: Any) -> Any:
 
 
 def _declaration(function: Any) -> Any:
-    return getattr(getattr(function, "method", function), "__agentguard__", None)
+    return getattr(getattr(function, "method", None), "__agentguard__", None)
 
 
 def _given(context: Any) -> dict[str, Any]:

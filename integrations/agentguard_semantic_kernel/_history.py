@@ -31,14 +31,15 @@ def questions(messages: ChatHistory | list[ChatMessageContent]) -> list[dict[str
 
 
 class Batch:
-    """The last calls that the model made in a history, with their results."""
+    """What a model called when it last said something in a history, with the results."""
 
     def __init__(self, history: ChatHistory) -> None:
         self._history = history
-        said = [_of(message, FunctionCallContent) for message in history.messages]
-        self._at = next((n for n in reversed(range(len(said))) if said[n]), len(said))
+        spoken = [n for n, m in enumerate(history.messages) if m.role == "assistant"]
+        self._at = spoken[-1] if spoken else len(history.messages)
+        said = history.messages[self._at : self._at + 1]
         results = [r for message in self.messages for r in _of(message, FunctionResultContent)]
-        pairs = [(c, _taken(results, c)) for calls in said[self._at : self._at + 1] for c in calls]
+        pairs = [(c, _taken(results, c)) for m in said for c in _of(m, FunctionCallContent)]
         self.unfinished = [(c, r) for c, r in pairs if r is None or UNFINISHED in r.metadata]
         stamps = [c.metadata[STAMP] for c, _ in self.unfinished if STAMP in c.metadata]
         self.run_id: str | None = stamps[0][0] if stamps else None
@@ -48,12 +49,15 @@ class Batch:
         """What came after the calls."""
         return self._history.messages[self._at + 1 :]
 
-    async def carry_out(self, turn: Turn, settings: Any, arguments: Any) -> bool:
-        """Carry the unfinished calls out; return whether the turn ends with what they gave."""
+    async def carry_out(self, turn: Turn, settings: Any, arguments: Any) -> bool | None:
+        """Carry the unfinished calls out, if there are any; return whether the turn ends with that.
+
+        Who calls functions without Semantic Kernel goes on without it.
+        """
         behavior, kernel = settings.function_choice_behavior, turn.kernel
-        if kernel is None or not (behavior and behavior.auto_invoke_kernel_functions):
-            self.unfinished = []  # whoever calls functions themselves goes on themselves
-            return False
+        calls_itself = behavior and behavior.auto_invoke_kernel_functions
+        if not (kernel and calls_itself and self.unfinished):
+            return None
         calls = [call for call, _ in self.unfinished]
         for call in calls:
             place_of(call, self._history, turn.run)

@@ -65,8 +65,7 @@ class _GuardedKernel(Kernel):
         build, entry = super().construct_call_stack, self.agentguard_entry
         if filter_type is FilterTypes.AUTO_FUNCTION_INVOCATION:
             return partial(_around_call, entry, build(filter_type, inner_function))
-        is_prompt = filter_type is FilterTypes.PROMPT_RENDERING
-        ours = _around_prompt if is_prompt else _around_function
+        ours = {FilterTypes.PROMPT_RENDERING: _around_prompt}.get(filter_type, _around_function)
         return build(filter_type, partial(ours, entry, inner_function))
 
     async def invoke(self, *args: Any, **kwargs: Any) -> Any:
@@ -103,19 +102,17 @@ async def _around_call(entry: Entry, proceed: Any, context: Any) -> None:
             result.value = f"{result.value}\n{edits_note(frame.edits)}"
 
 
-def _refused(context: Any, refusal: GuardError, turn: Turn | None) -> None:
+def _refused(context: Any, error: Any, turn: Turn | None) -> None:
     """Put what the model is told in the place of the result; some refusals end the turn."""
-    told: dict[str, Any] = {}
-    if isinstance(refusal, ApprovalRequired):
-        told[QUESTION] = question(refusal.approval)
-    if told or refusal.halts:
-        context.terminate, told[UNFINISHED] = True, refusal.kind
-    if refusal.halts or (told and turn and turn.is_inner):
+    told: Any = {QUESTION: question(error.approval)} if isinstance(error, ApprovalRequired) else {}
+    if told or error.halts:
+        context.terminate, told[UNFINISHED] = True, error.kind
+    if error.halts or (told and turn and turn.is_inner):
         if turn is None:
-            raise refusal
-        turn.stopped = refusal if turn.stopped is None or refusal.halts else turn.stopped
+            raise error
+        turn.stopped = error if turn.stopped is None or error.halts else turn.stopped
     result = context.function_result
-    result.value, result.metadata = refusal.for_model(), told
+    result.value, result.metadata = error.for_model(), told
 
 
 async def _around_function(entry: Entry, proceed: Any, context: Any) -> None:

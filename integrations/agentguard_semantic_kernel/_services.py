@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import cache, reduce, wraps
 from typing import Any, cast
@@ -19,7 +19,7 @@ from ._call import FRAME, PROMPT, TURN, SemanticKernelHost, Turn
 from ._functions import name_of
 from ._history import Batch
 
-Redact = Callable[[FunctionCallContent], Mapping[str, Any]]
+Steps = AsyncGenerator[list[Any], Any]
 
 _LEFT_OUT = {"inner_content", "metadata", "data_uri", "items"}  # items are told one by one
 _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_tokens")
@@ -52,7 +52,7 @@ def _guarded_kind(kind: Any, *ours: Any) -> Any:
 
 
 @asynccontextmanager
-async def _turn(service: Any, given: Any, more: Any) -> AsyncGenerator[tuple[Batch, bool]]:
+async def _turn(service: Any, given: Any, more: Any) -> AsyncGenerator[tuple[Batch, bool | None]]:
     """Take a turn in its run, after carrying out what the one before has left unfinished.
 
     What stops it is raised once all of its calls have ended.
@@ -82,16 +82,16 @@ def _taking_turns(method: Any) -> Any:
 
 
 def _streaming_turns(method: Any) -> Any:
-    async def steps(prompt: Any, service: Any, /, *given: Any, **more: Any) -> AsyncGenerator[Any]:
+    async def steps(prompt: Any, service: Any, /, *given: Any, **more: Any) -> Steps:
         PROMPT.set(prompt)
         async with _turn(service, given, more) as (batch, ends):
-            if batch.unfinished:
+            if ends is not None:
                 yield calls.merge_streaming_function_results(batch.messages, service.ai_model_id, 0)
             if not ends:
                 async for step in method(service, *given, **more):
                     yield step
 
-    def streamed(*given: Any, **more: Any) -> AsyncGenerator[Any]:
+    def streamed(*given: Any, **more: Any) -> Steps:
         return ain_own_context(steps(PROMPT.get(), *given, **more))
 
     return streamed
@@ -106,7 +106,7 @@ async def _reported(service: Any, asked: Any, settings: Any) -> AsyncGenerator[l
     call, said, turn = object(), list[Any](), cast("Turn", TURN.get())
 
     def redact(item: FunctionCallContent) -> Mapping[str, Any]:
-        name = name_of(service.agentguard_entry.guard, turn.kernel, item)
+        name = name_of(service.agentguard_entry, turn.kernel, item)
         return turn.run.redact_call(name, dict(item.parse_arguments() or {}))
 
     contents = [TextContent(text=asked)] if isinstance(asked, str) else asked
@@ -134,7 +134,7 @@ def _answering(method: Any) -> Any:
 
 
 def _streaming(method: Any) -> Any:
-    async def streamed(service: Any, asked: Any, settings: Any, *more: Any) -> AsyncGenerator[Any]:
+    async def streamed(service: Any, asked: Any, settings: Any, *more: Any) -> Steps:
         async with _reported(service, asked, settings) as said:
             async for step in method(service, asked, settings, *more):
                 said.extend(step)
@@ -158,7 +158,7 @@ _GUARDS = {
 # The record.
 
 
-def _told(content: Any, redact: Redact) -> dict[str, Any]:
+def _told(content: Any, redact: Any) -> dict[str, Any]:
     """Return what *content* says as JSON types, without what a tool declared sensitive."""
     told: dict[str, Any] = content.model_dump(mode="json", exclude=_LEFT_OUT, exclude_none=True)
     if isinstance(content, FunctionCallContent):
@@ -171,7 +171,7 @@ def _told(content: Any, redact: Redact) -> dict[str, Any]:
     return told
 
 
-def _answer(said: Sequence[Any], redact: Redact) -> dict[str, Any]:
+def _answer(said: Sequence[Any], redact: Any) -> dict[str, Any]:
     """Return what the model answered and the provider counted, as `afinished` takes it.
 
     Tokens stand in each choice, in the last piece of a stream, or grow from piece to piece.

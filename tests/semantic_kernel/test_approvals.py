@@ -10,7 +10,7 @@ import pytest
 from semantic_kernel.connectors.ai.chat_completion_client_base import ChatCompletionClientBase
 from semantic_kernel.connectors.ai.function_choice_behavior import FunctionChoiceBehavior
 from semantic_kernel.connectors.ai.prompt_execution_settings import PromptExecutionSettings
-from semantic_kernel.contents import AuthorRole, ChatHistory, ChatMessageContent
+from semantic_kernel.contents import AuthorRole, ChatHistory, ChatMessageContent, TextContent
 from semantic_kernel.filters import FilterTypes
 from semantic_kernel.functions import KernelArguments, KernelFunctionFromPrompt
 
@@ -198,6 +198,16 @@ async def test_a_late_result_stands_behind_its_call(guard: Guard, world: World) 
     await talk.ask("well?")
     roles = [m.role.value for m in talk.history]
     assert roles == ["assistant", "tool", "user", "assistant"]
+
+
+async def test_a_conversation_that_has_gone_on_is_left_alone(guard: Guard, world: World) -> None:
+    """A call without a result is not carried out once a model has spoken after it."""
+    kernel = guard_kernel(kernel_of(scripted("", "", "fine"), paying(world)), guard)
+    talk = Talk(kernel, "service")
+    for items in (asked("ann", amount=1), [TextContent(text="never mind")]):
+        talk.history.add_message(ChatMessageContent(role=AuthorRole.ASSISTANT, items=items))
+    assert str((await talk.ask("well?"))[0]) == "fine"
+    assert (world.effects, talk.results) == ([], {})
 
 
 async def test_who_calls_functions_themselves_goes_on_themselves(
