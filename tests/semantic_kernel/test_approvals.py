@@ -204,7 +204,8 @@ async def test_a_conversation_that_has_gone_on_is_left_alone(guard: Guard, world
     """A call without a result is not carried out once a model has spoken after it."""
     kernel = guard_kernel(kernel_of(scripted("", "", "fine"), paying(world)), guard)
     talk = Talk(kernel, "service")
-    for items in (asked("ann", amount=1), [TextContent(text="never mind")]):
+    said: list[list[Any]] = [asked("ann", amount=1), [TextContent(text="never mind")]]
+    for items in said:
         talk.history.add_message(ChatMessageContent(role=AuthorRole.ASSISTANT, items=items))
     assert str((await talk.ask("well?"))[0]) == "fine"
     assert (world.effects, talk.results) == ([], {})
