@@ -178,7 +178,7 @@ def made(function: Any) -> StructuredTool:
     return StructuredTool.from_function(function)
 
 
-def retried(scene: Scene) -> Any:
+def retried(scene: Scene) -> Callable[[Callable[..., Any]], Any]:
     """Return the decorator of a task that is tried again; LangGraph's own type fits no function."""
     return task(retry_policy=retrying(scene))
 
