@@ -88,7 +88,7 @@ class Writer:
             with self._wake:
                 while not (self._queue and not self._busy):
                     if self._closed and not self._queue:
-                        self._thread = None  # still alive for a moment, and deaf to what comes in it
+                        self._thread = None  # alive for a moment, and deaf to what comes in it
                         return
                     self._wake.wait()
                 self._busy = True
