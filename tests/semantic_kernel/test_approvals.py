@@ -161,9 +161,7 @@ async def test_calls_without_ids_get_their_own_results(
     kernel = guard_kernel(kernel_of(scripted(calls, "paid"), paying(world, {"per": "call"})), guard)
     talk = Talk(kernel, kind)
     await talk.ask("pay")
-    results = [m for m in talk.history.messages if m.role is AuthorRole.TOOL]
-    for result, message in zip(reversed(results), list(results), strict=True):
-        talk.history.messages[-1 if message is results[0] else -2] = result
+    talk.history.messages[-2:] = reversed(talk.history.messages[-2:])
     approve(guard)
     await talk.ask()
     assert world.effects == ["free 1", "ann 100"]
