@@ -16,6 +16,8 @@ from typing import Any, assert_type
 from langchain.agents import create_agent
 from langchain_core.tools import BaseTool
 from langgraph.pregel import Pregel  # pyright: ignore[reportMissingTypeStubs] - it has none
+from semantic_kernel.contents import ChatHistory
+from semantic_kernel.kernel import Kernel
 
 from agentguard import (
     ApprovalRequired,
@@ -54,6 +56,7 @@ from agentguard.testing import (
     override,
 )
 from agentguard_langgraph import GuardMiddleware, LangGraphHost, guard_graph, guard_tools
+from agentguard_semantic_kernel import SemanticKernelHost, guard_kernel, questions
 
 
 @dataclass
@@ -279,3 +282,18 @@ def tests(guard: Guard, folder: Path) -> None:
     check_idempotent(look_up, {"ticket_id": "T-1"}, backend=folder / "journal")
     with override(guard) as configured:
         assert_type(configured, Guard)
+
+
+def wrap_semantic_kernel(guard: Guard, kernel: Kernel) -> None:
+    """Wrap a kernel, and ask what waits."""
+    guarded = guard_kernel(
+        kernel,
+        guard,
+        workflow="w",
+        principal=Principal(),
+        run_id=lambda _arguments: None,
+        max_steps=3,
+    )
+    assert_type(guarded, Kernel)
+    assert_type(questions(ChatHistory()), list[dict[str, Any]])
+    guard.run("w", host=SemanticKernelHost())
