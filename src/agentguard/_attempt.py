@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ._runtime import DeadlinePassed, Outcome, ResultLost
+from ._runtime import BodyAbandoned, DeadlinePassed, Outcome, ResultLost
 from .canonical import jsonable
 from .codec import NotStorable
 from .errors import (
@@ -181,11 +181,8 @@ def _keep(run: Run, tool: Tool, end: End) -> None:
 
 def _raised(run: Run, call: Call, error: BaseException) -> End:
     tool = call.tool
-    if isinstance(error, DeadlinePassed):
-        timeout = ToolTimeout(f"{tool.name} did not end within {tool.timeout} s", reason="timeout")
-        end = _doubtful(call, timeout, "timeout", timeout)
-        end.body_ended = tool.isolation != "thread"
-        return end
+    if isinstance(error, DeadlinePassed | BodyAbandoned):
+        return _cut_off(call, error)
     if tool.effect == "read":
         return _read_failed(run, call, error)
     if steers(run, error):
@@ -205,6 +202,17 @@ def _raised(run: Run, call: Call, error: BaseException) -> End:
         reason=reason,
     )
     return _doubtful(call, doubt, reason, error)
+
+
+def _cut_off(call: Call, error: DeadlinePassed | BodyAbandoned) -> End:
+    tool = call.tool
+    if isinstance(error, BodyAbandoned):
+        end = End(EffectState.IN_DOUBT, error=error.interrupt, doubt="cancelled")
+    else:
+        timeout = ToolTimeout(f"{tool.name} did not end within {tool.timeout} s", reason="timeout")
+        end = _doubtful(call, timeout, "timeout", timeout)
+    end.body_ended = tool.isolation != "thread"
+    return end
 
 
 def _lost(call: Call, error: ResultLost) -> End:

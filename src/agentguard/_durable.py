@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from . import _decide
 from ._attempt import End, attempt, judge, retrieved_by
 from ._backoff import Backoff
+from ._claim import Claim
 from ._persist import error_of, keep_trying, unrecorded
-from ._runtime import InlineRuntime, outcome_of, run_inline
+from ._runtime import outcome_of
 from .errors import (
     ApprovalRequired,
     DecisionRefused,
@@ -62,9 +63,17 @@ class DurableCall:
         self.backoff = Backoff(self.tool.retry)
         self.patience = time.monotonic() + (self.tool.timeout or _PATIENCE)
         self.polls = 0
+        self.claim = Claim(run, call)
 
     async def run(self) -> tuple[Any, str]:
         """Return the result and its outcome, or raise what the caller is told."""
+        try:
+            return await self._run()
+        except BaseException:
+            self.claim.abandon()
+            raise
+
+    async def _run(self) -> tuple[Any, str]:
         first = self.run_.meter.visit(self.call.idempotency_key)
         known: Effect | None = self.store.read(
             load_effect, self.run_.principal.tenant, self.call.idempotency_key
@@ -97,11 +106,16 @@ class DurableCall:
         meter = self.run_.meter
         intent.pending = taken = meter.drain(1, 1)
         intent.attempt = self.call.attempt
+        self.claim.make(intent.claim_id)
         try:
             answer, usage = await self.run_.commit(self.runtime, taken, effects.begin, intent)
-        except BaseException:
+        except BaseException as error:
             meter.expect(-1, -1)
+            if isinstance(error, StoreUnavailable):
+                self.claim.drop()
             raise
+        if not isinstance(answer, Started):
+            self.claim.drop()
         meter.synced(usage, taken, steps=1, tools=1)
         step = getattr(answer, "step", None)
         if step is not None:
@@ -221,13 +235,14 @@ class DurableCall:
         try:
             self.runtime.check_cancelled()
         except BaseException as error:  # noqa: BLE001 - cancelled after the start, before the body
-            end = End(EffectState.FAILED_RETRYABLE, error=error)
+            end = self.claim.not_begun(error)
         else:
+            self.claim.began = True
             end = await attempt(self.runtime, self.run_, call, self.body)
         return await self._settle(end, (time.monotonic_ns() - began) // 1000)
 
     async def _settle(self, end: End, duration_us: int) -> End:
-        settlement = self.settlement(end, duration_us)
+        self.claim.end = settlement = self.settlement(end, duration_us)
         try:
             settled = await self.run_.commit(
                 self.runtime,
@@ -237,10 +252,12 @@ class DurableCall:
             )
         except StoreUnavailable as error:
             settlement.pending = Pending()  # the run keeps those events for its next commit
-            keep_trying(self.store, settlement)
+            self.claim.drop()
+            keep_trying(self.store, settling.settle, settlement)
             end.error = unrecorded(self.call, end, error)
             end.state = EffectState.IN_DOUBT
             return end
+        self.claim.drop()
         self.run_.meter.synced(settled.usage, settlement.pending)
         if end.state is EffectState.SUCCEEDED:
             self.run_.meter.progressed()
@@ -325,16 +342,3 @@ class DurableCall:
             f"{effect.tool} was done in run {effect.run_id}, step {effect.step}; its result is"
             f" {effect.result_state or 'not kept'}"
         )
-
-
-def late_answer(
-    run: Run, call: Call, body: Callable[[], Any]
-) -> Callable[[Any, BaseException | None], None]:
-    """Return what settles the effect when an abandoned thread answers after its deadline."""
-
-    def settle(value: Any, error: BaseException | None) -> None:
-        path = DurableCall(InlineRuntime(), run, call, body)
-        end = run_inline(judge(run, call, (value, error)))
-        run.around.store.transact(settling.settle, path.settlement(end, 0))
-
-    return settle

@@ -11,6 +11,7 @@ import os
 import threading
 import time
 import weakref
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import LoopDetected
@@ -80,8 +81,6 @@ class Meter:
             if draft.step == NEW_STEP:
                 self._pending.steps += 1
                 self._pending.tool_calls += tool_call
-                self._flying_steps -= 1
-                self._flying_tools -= tool_call
 
     def due(self) -> bool:
         """Return whether waiting events should be written now."""
@@ -110,18 +109,36 @@ class Meter:
         """
         with self._lock:
             taken, self._pending = self._pending, Pending()
-            taken.flying_steps, taken.flying_tools = self._flying_steps, self._flying_tools
+            taken.flying_steps = self._flying_steps - taken.steps
+            taken.flying_tools = self._flying_tools - taken.tool_calls
             self._steps_ahead += steps
             self._tools_ahead += tools
             return taken
 
     def restore(self, taken: Pending) -> None:
-        """Put events back whose commit failed."""
+        """Put events back whose commit failed; count them if only its caller was interrupted."""
         with self._lock:
+            if taken.written:
+                self._count_written(taken)
+                return
             later, self._pending = self._pending, taken
             taken.drafts.extend(later.drafts)
             taken.steps += later.steps
             taken.tool_calls += later.tool_calls
+
+    def _count_written(self, taken: Pending) -> None:
+        base = self._base
+        self._base = replace(
+            base, steps=base.steps + taken.steps, tool_calls=base.tool_calls + taken.tool_calls
+        )
+        self._uncount(taken)
+
+    def _uncount(self, taken: Pending) -> None:
+        """Stop counting reads here that the store counts."""
+        self._steps_ahead -= taken.steps
+        self._tools_ahead -= taken.tool_calls
+        self._flying_steps -= taken.steps
+        self._flying_tools -= taken.tool_calls
 
     async def commit(
         self, runtime: Runtime, store: Store, taken: Pending, verb: Callable[..., T], *args: Any
@@ -144,8 +161,9 @@ class Meter:
         with self._lock:
             if usage.steps >= self._base.steps:
                 self._base = usage
-            self._steps_ahead -= taken.steps + steps
-            self._tools_ahead -= taken.tool_calls + tools
+            self._uncount(taken)
+            self._steps_ahead -= steps
+            self._tools_ahead -= tools
 
     def take(self, *, tool: bool = True) -> None:
         """Count one step of a call that needs no transaction, or refuse it.

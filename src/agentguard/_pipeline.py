@@ -13,12 +13,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._attempt import body_of, steers
+from ._attempt import body_of, judge, steers
 from ._decide import decide, needs_start, note_refusal
-from ._durable import DurableCall, late_answer
+from ._durable import DurableCall
 from ._read import read
-from ._runtime import ThreadRuntime
+from ._runtime import InlineRuntime, ThreadRuntime, run_inline
 from .errors import BudgetExceeded, GuardError
+from .ledger import settling
 from .ledger.values import Draft
 from .telemetry import ToolSpan
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from ._runtime import Outcome, Runtime
     from .run import Run
-    from .tool import Tool
+    from .tool import Call, Tool
 
 
 async def guarded(
@@ -46,7 +47,7 @@ async def guarded(
         return None, run.host.failure(refusal)
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
-        runtime.late = late_answer(run, call, body)
+        runtime.late = _late_answer(run, call, body)
     try:
         if needs_start(run, call):
             value, outcome = await DurableCall(runtime, run, call, body).run()
@@ -61,6 +62,21 @@ async def guarded(
         return None, error
     span.end(outcome, None, call, value)
     return (run.host.edited(value, call.edits) if call.edits else value), None
+
+
+def _late_answer(
+    run: Run, call: Call, body: Callable[[], Any]
+) -> Callable[[Any, BaseException | None], None]:
+    """Return what settles the effect when an abandoned thread answers after its deadline."""
+
+    def settle(value: Any, error: BaseException | None) -> None:
+        path = DurableCall(InlineRuntime(), run, call, body)
+        end = run_inline(judge(run, call, (value, error)))
+        late = path.settlement(end, 0)
+        settled = run_inline(run.commit(path.runtime, late.pending, settling.settle, late))
+        run.meter.synced(settled.usage, late.pending)
+
+    return settle
 
 
 def _note_refusal(run: Run, tool: Tool, ref: Any, error: GuardError) -> GuardError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._attempt import End, attempt, retrieved_by
 from ._backoff import Backoff
 from ._decide import call_id, shown
-from .errors import BudgetExceeded, GuardError
+from .errors import BudgetExceeded
 from .ledger.values import NEW_STEP, Draft, end_kind
 from .model import EffectState
 
@@ -36,7 +36,7 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
             await runtime.sleep(wait)
             call.attempt += 1
             end = await attempt(runtime, run, call, body)
-    except GuardError as error:
+    except BaseException as error:  # noqa: BLE001 - its step is taken, so it is told, then raised
         end = End(EffectState.FAILED_RETRYABLE, error=error)
     _note_read(run, call, end, (time.monotonic_ns() - began) // 1000)
     if run.meter.due():

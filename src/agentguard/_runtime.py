@@ -12,12 +12,15 @@ import contextlib
 import contextvars
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
 
 T = TypeVar("T")
+
+_PATIENCE = 1.0
+"""Seconds that an interrupted task waits for its commit, which goes on without it."""
 
 
 Outcome: TypeAlias = "tuple[Any, BaseException | None]"
@@ -26,6 +29,14 @@ Outcome: TypeAlias = "tuple[Any, BaseException | None]"
 
 class DeadlinePassed(Exception):
     """Our deadline passed, as opposed to a TimeoutError of the tool's own."""
+
+
+class BodyAbandoned(Exception):
+    """The caller was interrupted while the body was at work in a thread."""
+
+    def __init__(self, interrupt: BaseException) -> None:
+        super().__init__()
+        self.interrupt = interrupt
 
 
 class ResultLost(Exception):
@@ -104,6 +115,7 @@ class ThreadRuntime(InlineRuntime):
 
     def __init__(self) -> None:
         self.late: Callable[[Any, BaseException | None], None] = lambda _value, _error: None
+        self._interrupt: BaseException | None = None
 
     async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
         ends: list[Outcome] = []
@@ -120,11 +132,20 @@ class ThreadRuntime(InlineRuntime):
                 self.late(*end)
 
         context = contextvars.copy_context()
-        threading.Thread(target=context.run, args=(work,), daemon=True).start()
-        if not done.wait(seconds):
-            with lock:
-                abandoned = not ends
-        return ends[0] if not abandoned else (None, DeadlinePassed())
+        nothing: Outcome = (None, DeadlinePassed())
+        try:
+            threading.Thread(target=context.run, args=(work,), daemon=True).start()
+            done.wait(seconds)
+        except BaseException as interrupt:  # noqa: BLE001 - a signal handler's; raised once settled
+            self._interrupt, nothing = interrupt, (None, BodyAbandoned(interrupt))
+        with lock:
+            abandoned = not ends
+        return nothing if abandoned else ends[0]
+
+    def check_cancelled(self) -> None:
+        interrupt, self._interrupt = self._interrupt, None
+        if interrupt is not None:
+            raise interrupt
 
 
 class AsyncioRuntime:
@@ -140,23 +161,36 @@ class AsyncioRuntime:
 
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
         loop = asyncio.get_running_loop()
-        future: asyncio.Future[T] = loop.create_future()
+        word: asyncio.Future[None] = loop.create_future()
+        ends: list[Outcome] = []
+        over = threading.Event()
 
         def deliver(result: Any, error: BaseException | None) -> None:
+            ends.append((result, error))
+            over.set()
             with contextlib.suppress(RuntimeError):  # a closed loop has nobody left who waits
-                loop.call_soon_threadsafe(_resolve, future, result, error)
+                loop.call_soon_threadsafe(_give, word)
 
-        store.submit(deliver, verb, *args)
-        return await self._whole(future)
+        try:
+            store.submit(deliver, verb, *args)
+            await self._whole(word, over)
+        except BaseException:
+            over.wait(_PATIENCE)  # a signal handler has raised, and the writer goes on
+            raise
+        result, error = ends[0]
+        if error is not None:
+            raise error
+        return cast("T", result)
 
-    async def _whole(self, future: asyncio.Future[T]) -> T:
-        """Wait for *future* even when cancelled: a commit under way cannot be taken back."""
-        while not future.done():
+    async def _whole(self, word: asyncio.Future[None], over: threading.Event) -> None:
+        """Wait for the *word* even when cancelled: a commit under way cannot be taken back."""
+        while not word.done():
             try:
-                await asyncio.wait([future])
+                await asyncio.wait([word])
             except asyncio.CancelledError as cancelled:
                 self._cancelled = cancelled
-        return future.result()
+                if over.is_set():  # its word may be lost: an interrupt can end a loop's callback
+                    return
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -187,13 +221,9 @@ class AsyncioRuntime:
             raise cancelled
 
 
-def _resolve(future: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(result)
-    else:
-        future.set_exception(error)
+def _give(word: asyncio.Future[None]) -> None:
+    if not word.done():
+        word.set_result(None)
 
 
 def outcome_of(body: Callable[[], Any]) -> Outcome:

@@ -168,6 +168,7 @@ def _enter(
 def _call_sync(run: Run, tool: Tool, wrapped: Any, instance: Any, args: Any, kwargs: Any) -> Any:
     runtime = runtime_for(tool)
     value, error = run_inline(guarded(runtime, run, tool, wrapped, instance, args, kwargs))
+    runtime.check_cancelled()
     if error is not None:
         raise error
     return value

@@ -57,6 +57,10 @@ class Tx(Protocol):
         """Remove what is kept about an owner that is dead and owns nothing any more."""
         ...
 
+    def after_commit(self, done: Callable[[], object]) -> None:
+        """Call *done* once this transaction is durable, also if its caller never hears of that."""
+        ...
+
 
 class Store(Protocol):
     """A transactional engine. What is written, and when, is the ledger's; it is SQL once."""

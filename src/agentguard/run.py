@@ -156,15 +156,13 @@ class Run:
         self, _kind: type[BaseException] | None, error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        self._deactivate(error)
-        run_inline(self._close(InlineRuntime(), error))
+        run_inline(self._leave(InlineRuntime(), error))
 
     async def __aexit__(
         self, _kind: type[BaseException] | None, error: BaseException | None,
         _traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        self._deactivate(error)
-        await self._close(AsyncioRuntime(), error)
+        await self._leave(AsyncioRuntime(), error)
 
     async def _open(self, runtime: Runtime) -> tuple[trace.Span, Opened]:
         span = telemetry.start_workflow(self.workflow, self.id, traced=self.around.traced)
@@ -208,14 +206,25 @@ class Run:
         token = otel_context.attach(context)
         self._tokens.append((_RUN.set(self), token, span))
 
-    def _deactivate(self, error: BaseException | None) -> None:
+    async def _leave(self, runtime: Runtime, error: BaseException | None) -> None:
+        """Close the run, then end its span: only the store knows of questions still open."""
+        span = self._deactivate()
+        try:
+            status = await self._close(runtime, error)
+        except BaseException as failure:
+            telemetry.end_workflow(span, "failed", error or failure, self.usage)
+            raise
+        telemetry.end_workflow(span, status, error, self.usage)
+        runtime.check_cancelled()
+
+    def _deactivate(self) -> trace.Span:
         mine, theirs, span = self._tokens.pop()
         # A stream closed from another context cannot reset what it set there; that context ends
         # with the stream.
         with contextlib.suppress(ValueError):
             _RUN.reset(mine)
             otel_context.detach(theirs)
-        telemetry.end_workflow(span, self._ending(error)[0], error, self.usage)
+        return span
 
     def _ending(self, error: BaseException | None) -> tuple[str, str | None]:
         """Return how the run stands when it is left this way, and why."""
@@ -229,23 +238,26 @@ class Run:
             return "waiting", None
         return "failed", self.redactor.scrub(f"{type(error).__name__}: {error}")[:1000]
 
-    async def _close(self, runtime: Runtime, error: BaseException | None) -> None:
+    async def _close(self, runtime: Runtime, error: BaseException | None) -> str:
+        """Write the end of this part and return how it ended; without an error, as the store says."""
         status, why = self._ending(error)
         if self._join and error is None and not self._finish and not self._waits:
             await self.flush(runtime)
-            return
+            return status
         taken = self.meter.drain()
         try:
-            usage = await self.commit(runtime, taken, runs.close_run, self.ref, status, why, taken)
+            stands, usage = await self.commit(
+                runtime, taken, runs.close_run, self.ref, status, why, taken
+            )
         except GuardError as failure:
             if error is None:
                 raise
             error.add_note(
                 f"agentguard could not write the end of run {self.id}: {failure.message}"
             )
-            return
+            return status
         self.meter.synced(usage, taken)
-        runtime.check_cancelled()
+        return stands if error is None else status
 
     # Commits.
 

@@ -42,7 +42,10 @@ _VERSION = _version()
 _TRACER = trace.get_tracer("agentguard", _VERSION)
 _PROPAGATOR = TraceContextTextMapPropagator()
 _ERRORS = frozenset({"error", "denied", "rejected", "skipped_budget"})
-_OUTCOMES = {"succeeded": "success", "failed": "failure", "waiting": "pending"}
+_OUTCOMES = {
+    "succeeded": "success", "failed": "failure", "waiting": "pending",
+    "halted": "failure", "cancelled": "failure",
+}  # fmt: skip
 
 
 def start_workflow(workflow: str, run_id: str, *, traced: bool) -> Span:

@@ -31,6 +31,7 @@ def problems(guard: Guard, world: World, *, denied: Iterable[str] = ()) -> list[
         *_money(world, rows),
         *_approvals(world),
         *_starts(world, rows),
+        *_reads(world),
         *([] if guard.store.check() == "ok" else ["the file is broken"]),
     ]
 
@@ -135,3 +136,11 @@ def _starts(world: World, rows: Rows) -> Iterator[str]:
     for row in rows:
         if started[row["key"]] != row["fence"]:
             yield f"{row['name']}: {row['fence']} starts, {started[row['key']]} of them on record"
+
+
+def _reads(world: World) -> Iterator[str]:
+    """No read is in the record that was not made, and none twice; a kill may take some out of it."""
+    ends = [e for e in _facts(world, "step.finished") if e.get("effect") == "read"]
+    recorded = [end for end in ends if end["outcome"] == "succeeded"]
+    if len(recorded) > world.looks():
+        yield f"{world.looks()} reads, {len(recorded)} on record"

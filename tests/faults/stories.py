@@ -101,6 +101,11 @@ class Worker:
         self.points.reach("effect done")
         return f"paid-{secrets.token_hex(4)}"
 
+    def read(self, ticket: str) -> str:
+        """Read something."""
+        self.world.look()
+        return ticket
+
     def look(self, call: Any) -> Happened | NotHappened:
         """Answer the question whether it happened, by looking."""
         self.points.reach("hook asked")
@@ -112,7 +117,7 @@ class Worker:
 async def plain(worker: Worker) -> None:
     """A read, then a write."""
     worker.open()
-    look = worker.tool(lambda ticket: ticket, effect="read")
+    look = worker.tool(worker.read, effect="read")
     pay = worker.payer(worker.act)
     async with worker.run():
         await worker.call(look, "a-read")

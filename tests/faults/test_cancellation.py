@@ -84,11 +84,12 @@ def payer(world: World, *, hook: bool) -> Any:
     return pay
 
 
-async def work(guard: Guard, pay: Any, *tickets: str) -> list[str]:
+async def work(world: World, guard: Guard, pay: Any, *tickets: str) -> list[str]:
     """Make calls in the run, as a worker does."""
 
     @tool_contract(effect="read")
     async def look(ticket: str) -> str:
+        world.look()
         await asyncio.sleep(0)
         return ticket
 
@@ -121,7 +122,7 @@ async def test_a_call_cancelled_anywhere_is_never_repeated_in_silence(
         each = World(world.folder / str(number))
         each.folder.mkdir()
         guard = Guard(each.url)
-        cancelled = await cancel(number, moment, work(guard, payer(each, hook=False), "T-1"))
+        cancelled = await cancel(number, moment, work(each, guard, payer(each, hook=False), "T-1"))
         await assert_one_effect_or_a_doubt(guard, each)
         guard.close()
     assert number > 8, "the enumeration found too few awaits"
@@ -134,11 +135,11 @@ async def assert_one_effect_or_a_doubt(guard: Guard, world: World) -> None:
     before = world.effects()["T-1"]
     if doubts:
         with pytest.raises(EffectInDoubt):
-            await work(guard, payer(world, hook=False), "T-1")
+            await work(world, guard, payer(world, hook=False), "T-1")
         assert world.effects()["T-1"] == before
     else:
-        await work(guard, payer(world, hook=False), "T-1")
-    await work(guard, payer(world, hook=True), "T-1")
+        await work(world, guard, payer(world, hook=False), "T-1")
+    await work(world, guard, payer(world, hook=True), "T-1")
     assert world.effects()["T-1"] == 1
     assert oracle.problems(guard, world) == []
 
@@ -149,9 +150,9 @@ async def test_a_replay_cancelled_anywhere_stays_a_replay(
 ) -> None:
     """Cancelling a call that is a repetition cancels the task and runs nothing."""
     pay = payer(world, hook=False)
-    await work(guard, pay, "T-1")
+    await work(world, guard, pay, "T-1")
     number = 1
-    while await cancel(number, moment, work(guard, pay, "T-1", "T-1")):
+    while await cancel(number, moment, work(world, guard, pay, "T-1", "T-1")):
         number += 1
     assert world.effects() == {"T-1": 1}
     assert oracle.problems(guard, world) == []
@@ -167,10 +168,10 @@ async def test_a_reconciliation_cancelled_anywhere_converges(world: World, momen
         each.folder.mkdir()
         guard = Guard(each.url)
         # The fifth await is the body's second: the effect is done, and its end is lost.
-        await cancel(5, while_waiting, work(guard, payer(each, hook=False), "T-1"))
+        await cancel(5, while_waiting, work(each, guard, payer(each, hook=False), "T-1"))
         assert len(guard.effects.list(state="in_doubt")) == each.effects()["T-1"] == 1
-        cancelled = await cancel(number, moment, work(guard, payer(each, hook=True), "T-1"))
-        await work(guard, payer(each, hook=True), "T-1")
+        cancelled = await cancel(number, moment, work(each, guard, payer(each, hook=True), "T-1"))
+        await work(each, guard, payer(each, hook=True), "T-1")
         assert each.effects() == {"T-1": 1}
         assert oracle.problems(guard, each) == []
         guard.close()

@@ -32,6 +32,7 @@ class Variant:
     hook: bool = False
     first_death: str = ""
     fresh: bool = False
+    interrupted: bool = False
 
     def __str__(self) -> str:
         colour, help_ = "async" if self.is_async else "sync", "hook" if self.hook else "no hook"
@@ -95,7 +96,7 @@ def is_as_promised(variant: Variant, case: dict[str, Any]) -> bool:
         return success
     if variant.story == "doubted" or variant.first_death:
         return doubt
-    return doubt if str(case["state"]).startswith("executing") else success
+    return doubt if str(case["state"]).startswith(("executing", "in_doubt")) else success
 
 
 def rows(variant: Variant, cases: Cases) -> list[str]:

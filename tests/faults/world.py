@@ -27,6 +27,7 @@ class World:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, folder / "store.db"
         self._effects, self._told = folder / "effects", folder / "told"
+        self._reads = folder / "reads"
 
     @property
     def url(self) -> str:
@@ -36,6 +37,14 @@ class World:
     def act(self, name: str, key: str = "") -> None:
         """Make the effect *name* happen, asked for under the idempotency key *key*."""
         append(self._effects, f"{name} {key}")
+
+    def look(self) -> None:
+        """Read something; whoever looks leaves a mark, so that looks can be counted."""
+        append(self._reads, "read")
+
+    def looks(self) -> int:
+        """Count how often somebody read."""
+        return len(lines(self._reads))
 
     def effects(self) -> Counter[str]:
         """Count how often each effect happened, by name."""

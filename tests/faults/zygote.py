@@ -25,7 +25,7 @@ from pydantic import TypeAdapter
 from agentguard import Guard, _durable
 from tests.faults import oracle
 from tests.faults.mutants import PLACES
-from tests.faults.probes import Points, install
+from tests.faults.probes import Points, install, interrupt, kill
 from tests.faults.processes import ended, fork
 from tests.faults.stories import STORIES, Worker
 from tests.faults.world import World
@@ -41,6 +41,7 @@ class Plan:
         story: what the workers do.
         first_death: the place where an earlier worker died already; then a recovery is killed.
         fresh: the killed worker also creates the store.
+        interrupted: the worker is not killed; it gets a KeyboardInterrupt, and its process lives.
         hook: the tool can look whether it happened.
     """
 
@@ -50,6 +51,7 @@ class Plan:
     hook: bool
     first_death: str = ""
     fresh: bool = False
+    interrupted: bool = False
 
 
 @dataclass
@@ -142,9 +144,9 @@ def prepared(plan: Plan, folder: Path) -> World:
     return world
 
 
-def tell(plan: Plan, world: World, die_at: int | str | None) -> Points:
+def tell(plan: Plan, world: World, chosen: int | str | None) -> Points:
     """Be the worker, up to its death or to the end of the story."""
-    points = Points(die_at)
+    points = Points(chosen, interrupt if plan.interrupted else kill)
     install(points)
     worker = Worker(world, plan.is_async, plan.hook, points)
     asyncio.run(STORIES[plan.story](worker))
@@ -159,15 +161,28 @@ def play(plan: Plan, cases: list[tuple[int, str, Path]]) -> list[Case]:
 def play_one(plan: Plan, number: int, name: str, folder: Path) -> Case:
     """Kill a worker at one place, let another do all of it again, and ask the oracle."""
     world, case = prepared(plan, folder), Case(f"{number:3} {name}")
-    died = in_child(lambda: tell(plan, world, number))
+    died = -KILLED if plan.interrupted else in_child(lambda: tell(plan, world, number))
     if died != -KILLED:
         case.problems.append(f"the worker ended with {died} instead of being killed")
     answer = folder / "answer"
-    exit_code = in_child(lambda: save(answer, [go_on(plan, world, case)]))
+    if plan.interrupted:
+        exit_code = in_child(lambda: save(answer, [live_on(plan, world, case, number)]))
+    else:
+        exit_code = in_child(lambda: save(answer, [go_on(plan, world, case)]))
     if exit_code:
         case.problems.append(f"the worker after it ended with {exit_code}")
         return case
     return Case(**json.loads(answer.read_text())[0])
+
+
+def live_on(plan: Plan, world: World, case: Case, number: int) -> Case:
+    """Be a worker that is interrupted, and then do the story again in the same process."""
+    try:
+        tell(plan, world, number)
+    except KeyboardInterrupt:
+        return go_on(plan, world, case)
+    case.problems.append("the interrupt was swallowed")
+    return case
 
 
 def go_on(plan: Plan, world: World, case: Case) -> Case:

@@ -440,7 +440,7 @@ def test_a_decision_is_no_activity_of_a_killed_run(guard: Guard, clock: FakeCloc
     guard.approvals.decide(guard.approvals.list()[0].id, "approve", by="dana")
     with guard.run("w", run_id="r"):
         assert close("ada") == "closed ada"
-    lost._deactivate(None)
+    lost._deactivate().end()
 
 
 # Side by side.

@@ -122,6 +122,8 @@ class RunLog:
         if pending is None:
             return
         self.flying = (pending.flying_steps, pending.flying_tools)
+        if pending.drafts:
+            self._tx.after_commit(pending.note_written)
         for draft in pending.drafts:
             # The draft stays as it is: if this commit fails, the next one numbers it again.
             self.add(replace(draft, step=self.next_step()) if draft.step == NEW_STEP else draft)
@@ -336,8 +338,10 @@ def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
     return log.save()
 
 
-def close_run(tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending) -> Usage:
-    """Leave a run: succeeded, failed, or waiting while people have not decided."""
+def close_run(
+    tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending
+) -> tuple[str, Usage]:
+    """Leave a run: succeeded, failed, or waiting while people have not decided; how it stands."""
     log = RunLog(tx, ref)
     log.absorb(pending)
     log.active_us += tx.now - log.part_started_at
@@ -347,7 +351,7 @@ def close_run(tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pend
     log.finished_at = tx.now
     log.add(Draft("run.finished", {"status": log.status, "part": log.part}, content=_why(error)))
     log.leaf()
-    return log.save()
+    return log.status, log.save()
 
 
 def _why(error: str | None) -> dict[str, str] | None:

@@ -13,15 +13,17 @@ from ..model import EffectState
 from . import budgets
 from .rows import load_effect, reload_effect
 from .runs import RunLog, record_of
-from .values import Draft, RunRef, Settled, Settlement, end_kind
+from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ..model import Effect
+    from ..model import Effect, Usage
     from ..protocols import Tx
 
 _HELD = "SELECT reserved, cost, run_id, step FROM effects WHERE tenant = ? AND key = ?"
+_MAY_ACT_US = 60_000_000
+"""So long no hook is believed that an abandoned thread has done nothing."""
 _RULED = {
     "happened": EffectState.SUCCEEDED,
     "not_happened": EffectState.FAILED_RETRYABLE,
@@ -29,20 +31,24 @@ _RULED = {
 }
 
 
-def mark_doubt(tx: Tx, log: RunLog, row: Effect, reason: str) -> Effect:
+def mark_doubt(
+    tx: Tx, log: RunLog, row: Effect, reason: str, *, began: bool = True, may_act: bool = False
+) -> Effect:
     """An executing effect whose end nobody will tell becomes doubtful; its budget stays held.
 
-    A read has no effect to be in doubt about: it may simply be started again.
+    A read has no effect to be in doubt about, nor has a body that never began: it may simply be
+    started again.
     """
-    read = row.kind == "read"
-    state = EffectState.FAILED_RETRYABLE if read else EffectState.IN_DOUBT
+    harmless = row.kind == "read" or not began
+    state = EffectState.FAILED_RETRYABLE if harmless else EffectState.IN_DOUBT
     held = tx.row(_HELD, (row.tenant, row.id))
     tx.run(
-        "UPDATE effects SET state = ?, doubt_reason = ?, finished_at = ?, lease_until = NULL"
+        "UPDATE effects SET state = ?, doubt_reason = ?, finished_at = ?, lease_until = ?"
         " WHERE tenant = ? AND key = ? AND fence = ? AND state = 'executing'",
-        (state, None if read else reason, tx.now, row.tenant, row.id, row.fence),
-    )
-    kind = "attempt.failed" if read else "effect.in_doubt"
+        (state, None if harmless else reason, tx.now,
+         tx.now + _MAY_ACT_US if may_act else None, row.tenant, row.id, row.fence),
+    )  # fmt: skip
+    kind = "attempt.failed" if harmless else "effect.in_doubt"
     settled = _give_back(tx, log, held, state, None)
     fact = {"key": row.id, "fence": row.fence, "reason": reason, **settled}
     log.add(Draft(kind, fact, row.step))
@@ -66,7 +72,7 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     if held is None:
         _leave_evidence(tx, log, end)
         return False
-    lease = None if end.data.get("body_ended", True) else tx.now + 60_000_000
+    lease = None if end.data.get("body_ended", True) else tx.now + _MAY_ACT_US
     tx.run(
         "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = ?,"
         " finished_at = ?, cost = ?, lease_until = ? WHERE tenant = ? AND key = ?",
@@ -190,6 +196,22 @@ def _rule(tx: Tx, log: RunLog, row: Effect, ruling: str, reason: str, result: st
     settled = _give_back(tx, log, held, state, None)
     fact = {"key": row.id, "ruling": ruling, "fence": row.fence, **settled}
     log.add(Draft("effect.resolved", fact, row.step, {"reason": reason} if reason else None))
+
+
+def abandon(tx: Tx, start: Interrupted) -> Usage:
+    """Settle for a caller that cannot, unless its start was never made or its end is written."""
+    log = RunLog(tx, start.run)
+    held = tx.row(
+        "SELECT 1 FROM effects WHERE tenant = ? AND key = ? AND claim_id = ? AND state = 'executing'",
+        (start.run.tenant, start.key, start.claim_id),
+    )
+    if held is not None and start.end is not None:
+        _settle(tx, log, start.end)
+    elif held is not None:
+        row = reload_effect(tx, start.run.tenant, start.key)
+        with record_of(tx, log, row.run_id) as own:
+            mark_doubt(tx, own, row, "cancelled", began=start.began, may_act=start.may_act)
+    return log.save()
 
 
 def sweep(tx: Tx) -> int:

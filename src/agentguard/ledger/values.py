@@ -36,9 +36,10 @@ class Pending:
     """Events of reads, and the usage they stand for, that ride along with the next commit.
 
     Attributes:
-        flying_steps: steps of reads that are under way and have no event yet; they count against
-            the limits, so that no call is started in the room that they take.
+        flying_steps: steps of reads that are under way, or whose events another commit is about to
+            write; they count against the limits, so that no call is started in their room.
         flying_tools: how many of those are tool calls.
+        written: they are durable, whatever became of the caller.
     """
 
     drafts: list[Draft] = field(default_factory=list)
@@ -46,6 +47,11 @@ class Pending:
     tool_calls: int = 0
     flying_steps: int = 0
     flying_tools: int = 0
+    written: bool = False
+
+    def note_written(self) -> None:
+        """Remember that the commit they rode along with is durable."""
+        self.written = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,3 +259,22 @@ class Settled:
 
     written: bool
     usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """A start whose caller was interrupted before its end was written.
+
+    Attributes:
+        claim_id: names the start; its fence is not known if its commit was interrupted.
+        end: how it ended, if that is known already.
+        began: the body may have begun.
+        may_act: it may still be at work, in a thread of its own.
+    """
+
+    run: RunRef
+    key: str
+    claim_id: str
+    end: Settlement | None
+    began: bool
+    may_act: bool

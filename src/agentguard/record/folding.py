@@ -171,10 +171,12 @@ class _Draft:
         self.found["doubt"] = reason
         self.ended(event, "in_doubt")
 
-    def lost_read(self, event: Event, data: Mapping[str, Any]) -> None:
-        """Only a read whose owner vanished ends so; after a failed try `step.finished` stands."""
+    def lost(self, event: Event, data: Mapping[str, Any]) -> None:
+        """What was lost and had no effect ends so; after a failed try `step.finished` stands."""
         if "reason" in data:
             self._end_attempt(event, "failed_retryable", data["reason"], data["fence"])
+            if "spent_nanos" in data:
+                self.settled(event, data)
             self.ended(event, "failed_retryable")
 
     def finished(self, event: Event, data: Mapping[str, Any]) -> None:
@@ -291,7 +293,7 @@ _READ: dict[str, Callable[[_Draft, Event, Mapping[str, Any]], None]] = {
     "step.started": _Draft.started,
     "step.finished": _Draft.finished,
     "retrieved": _Draft.retrieved,
-    "attempt.failed": _Draft.lost_read,
+    "attempt.failed": _Draft.lost,
     "approval.requested": _Draft.requested,
     "approval.decided": _Draft.voted,
     "approval.used": _Draft.used,

@@ -107,7 +107,9 @@ def check_kind(connection: sqlite3.Connection, path: str) -> bool:
     Raises:
         ConfigurationError: it is one.
     """
-    try:
+    count = "SELECT count(*) FROM sqlite_master"
+    try:  # in this order: another process may be making the store between the two
+        empty = connection.execute(count).fetchone()[0] == 0
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
     except sqlite3.DatabaseError as error:
         if "not a database" not in str(error):
@@ -115,7 +117,6 @@ def check_kind(connection: sqlite3.Connection, path: str) -> bool:
         raise ConfigurationError(
             f"{path} is not a SQLite file: name a new file or an agentguard store"
         ) from error
-    empty = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
     if kind != APPLICATION_ID and not empty:
         raise ConfigurationError(f"{path} is a database of another program: name a new file")
     return not empty

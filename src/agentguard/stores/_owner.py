@@ -6,6 +6,7 @@ on a file of the owner's own. It is inherited by `fork`, so a child closes its c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import secrets
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..protocols import Tx
 
@@ -47,11 +48,11 @@ class Owner:
              stat.st_dev if stat else None, stat.st_ino if stat else None),
         )  # fmt: skip
 
-    def registered(self, forgotten: Iterable[str] = ()) -> None:
-        """Remember that the transaction with `register` was committed, and forget the dead."""
+    def committed(self, afterwards: Iterable[Callable[[], object]]) -> None:
+        """Remember that the transaction with `register` was committed, and do what waits for that."""
         self._registered = True
-        for owner in forgotten:
-            self.forget(owner)
+        for done in afterwards:
+            done()
 
     def is_dead(self, tx: Tx, owner: str) -> bool:
         """Return whether *owner* is proven gone: its lock file is the one it took, and free."""
@@ -86,7 +87,8 @@ class Owner:
     def forget(self, owner: str) -> None:
         """Remove the lock file of an owner that is dead and owns nothing any more."""
         if self._directory is not None:
-            self._path(owner).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it stays, and nobody asks for it any more
+                self._path(owner).unlink()
 
     def close(self) -> None:
         """Give up the lock and its file."""

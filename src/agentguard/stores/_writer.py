@@ -17,6 +17,15 @@ MAX_BATCH = 256
 """So that no caller waits behind an endless transaction."""
 
 
+def wait_for(ready: threading.Event) -> None:
+    """Wait for what cannot be taken back, also when a signal handler raises meanwhile."""
+    try:
+        ready.wait()
+    except BaseException:
+        ready.wait()
+        raise
+
+
 class Item:
     """One verb that waits for its commit."""
 
@@ -36,45 +45,48 @@ class Writer:
     def __init__(self, run_batch: Callable[[list[Item]], None]) -> None:
         self._run_batch = run_batch
         self._queue: deque[Item] = deque()
-        self._wake = threading.Condition()
+        # Taken itself, not through its condition, whose entry is code that a signal can interrupt.
+        self._lock = threading.RLock()
+        self._wake = threading.Condition(self._lock)
         self._busy = False
         self._closed = False
         self._thread: threading.Thread | None = None
 
     def call(self, verb: Any, args: Any) -> Any:
         """Run one verb and return its result once it is durable."""
-        with self._wake:
-            alone = not self._busy and not self._queue
-            if alone:
-                self._busy = True
         item = Item(None, verb, args)
-        if alone:
-            self._run_inline(item)
-        else:
+        if not self._run_alone(item):
             self._wait(item)
         if item.error is not None:
             raise item.error
         return item.result
 
-    def _run_inline(self, item: Item) -> None:
+    def _run_alone(self, item: Item) -> bool:
+        """Run *item* in the caller's thread, if nobody else is there."""
+        alone = False
         try:
-            self._run_batch([item])
+            with self._lock:
+                alone = not self._busy and not self._queue
+                self._busy |= alone
+            if alone:
+                self._run_batch([item])
         finally:
-            with self._wake:
+            if alone:
                 self._busy = False
-                if self._queue:
-                    self._wake.notify()
+                with self._lock:
+                    if self._queue:
+                        self._wake.notify()
+        return alone
 
     def _wait(self, item: Item) -> None:
         ready = threading.Event()
         item.done = lambda _result, _error: ready.set()
         self.put(item)
-        ready.wait()
+        wait_for(ready)
 
     def put(self, item: Item) -> None:
         """Queue an item; its `done` is called from the writer's thread."""
-        with self._wake:
-            self._queue.append(item)
+        with self._lock:
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._drain, name="agentguard-writer", daemon=True
@@ -82,10 +94,11 @@ class Writer:
                 self._thread.start()
             if not self._busy:
                 self._wake.notify()
+            self._queue.append(item)  # last: a caller interrupted before has asked for nothing
 
     def _drain(self) -> None:
         while True:
-            with self._wake:
+            with self._lock:
                 while not (self._queue and not self._busy):
                     if self._closed and not self._queue:
                         self._thread = None  # alive for a moment, and deaf to what comes in it
@@ -95,7 +108,7 @@ class Writer:
                 size = min(len(self._queue), MAX_BATCH)
                 batch = [self._queue.popleft() for _ in range(size)]
             self._run_batch(batch)
-            with self._wake:
+            with self._lock:
                 self._busy = False
             for item in batch:
                 if item.done is not None:
@@ -103,7 +116,7 @@ class Writer:
 
     def close(self) -> None:
         """Let the queue run empty and stop the thread."""
-        with self._wake:
+        with self._lock:
             self._closed = True
             self._wake.notify_all()
             thread = self._thread

@@ -46,11 +46,11 @@ class SystemClock:
 class SqliteTx:
     """A transaction on one connection."""
 
-    __slots__ = ("_connection", "_owner", "forgotten", "now")
+    __slots__ = ("_connection", "_owner", "afterwards", "now")
 
     def __init__(self, connection: sqlite3.Connection, owner: Owner, now: int) -> None:
         self._connection, self._owner, self.now = connection, owner, now
-        self.forgotten: list[str] = []
+        self.afterwards: list[Callable[[], object]] = []
 
     @property
     def owner(self) -> str:
@@ -79,8 +79,12 @@ class SqliteTx:
 
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""
-        self.forgotten.append(owner)  # its lock file goes once this is committed
+        self.after_commit(lambda: self._owner.forget(owner))
         self.run("DELETE FROM owners WHERE owner = ?", (owner,))
+
+    def after_commit(self, done: Callable[[], object]) -> None:
+        """Call *done* once this transaction is durable."""
+        self.afterwards.append(done)
 
 
 class SqliteStore:
@@ -263,14 +267,29 @@ class SqliteStore:
         else:
             for item in batch:
                 item.result = item.verb(tx, *item.args)
-        connection.execute("COMMIT")
-        self._owner.registered(tx.forgotten)
         if late:
-            self._look_at = tx.now + _LOOK_EVERY_US
+            tx.after_commit(lambda: self._looked(tx.now))
+        self._end(connection, tx)
+
+    def _looked(self, now: int) -> None:
+        self._look_at = now + _LOOK_EVERY_US
+
+    def _end(self, connection: sqlite3.Connection, tx: SqliteTx) -> None:
+        """Commit; an exception that a signal handler raises meanwhile takes nothing back."""
+        try:
+            connection.execute("COMMIT")
+        except sqlite3.Error:
+            raise
+        except BaseException:
+            if not connection.in_transaction:
+                self._owner.committed(tx.afterwards)
+            raise
+        self._owner.committed(tx.afterwards)
 
     def _run_apart(self, connection: sqlite3.Connection, tx: SqliteTx, item: Item) -> None:
         """Run one verb of several, so that its failure undoes nothing of the others."""
         connection.execute("SAVEPOINT verb")
+        before = len(tx.afterwards)
         try:
             item.result = item.verb(tx, *item.args)
         except BaseException as error:
@@ -279,6 +298,7 @@ class SqliteStore:
                 raise  # the disk is full or the file damaged: nobody's verb can be kept
             item.error = self._unavailable(error) if isinstance(error, _OF_THE_VERB) else error
             connection.execute("ROLLBACK TO verb")
+            del tx.afterwards[before:]
         connection.execute("RELEASE verb")
 
     def _rollback(self) -> None:

@@ -1,0 +1,48 @@
+"""KeyboardInterrupt at every place of the guarded call, in a process that lives on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.faults.processes import ask
+from tests.faults.test_kills import LONG, Cases, Variant, is_as_promised
+
+SHORT = [
+    Variant("plain", interrupted=True),
+    Variant("plain", is_async=True, hook=True, interrupted=True),
+    Variant("retried", is_async=True, interrupted=True),
+    Variant("doubted", hook=True, interrupted=True),
+    Variant("approved", interrupted=True),
+    Variant("approved", is_async=True, hook=True, interrupted=True),
+]
+EVERY = [
+    Variant(story, is_async, hook, interrupted=True)
+    for story in ("plain", "retried", "doubted", "approved", "ruled")
+    for is_async in (False, True)
+    for hook in (False, True)
+]
+
+
+@pytest.mark.parametrize("variant", EVERY if LONG else SHORT, ids=str)
+def test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck(
+    variant: Variant, folder: Path
+) -> None:
+    """Interrupted at any place, a call can be made again in the same process, or is in doubt."""
+    cases: Cases = ask("zygote", json.dumps({**dataclasses.asdict(variant), "folder": str(folder)}))
+    assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
+    assert [case for case in cases if not is_as_promised(variant, case)] == []
+    assert len(cases) >= 18, "too few places to be interrupted at"
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_no_instruction_is_a_bad_moment_for_an_interrupt(folder: Path, *, is_async: bool) -> None:
+    """Wherever in our code a signal handler raises, nothing is done twice, stuck, or locked."""
+    step = 1 if LONG else 23
+    plan = {"folder": str(folder), "story": "plain", "is_async": is_async, "step": step}
+    seen = ask("instructions", json.dumps(plan))
+    assert seen["problems"] == []
+    assert seen["cases"] > 1000 // step, "too few places to be interrupted at"
