@@ -23,6 +23,7 @@ from agentguard import (
     NoEffect,
     NotHappened,
     ResultUnavailable,
+    Retry,
     ToolTimeout,
     idempotent,
     tool_contract,
@@ -137,6 +138,24 @@ def test_a_process_is_killed_at_its_deadline_with_all_it_started(guard: Guard, w
         with pytest.raises(EffectInDoubt):
             tools.stuck("T-1", world)
     assert (one(guard).doubt_reason, effects(world)) == ("timeout", ["begun T-1"])
+
+
+def test_a_process_is_killed_when_its_caller_is_interrupted(guard: Guard, world: Path) -> None:
+    """Ctrl-C ends the tool with all it started; whoever pressed it sees the doubt at once."""
+    os.mkfifo(world.parent / "pipe")
+    ends: list[bytes] = []
+
+    def interrupt() -> None:
+        with (world.parent / "pipe").open("rb") as alive:  # opens when the body has begun
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            ends.append(alive.read())  # returns when nobody can write any more
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    with guard.run("stuck"), pytest.raises(KeyboardInterrupt):
+        tools.stuck("T-1", world)
+    thread.join()
+    assert (one(guard).state, one(guard).doubt_reason, ends) == ("in_doubt", "cancelled", [b""])
 
 
 @pytest.mark.parametrize(
@@ -351,6 +370,34 @@ def test_a_thread_is_abandoned_at_its_deadline_and_settles_late(guard: Guard) ->
         end_all_bodies(word)
         assert tool("T-1") == "done T-1"
     assert (one(guard).state, done) == ("succeeded", ["T-1"])
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, ValueError])
+def test_an_interrupted_caller_leaves_its_thread_to_settle(
+    guard: Guard, kind: type[BaseException]
+) -> None:
+    """What a signal handler raises ends the waiting, not the thread, whose answer ends the doubt."""
+    word = threading.Event()
+
+    def handler(_number: int, _frame: object) -> None:
+        raise kind
+
+    @tool_contract(effect="write", timeout=30, isolation="thread", retry=Retry(on=(ValueError,)))
+    @by_key
+    def slow(key: str) -> str:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        word.wait()
+        return f"done {key}"
+
+    before = signal.signal(signal.SIGUSR1, handler)
+    with guard.run("slow"):
+        with pytest.raises(kind):
+            slow("T-1")
+        signal.signal(signal.SIGUSR1, before)
+        assert (one(guard).state, one(guard).doubt_reason) == ("in_doubt", "cancelled")
+        end_all_bodies(word)
+        assert slow("T-1") == "done T-1"
+    assert (one(guard).state, one(guard).fence) == ("succeeded", 1)
 
 
 def test_a_late_failure_without_effect_lets_it_start_again(guard: Guard) -> None:

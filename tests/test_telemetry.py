@@ -208,6 +208,30 @@ def test_a_run_that_waits_is_no_error(seen: Recorder) -> None:
     assert "error.type" not in facts(span)
 
 
+def test_a_run_whose_agent_goes_on_without_its_approval_waits(seen: Recorder) -> None:
+    """A span says what the store says: a run with an open question has not succeeded."""
+
+    def go_on() -> str:
+        with pytest.raises(ApprovalRequired):
+            pay("ada", Decimal(75))
+        return "I asked for it"
+
+    assert seen.call(go_on) == "I asked for it"
+    (span,) = seen.spans("invoke_workflow")
+    assert facts(span)["agentguard.run.outcome"] == "pending"
+    assert (seen.guard.runs.show("r").status, span.status.status_code) == (
+        "waiting",
+        StatusCode.UNSET,
+    )
+
+
+def test_a_run_that_was_cancelled_meanwhile_is_no_success(seen: Recorder) -> None:
+    """An agent that goes on to its end after its run was cancelled has not succeeded."""
+    seen.call(lambda: seen.guard.runs.cancel("r", by="dana", reason="stop"))
+    (span,) = seen.spans("invoke_workflow")
+    assert facts(span)["agentguard.run.outcome"] == "failure"
+
+
 def test_a_run_over_budget_says_so(seen: Recorder) -> None:
     """A run that was ended by a budget is told apart from one that failed."""
     seen.call(look, "ada", max_steps=0)

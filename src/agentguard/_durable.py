@@ -245,10 +245,7 @@ class DurableCall:
         self.claim.end = settlement = self.settlement(end, duration_us)
         try:
             settled = await self.run_.commit(
-                self.runtime,
-                settlement.pending,
-                settling.settle,
-                settlement,
+                self.runtime, settlement.pending, settling.settle, settlement
             )
         except StoreUnavailable as error:
             settlement.pending = Pending()  # the run keeps those events for its next commit

@@ -25,12 +25,14 @@ from agentguard import (
     Happened,
     NotHappened,
     _durable,
+    _runtime,
     budget,
     current_run,
     idempotent,
     requires_approval,
     tool_contract,
 )
+from agentguard.ledger import settling
 from tests.faults import oracle
 from tests.faults.processes import PATIENCE, Gate, ask, ended, fork
 from tests.faults.world import World, append, lines
@@ -274,6 +276,33 @@ def forked_amid_transactions(world: World) -> dict[str, Any]:
     for thread in threads:
         thread.join()
     return report(world, exits=exits)
+
+
+def interrupted_twice(world: World) -> dict[str, Any]:
+    """Ctrl-C before the end of a call is written, and once more while that is made good."""
+    guard, caught, raised = Guard(world.url), threading.Event(), list[str]()
+    commit, abandon = _runtime.InlineRuntime.commit, settling.abandon
+
+    async def interrupted(runtime: Any, store: Any, verb: Any, *args: Any) -> Any:
+        if verb is settling.settle:
+            raise KeyboardInterrupt("first")
+        return await commit(runtime, store, verb, *args)
+
+    def slow(tx: Any, start: Any) -> Any:
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        assert caught.wait(PATIENCE)
+        return abandon(tx, start)
+
+    _runtime.InlineRuntime.commit = interrupted  # type: ignore[method-assign, assignment]
+    settling.abandon = slow
+    with guard.run("interrupted", run_id="r"):
+        try:
+            payer(world)("T-1")
+        except KeyboardInterrupt as error:
+            caught.set()
+            raised = [str(error), str(error.__context__)]
+    guard.close()
+    return report(world, raised=raised)
 
 
 def forked_while_binding(world: World) -> dict[str, Any]:
@@ -581,6 +610,7 @@ SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
         orphan,
         fork_outlives,
         forked_amid_transactions,
+        interrupted_twice,
         forked_while_binding,
         two_guards,
         again,

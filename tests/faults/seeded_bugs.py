@@ -36,6 +36,9 @@ def change(old: str, *new: str) -> Edit:
 
 KILLS = "test_kills.py::test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost"
 CANCELLED = "test_cancellation.py::test_a_call_cancelled_anywhere_is_never_repeated_in_silence"
+INTERRUPTS = (
+    "test_interrupts.py::test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck"
+)
 OWNERSHIP, PROMISES = "test_ownership.py::test_", "test_promises.py::test_"
 APART = "_connection.execute('COMMIT'); {0}._connection.execute('BEGIN IMMEDIATE')"
 
@@ -75,10 +78,9 @@ MUTANTS: dict[str, Mutant] = {
             "        self._commits",
         ),
         change(
-            '        connection.execute("COMMIT")\n        self._owner.registered',
+            "        self._end(connection, tx)\n",
             '        if batch[0].verb.__name__ != "begin":',
-            '            connection.execute("COMMIT")',
-            "        self._owner.registered",
+            "            self._end(connection, tx)\n",
         ),
         places="effect done",
     ),
@@ -195,7 +197,7 @@ MUTANTS: dict[str, Mutant] = {
     "a dead owner's lock file goes before the commit": bug(
         f"{KILLS}[plain, sync, hook, after effect done]",
         "stuck: T-1",
-        change("self.forgotten.append(owner)", "self._owner.forget(owner)"),
+        change("self.after_commit(lambda: self._owner.forget(owner))", "self._owner.forget(owner)"),
         places="sweep:",
     ),
     "a commit is given up when its caller is cancelled": bug(
@@ -204,13 +206,39 @@ MUTANTS: dict[str, Mutant] = {
         change(
             "                self._cancelled = cancelled\n", "                raise cancelled\n"
         ),
+        change("            self.claim.abandon()\n", "            pass\n"),
     ),
     "a cancellation is forgotten": bug(
         CANCELLED,
         "a cancellation was swallowed",
         change(
-            "    runtime.check_cancelled()\n    if error is not None", "    if error is not None"
+            "= await guarded(runtime, run, tool, wrapped, instance, args, kwargs)\n"
+            "    runtime.check_cancelled()\n",
+            "= await guarded(runtime, run, tool, wrapped, instance, args, kwargs)\n",
         ),
+    ),
+    "who is interrupted says nothing": bug(
+        f"{INTERRUPTS}[plain, sync, no hook]",
+        "stuck: ",
+        change("            self.claim.abandon()\n", "            pass\n"),
+        places="COMMIT",
+    ),
+    "who is interrupted was never there": bug(
+        f"{INTERRUPTS}[plain, sync, no hook]",
+        "duplicate: T-1",
+        change("            self.claim.began = True\n", "            pass\n"),
+        places="after the attempt",
+    ),
+    "an interrupted commit counts as failed": bug(
+        f"{INTERRUPTS}[plain, sync, no hook]",
+        "reads, ",
+        change("            if taken.written:\n", "            if False:\n"),
+        places="COMMIT",
+    ),
+    "a repeat that did not begin ends a doubt": bug(
+        "test_cancellation.py::test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt",
+        "failed_retryable",
+        change('return self._call.tool.on_doubt == "retry_same_key"', "return False"),
     ),
     "a closed loop ends the writer": bug(
         f"{OWNERSHIP}a_closed_event_loop_does_not_stop_the_next_one",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import types
 from collections.abc import Callable, Coroutine, Generator
 from functools import partial
@@ -175,6 +176,34 @@ async def test_a_reconciliation_cancelled_anywhere_converges(world: World, momen
         assert each.effects() == {"T-1": 1}
         assert oracle.problems(guard, each) == []
         guard.close()
+
+
+@MOMENTS
+async def test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt(
+    world: World, moment: Moment
+) -> None:
+    """A repeat that is cancelled before its body began does not make the first try unhappen."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", on_doubt="retry_same_key", downstream_dedupe="24h")
+    async def pay(ticket: str) -> str:
+        await asyncio.sleep(0)
+        if world.effects()[ticket]:
+            return "paid already"
+        world.act(ticket, current_run().call.idempotency_key)
+        raise OSError("the reply was lost")
+
+    number, cancelled = 0, True
+    while cancelled:
+        number += 1
+        guard = Guard(f"sqlite:///{world.folder / str(number)}.db")
+        with contextlib.suppress(EffectInDoubt):
+            await work(world, guard, pay, f"T-{number}")
+        cancelled = await cancel(number, moment, work(world, guard, pay, f"T-{number}"))
+        (effect,) = guard.effects.list()
+        assert effect.state in (("in_doubt", "succeeded") if cancelled else ("succeeded",))
+        guard.close()
+    assert number > 5, "the enumeration found too few awaits"
 
 
 async def test_cancelling_one_who_waits_leaves_the_one_who_works_alone(

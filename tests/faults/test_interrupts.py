@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.faults.processes import ask
+from tests.faults.scenes import play
 from tests.faults.test_kills import LONG, Cases, Variant, is_as_promised
 
 SHORT = [
@@ -35,7 +37,15 @@ def test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck(
     cases: Cases = ask("zygote", json.dumps({**dataclasses.asdict(variant), "folder": str(folder)}))
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
+    needless = [case for case in cases if in_doubt_in_a_commit(case)]
+    assert variant.story == "doubted" or needless == []
     assert len(cases) >= 18, "too few places to be interrupted at"
+
+
+def in_doubt_in_a_commit(case: dict[str, Any]) -> bool:
+    """Tell whether a doubt was left where it is known that nothing began, or how it ended."""
+    _, phase, *_ = case["point"].split()
+    return phase in ("start:", "settle:") and "in_doubt" in case["state"]
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
@@ -46,3 +56,10 @@ def test_no_instruction_is_a_bad_moment_for_an_interrupt(folder: Path, *, is_asy
     seen = ask("instructions", json.dumps(plan))
     assert seen["problems"] == []
     assert seen["cases"] > 1000 // step, "too few places to be interrupted at"
+
+
+def test_a_second_interrupt_does_not_stop_what_makes_good_for_the_first(folder: Path) -> None:
+    """Ctrl-C pressed again ends the waiting; what is known of the call is written all the same."""
+    seen = play("interrupted_twice", folder)
+    assert seen["raised"] == ["", "first"]
+    assert (seen["effects"], seen["doubts"], seen["problems"]) == ({"T-1": 1}, [], [])

@@ -12,13 +12,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from agentguard.ledger import settling
 from agentguard.ledger.queries import broken_link
-from agentguard.ledger.values import Busy, Refused, Started
+from agentguard.ledger.values import Busy, Interrupted, Refused, Settlement, Started
 from agentguard.model import EffectState
 from agentguard.testing import FakeClock
 from tests.ledger.verbs import (
     BEGINS,
     COST,
+    CUT_OFF,
     LEGAL,
     PAYLOADS,
     RULINGS,
@@ -28,6 +30,7 @@ from tests.ledger.verbs import (
     VERBS,
     Ledger,
     folder,
+    ref,
 )
 
 PAIRS = [(situation, verb) for situation in SITUATIONS for verb in VERBS]
@@ -158,6 +161,25 @@ def test_a_hook_does_not_decide_while_the_body_may_still_run(ledger: Ledger) -> 
     assert ledger.situation() == "failed"
 
 
+def test_another_start_is_not_cut_off(ledger: Ledger) -> None:
+    """Who is interrupted lets go of the start it has made, and of nobody else's."""
+    ledger.reach("executing")
+    lost = Interrupted(ref("s"), "k", "another", None, began=True, may_act=False)
+    ledger.workers[0].transact(settling.abandon, lost)
+    assert ledger.situation() == "executing"
+
+
+def test_who_is_interrupted_with_an_end_at_hand_leaves_that_end(ledger: Ledger) -> None:
+    """An end that is known is written down instead of a doubt."""
+    ledger.reach("executing")
+    end = Settlement(ref(), "k", 1, 1, EffectState.SUCCEEDED, {}, result="1")
+    lost = Interrupted(ref(), "k", "c", end, began=True, may_act=False)
+    ledger.workers[0].transact(settling.abandon, lost)
+    row = ledger.row()
+    assert row is not None
+    assert (row.state, row.result) == ("succeeded", "1")
+
+
 def set_lease(ledger: Ledger, hours: int) -> None:
     """Let the effect's body have that much time left."""
     until = ledger.clock.now() + hours * 3_600_000_000
@@ -253,7 +275,9 @@ class LedgerMachine(RuleBasedStateMachine):
         model.fence, model.worker = model.fence + 1, worker
 
     @rule(
-        verb=st.sampled_from([*SETTLES, "stale", *RULINGS, "reconciled"]), key=keys, worker=workers
+        verb=st.sampled_from([*SETTLES, "stale", *CUT_OFF, *RULINGS, "reconciled"]),
+        key=keys,
+        worker=workers,
     )
     def end(self, verb: str, key: str, worker: int) -> None:
         """A body ends, somebody answers late, or somebody rules."""

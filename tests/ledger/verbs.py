@@ -14,6 +14,7 @@ from agentguard.ledger.values import (
     Answer,
     Ask,
     Intent,
+    Interrupted,
     Opening,
     Pending,
     Reservation,
@@ -49,13 +50,17 @@ SETTLES = {
     "unclear": EffectState.IN_DOUBT,
 }
 RULINGS = {"ruled_happened": "happened", "ruled_not": "not_happened", "ruled_failed": "failed"}
-VERBS = (*BEGINS, *SETTLES, "stale", *RULINGS, "reconciled", "sweep", "approve", "reject", "wait")
+CUT_OFF = {"cut_off": True, "cut_off_before": False}
+"""The caller was interrupted without knowing the end; whether the body had begun."""
+VERBS = (*BEGINS, *SETTLES, "stale", *CUT_OFF, *RULINGS, "reconciled", "sweep", "approve", "reject",
+         "wait")  # fmt: skip
 
 _SAME = ("begin", "begin_asking", "begin_deduped")
 _ENDS = {
     "returned": "succeeded", "no_effect": "failed", "for_good": "failed_final",
     "unclear": "in_doubt",
 }  # fmt: skip
+_CUT_OFF = {"cut_off": "in_doubt", "cut_off_before": "failed"}
 _RULED = {
     "ruled_happened": "succeeded", "ruled_not": "failed", "ruled_failed": "failed_final",
     "reconciled": "failed",
@@ -71,9 +76,9 @@ LEGAL: dict[str, dict[str, str]] = {
     "expired": {**dict.fromkeys(_SAME, "lapsed"), **_ANEW},
     "denied": _ANEW,
     "lapsed": {**dict.fromkeys(_SAME, "asked"), **_ANEW},
-    "executing": _ENDS,
+    "executing": {**_ENDS, **_CUT_OFF},
     "orphaned": {"begin": "in_doubt", "begin_asking": "in_doubt", "begin_deduped": "executing",
-                 "sweep": "in_doubt", **_ENDS, **_RULED},
+                 "sweep": "in_doubt", **_ENDS, **_CUT_OFF, **_RULED},
     "succeeded": {},
     "failed": dict.fromkeys(_SAME, "executing"),
     "failed_approved": {**dict.fromkeys(_SAME, "executing"), "wait": "failed_late"},
@@ -199,8 +204,9 @@ class Ledger:
         """Apply one of `VERBS` and return the ledger's answer."""
         if verb in BEGINS:
             return self.begin(verb, key, run, worker)
-        if verb in (*SETTLES, "stale"):
-            return self.settle(verb, key, worker)
+        if verb in (*SETTLES, "stale", *CUT_OFF):
+            end = self.cut_off if verb in CUT_OFF else self.settle
+            return end(verb, key, worker)
         if verb in (*RULINGS, "reconciled"):
             return self.rule(verb, key, worker)
         if verb in ("approve", "reject"):
@@ -236,6 +242,11 @@ class Ledger:
             doubt_reason="unclear" if state is EffectState.IN_DOUBT else None,
         )  # fmt: skip
         return self.workers[worker].transact(settling.settle, end).written
+
+    def cut_off(self, verb: str, key: str, worker: int) -> Any:
+        """Let go of the last start, as a caller does that is interrupted."""
+        lost = Interrupted(ref(self.run_of(key)), key, "c", None, CUT_OFF[verb], may_act=False)
+        return self.workers[worker].transact(settling.abandon, lost)
 
     def run_of(self, key: str) -> str:
         """Return the run that started the effect last, or that asked."""
