@@ -83,20 +83,19 @@ def play(story: str, worker: Worker) -> None:
 
 def problems(story: str, world: World, chosen: int, *, is_async: bool) -> tuple[str, list[str]]:
     """Interrupt a worker at one place, do all of it again, and compare the record with the world."""
-    worker, found = Worker(world, is_async, hook=False), Interrupts(chosen)
+    found, workers = Interrupts(chosen), [Worker(world, is_async, hook=False) for _ in range(3)]
     try:
         with found:
-            play(story, worker)
+            play(story, workers[0])
     except KeyboardInterrupt:
         """It is what was asked for."""
-    for _ in range(2):
-        again = Worker(world, is_async, hook=False)
-        play(story, again)
-    wrong = oracle.problems(again.guard, world, denied=["denied"])
-    again.guard.close()
-    if again.ends["T-1"] not in ("success", "effect_in_doubt"):
-        wrong.append(f"ended with {again.ends['T-1']}")
-    return found.place, wrong
+    for worker in workers[1:]:
+        play(story, worker)
+    wrong, end = oracle.problems(worker.guard, world, denied=["denied"]), worker.ends["T-1"]
+    for worker in workers:
+        if hasattr(worker, "guard"):  # the first may not have got as far as that
+            worker.guard.close()
+    return found.place, wrong + ([] if end in ("success", "effect_in_doubt") else [end])
 
 
 def main(argument: str) -> None:
