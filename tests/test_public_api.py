@@ -20,11 +20,13 @@ LATE = {  # loaded by what uses them, never by `import agentguard`
     "langchain",
     "langchain_core",
     "langgraph",
+    "llama_index",
     "opentelemetry.sdk",
     "rich",
     "ruamel",
     "semantic_kernel",
     "tenacity",
+    "workflows",
 }
 LOOK = """
 import json, sys

@@ -17,6 +17,8 @@ import agentguard.hosting
 import agentguard.testing
 import agentguard_langchain
 import agentguard_langgraph
+import agentguard_llama_workflows
+import agentguard_llamaindex
 import agentguard_pytest
 import agentguard_semantic_kernel
 from agentguard import Guard, GuardError, config
@@ -35,6 +37,8 @@ DOORS = (
     agentguard.testing,
     agentguard_langchain,
     agentguard_langgraph,
+    agentguard_llama_workflows,
+    agentguard_llamaindex,
     agentguard_semantic_kernel,
 )
 NAMES = sorted({name for door in DOORS for name in door.__all__})
@@ -58,7 +62,11 @@ CALLS: dict[str, tuple[Callable[..., Any], ...]] = {
     "guard.approvals": (Approvals.list, Approvals.show, Approvals.decide),
     "guard.effects": (Effects.list, Effects.show, Effects.resolve),
     "guard.runs": (Runs.list, Runs.events, Runs.verify, Runs.cancel),
-    "guard_retriever": (agentguard_langchain.guard_retriever,),
+    "guard_retriever": (
+        agentguard_langchain.guard_retriever,
+        agentguard_llamaindex.guard_retriever,
+    ),
+    "guard_workflow": (agentguard_llamaindex.guard_workflow,),
     "guard_graph": (agentguard_langgraph.guard_graph,),
     "guard_kernel": (agentguard_semantic_kernel.guard_kernel,),
     **{name: (getattr(agentguard.testing, name),) for name in TESTING},

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 LLMT = TypeVar("LLMT", bound=LLM)
 _END = object()
+_UNREADABLE = (AttributeError, LookupError, NotImplementedError, TypeError, ValueError)
+"""What models without tools, or without calls in a message, raise when asked to read them."""
 _CALLING: ContextVar[bool] = ContextVar("agentguard_llamaindex_calling", default=False)
 
 
@@ -186,7 +188,7 @@ def _message(run: Run, llm: Any, message: Any) -> dict[str, Any]:
     if call_id := message.additional_kwargs.get("tool_call_id"):
         told["tool_call_id"] = str(call_id)
     calls: list[Any] = []
-    with contextlib.suppress(Exception):  # a model without tools, or a message without calls
+    with contextlib.suppress(*_UNREADABLE):
         answer = ChatResponse(message=message)
         calls = llm.get_tool_calls_from_response(answer, error_on_no_tool_call=False)
     if calls:

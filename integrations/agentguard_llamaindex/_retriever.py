@@ -26,14 +26,14 @@ RetrieverT = TypeVar("RetrieverT", bound=BaseRetriever)
 
 
 def guard_retriever(
-    retriever: RetrieverT, guard: Guard, *, name: str = "retriever", **policy: Any
+    retriever: RetrieverT, guard: Guard, *, name: str | None = None, **policy: Any
 ) -> RetrieverT:
     """Return *retriever* so that the record says what it found: ids, scores and hashes.
 
     Args:
         retriever: of any class; it stays as it is.
         guard: the guard of the calls.
-        name: what the record and the configuration call it.
+        name: what the record and the configuration call it; by default its class's name.
         policy: what `Guard.protect` takes, such as `max_calls` or `scopes`.
 
     Raises:
@@ -57,7 +57,9 @@ def guard_retriever(
         return await retriever._aretrieve(query_bundle)
 
     def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-        return guarded_retrieval(guard, function, name=name, documents=_documents, **policy)
+        return guarded_retrieval(
+            guard, function, name=name or type(retriever).__name__, documents=_documents, **policy
+        )
 
     copied: Any = copy.copy(retriever)
     copied.__class__ = _guarded_class(type(retriever))
