@@ -139,7 +139,7 @@ class Guard:
         input_schema: Mapping[str, Any] | None = None,
         output_schema: Mapping[str, Any] | None = None, **policy: Any,
     ) -> Callable[..., Any]:  # fmt: skip
-        """Return *function* guarded, for tools one cannot decorate.
+        """Return *function* guarded, for tools one cannot decorate; a decorated one as it is.
 
         Args:
             function: what runs the tool.
@@ -158,6 +158,9 @@ class Guard:
         declaration = declaration_of(guarded)
         if declaration is None:
             raise ConfigurationError(f"{function!r} cannot be guarded")
+        if Stage.CONTRACT in declaration.policies and not policy:
+            self.bind(declaration)  # decorated already: that is its policy
+            return guarded
         known = name or declaration.name
         section = self.settings.tools.get(known)
         apply_policy(

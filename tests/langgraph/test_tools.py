@@ -151,6 +151,22 @@ def test_policy_by_name_comes_from_the_configuration(tmp_path: Any, world: World
     guard.close()
 
 
+def test_a_tool_that_is_decorated_already_keeps_its_own_policy(guard: Guard, world: World) -> None:
+    """A list of tools may have decorated ones in it: they stay as they are, and write once."""
+
+    @tool
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{to}")
+    def pay(to: str) -> str:
+        """Pay."""
+        return world.happen(to)
+
+    (guarded,) = guard_tools([pay], guard)
+    with guard.run("w"):
+        assert [guarded.invoke({"to": "ann"}) for _ in range(2)] == ["done ann"] * 2
+    assert world.effects == ["ann"]
+
+
 def test_a_tool_without_a_policy_is_refused(guard: Guard, world: World) -> None:
     """What a tool does is said, never guessed."""
     with pytest.raises(ConfigurationError, match="effect="):
