@@ -6,6 +6,7 @@ import asyncio
 import json
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from ... import Guard, Principal
@@ -74,6 +75,17 @@ class Stage:
         if self.is_async:
             return asyncio.run(self.runtime().aplay(scene))
         return self.runtime().play(scene)
+
+    def play_together(self, scenes: Sequence[Scene]) -> list[Outcome]:
+        """Play several conversations at the same time: in threads, or as tasks of one loop."""
+        if not self.is_async:
+            with ThreadPoolExecutor() as pool:
+                return list(pool.map(lambda scene: self.runtime().play(scene), scenes))
+
+        async def together() -> list[Outcome]:
+            return await asyncio.gather(*(self.runtime().aplay(scene) for scene in scenes))
+
+        return asyncio.run(together())
 
     # Other processes.
 

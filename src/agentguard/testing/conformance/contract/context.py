@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
 import json
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
 
 from .... import Principal
 from ..plain import PlainPython
 from ..scene import INPUT_TOKENS, MODEL, OUTPUT_TOKENS, call, calls
 from ..stage import Stage
-
-if TYPE_CHECKING:
-    from ..scene import Outcome
 
 
 class Context:
@@ -30,7 +23,15 @@ class Context:
 
     def test_two_runs_side_by_side_do_not_mix(self, stage: Stage) -> None:
         """Each run's tools see their own run and principal, and each record its own calls."""
-        outcomes = at_once(stage, 4)
+        tickets = calls("who", ["T-1", "T-2", "T-3", "T-4"])
+        scenes = [
+            stage.scene(
+                tickets, conversation=f"talk-{n}", run_id=f"r-{n}",
+                principal=Principal(agent=f"agent-{n}", tenant="acme"),
+            )
+            for n in range(4)
+        ]  # fmt: skip
+        outcomes = stage.play_together(scenes)
         for number, outcome in enumerate(outcomes):
             told = [json.loads(text)[1:3] for text in outcome.told.values()]
             assert told == [[f"r-{number}", f"agent-{number}"]] * 4
@@ -84,28 +85,3 @@ def story(stage: Stage) -> list[tuple[str, str, str | None, str]]:
     stage.decide(paused.waiting[0])
     stage.play()
     return [(s.kind, s.name, s.decision, s.outcome) for s in stage.steps()]
-
-
-def at_once(stage: Stage, runs: int) -> list[Outcome]:
-    """Play as many runs at the same time, each with a principal of its own."""
-    scenes = [
-        stage.scene(
-            calls("who", ["T-1", "T-2", "T-3", "T-4"]),
-            conversation=f"talk-{n}",
-            run_id=f"r-{n}",
-            principal=Principal(agent=f"agent-{n}", tenant="acme"),
-        )
-        for n in range(runs)
-    ]
-    if not stage.is_async:
-        with ThreadPoolExecutor() as pool:
-            played = [
-                pool.submit(contextvars.copy_context().run, stage.runtime().play, scene)
-                for scene in scenes
-            ]
-            return [future.result() for future in played]
-
-    async def together() -> list[Outcome]:
-        return await asyncio.gather(*(stage.runtime().aplay(scene) for scene in scenes))
-
-    return asyncio.run(together())

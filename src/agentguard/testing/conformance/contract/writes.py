@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextvars
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from ..scene import call, calls
 
 if TYPE_CHECKING:
-    from ..scene import Outcome
     from ..stage import Stage
 
 
@@ -58,7 +54,9 @@ class Writes:
 
     def test_two_runs_that_want_the_same_effect_at_once_write_it_once(self, stage: Stage) -> None:
         """Two conversations in two runs, side by side, share one key and one effect."""
-        outcomes = side_by_side(stage, "r-1", "r-2")
+        turns = [call("pay", "T-1", amount="20")]
+        runs = [stage.scene(turns, conversation=run, run_id=run) for run in ("r-1", "r-2")]
+        outcomes = stage.play_together(runs)
         assert [o.told["call-1"] for o in outcomes] == ["paid 20 for T-1"] * 2
         assert stage.world.effects == ["pay T-1 20"]
 
@@ -102,21 +100,3 @@ class Writes:
         assert outcome.told == {"call-1": "paid 20 for T-1"}
         assert stage.world.effects == ["pay T-1 20"]
         assert stage.status() == "succeeded"
-
-
-def side_by_side(stage: Stage, *runs: str) -> list[Outcome]:
-    """Play one refund in several runs at the same time."""
-    turns = [call("pay", "T-1", amount="20")]
-    scenes = [stage.scene(turns, conversation=run, run_id=run) for run in runs]
-    if not stage.is_async:
-        with ThreadPoolExecutor() as pool:
-            played = [
-                pool.submit(contextvars.copy_context().run, stage.runtime().play, scene)
-                for scene in scenes
-            ]
-            return [future.result() for future in played]
-
-    async def together() -> list[Outcome]:
-        return await asyncio.gather(*(stage.runtime().aplay(scene) for scene in scenes))
-
-    return asyncio.run(together())
