@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +21,8 @@ from agentguard.model import Event
 from .world import ServiceName, World
 
 ROOT = Path(__file__).resolve().parents[2]
+WORKER = f"{__package__}.worker"
 SECONDS_TO_ANSWER = 60.0
-
 
 TELLING = {
     ("effect.in_doubt", ""): "in doubt: begun, and no end on record",
@@ -65,7 +66,7 @@ class Worker:
         guarded = ["--store", side.store] if side.store else []
         with self._log.open("ab") as log:
             self._child = subprocess.Popen(
-                [sys.executable, "-m", f"{__package__}.worker", str(side.directory), *guarded],
+                [sys.executable, "-m", *side.program, str(side.directory), *guarded],
                 cwd=ROOT,
                 env={**os.environ, **side.addresses},
                 stdin=subprocess.PIPE,
@@ -118,11 +119,14 @@ class Side:
 
     Attributes:
         store: agentguard's store, or nothing on the side without agentguard.
+        program: the worker's module, and words that it is given first.
         killed: how many workers were killed so far.
     """
 
-    def __init__(self, directory: Path, store: str = "") -> None:
-        self.directory, self.store = directory.resolve(), store
+    def __init__(
+        self, directory: Path, store: str = "", program: Sequence[str] = (WORKER,)
+    ) -> None:
+        self.directory, self.store, self.program = directory.resolve(), store, program
         self.name = "with" if store else "without"
         self.world = World(directory)
         self.killed = 0

@@ -1,0 +1,1 @@
+"""One workflow on four runtimes: the same tools, services, limits and mishaps, the same record."""
