@@ -75,13 +75,21 @@ def step() -> Generator[None]:
         yield
         return
     number = (here.state.work_item_id or "").removeprefix("work_item_")
-    with call(f"{here.state.step_name}@{number}"):
+    with tool_call(f"{here.state.step_name}@{number}"):
         yield
 
 
 @contextmanager
-def call(call_id: str, occurrence: int = 0, agent: str | None = None) -> Generator[Frame]:
-    """Say that guarded calls made inside, in the running step, belong to a call of this id."""
+def tool_call(call_id: str, occurrence: int = 0, agent: str | None = None) -> Generator[Frame]:
+    """Say which call of the model the guarded calls inside belong to, in a step of your own.
+
+    `Run.tool_call` does so outside of workflows. Without either, they belong to the step.
+
+    Args:
+        call_id: the model's id of the call.
+        occurrence: tells calls apart to which the model gave the same id.
+        agent: the name of the agent that called.
+    """
     ref = CallRef(_ROOT.get() + call_id, occurrence, agent)
     frame = Frame(ref, StepWorkerStateContextVar.get())
     with setting(_FRAME, frame):

@@ -159,7 +159,4 @@ class Session:
             return
         if self.left:
             await self.run.__aenter__()
-        elif stopped and self.asked:
-            self.run.waiting("stopped while a call waits for people")
-            error = None
         await self.run.__aexit__(type(error) if error else None, error, None)

@@ -3,13 +3,20 @@
 from llama_index.core.schema import QueryBundle
 
 from agentguard.hosting import annotated_as, register_injected
-from agentguard_llama_workflows import LlamaIndexHost
+from agentguard_llama_workflows import LlamaIndexHost, tool_call
 
 from ._agents import guard_workflow
 from ._models import guard_llm
 from ._retriever import guard_retriever
 from ._tools import guard_tools
 
-__all__ = ["LlamaIndexHost", "guard_llm", "guard_retriever", "guard_tools", "guard_workflow"]
+__all__ = [
+    "LlamaIndexHost",
+    "guard_llm",
+    "guard_retriever",
+    "guard_tools",
+    "guard_workflow",
+    "tool_call",
+]
 
 register_injected(annotated_as(QueryBundle))  # a retriever's own form of the query

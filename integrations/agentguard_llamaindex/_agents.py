@@ -13,7 +13,8 @@ from llama_index.core.workflow import Workflow
 from agentguard import ApprovalRequired, GuardError
 from agentguard.hosting import RunIdOf, Who, edits_note
 from agentguard_llama_workflows import guard_workflow as guard_any
-from agentguard_llama_workflows.hosting import KEPT, call, running_step
+from agentguard_llama_workflows import tool_call
+from agentguard_llama_workflows.hosting import KEPT, running_step
 
 from ._models import guard_llm
 
@@ -79,7 +80,7 @@ class _Agent:
             output: ToolOutput = await inner._call_tool(ctx, tool, tool_input)
             return output
         agent = getattr(self, "name", None) or await ctx.store.get("current_agent_name", None)
-        with call(made.tool_id, await _occurrence(ctx, made), agent) as frame:
+        with tool_call(made.tool_id, await _occurrence(ctx, made), agent) as frame:
             output = await inner._call_tool(ctx, tool, tool_input)
         return _told(output, frame.edits)
 

@@ -12,7 +12,7 @@ import pytest
 from llama_index.core.memory import ChatMemoryBuffer
 from llama_index.core.tools import FunctionTool
 from workflows import Context, Workflow, step
-from workflows.events import HumanResponseEvent, StartEvent, StopEvent
+from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent, StopEvent
 from workflows.retry_policy import retry_policy, stop_after_attempt, wait_fixed
 
 from agentguard import (
@@ -373,6 +373,53 @@ async def test_two_guarded_calls_of_one_step_are_asked_for_one_by_one(
     handler.ctx.send_event(yes(question))
     assert await handler == ["done ann 100", "done bob 100"]
     assert world.effects == ["ann 100", "bob 100"]
+
+
+async def test_an_answered_question_leaves_nothing_in_the_context(
+    guard: Guard, world: World
+) -> None:
+    """Once the step has done its work, a saved context knows of no waiter of ours."""
+    pay = paying(world).real_fn
+
+    class Paying(Workflow):
+        @step
+        async def pay(self, ev: StartEvent) -> InputRequiredEvent:
+            asked_for: InputRequiredEvent = Question(prefix=await pay(to="ann", amount=100))
+            return asked_for
+
+        @step
+        async def end(self, ev: HumanResponseEvent) -> StopEvent:
+            return StopEvent()
+
+    handler = guard_workflow(Paying(timeout=None), guard).run()
+    (question,) = await until_asked(handler)
+    assert question["approval_id"] in json.dumps(handler.ctx.to_dict()["workers"])
+    handler.ctx.send_event(yes(question))
+    await until_asked(handler)
+    assert question["approval_id"] not in json.dumps(handler.ctx.to_dict()["workers"])
+    await handler.cancel_run()
+
+
+async def test_a_workflow_that_is_stopped_while_a_call_waits_is_a_waiting_run(
+    guard: Guard, world: World
+) -> None:
+    """Also if another tool is at work at that moment."""
+    entered = asyncio.Event()
+
+    async def hang() -> None:
+        """Take long."""
+        entered.set()
+        await asyncio.Event().wait()
+
+    calls = [*asked("ann"), *call(("hang", {}, "2"))]
+    tools = [paying(world), tool(hang)]
+    handler = guard_workflow(agent("FunctionAgent", [calls, "done"], tools), guard).run(
+        user_msg="hello", run_id="r-1"
+    )
+    await until_asked(handler)
+    await entered.wait()
+    await handler.cancel_run()
+    assert guard.runs.show("r-1").status == "waiting"
 
 
 async def test_a_tool_that_is_called_outside_of_a_workflow_cannot_pause(
