@@ -63,10 +63,8 @@ class GuardedRuntime(BaseRuntimeDecorator):
         Raises:
             ConfigurationError: the workflow goes on, and nothing says in which run.
         """
-        entry, host = self._entry, LlamaIndexHost(self._entry.guard)
-        if kept:
-            entry = replace(entry, run_id=str(kept["run_id"]))
-        unnamed = entry.run_id is None
+        entry = replace(self._entry, run_id=str(kept["run_id"])) if kept else self._entry
+        host, unnamed = LlamaIndexHost(entry.guard), entry.run_id is None
         run, owned = entry.choose(start, host, known=run_id, inside=unnamed)
         if owned and unnamed and start is None and not self._is_known(run.id):
             raise ConfigurationError(
@@ -90,10 +88,10 @@ class GuardedRuntime(BaseRuntimeDecorator):
 
     def get_internal_adapter(self, workflow: Any) -> InternalRunAdapter:
         """Return the adapter with which the workflow runs, so that the session follows it."""
-        adapter, session = super().get_internal_adapter(workflow), _SESSION.get()
-        if session is not None:
-            session.adapter = adapter = _dressed(_Inside, adapter, session)
-        return adapter
+        adapter: Any = super().get_internal_adapter(workflow)
+        if session := _SESSION.get():
+            adapter = session.adapter = _dressed(_Inside, adapter, session)
+        return adapter  # type: ignore[no-any-return]
 
 
 class _Inside(InternalRunAdapter):
@@ -103,11 +101,13 @@ class _Inside(InternalRunAdapter):
 
     async def on_tick(self, tick: Any) -> None:
         await super().on_tick(tick)
-        await self.agentguard_session.ticked(tick)
+        async with self.agentguard_session.telling():
+            await self.agentguard_session.ticked(tick)
 
     async def write_to_event_stream(self, event: Any) -> None:
         if isinstance(event, WorkflowIdleEvent):
-            await self.agentguard_session.idle()
+            async with self.agentguard_session.telling():
+                await self.agentguard_session.idle()
         await super().write_to_event_stream(event)  # type: ignore[safe-super]
 
 

@@ -22,7 +22,7 @@ from ._host import approval_of, requirements
 from .events import ApprovalDecided
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncGenerator, Mapping
     from types import TracebackType
 
     from workflows.runtime.types.internal_state import BrokerState
@@ -79,22 +79,23 @@ class Session:
                 await self.adapter.get_state_store(()).set(KEPT, kept)
             await self.adapter.send_event(ticks.TickIdleCheck())  # restored, it may only wait
         elif self.left and isinstance(tick, _WORK):
-            await self._enter_again()
+            await self.run.__aenter__()
+            self.left = False
         elif isinstance(tick, ticks.TickStepResult):
             waiters = [r.waiter_id for r in tick.result if isinstance(r, AddWaiter)]
             if new := list(filter(None, map(approval_of, waiters))):
                 self.asked.update(dict.fromkeys(new))
                 await self.look()
 
-    async def _enter_again(self) -> None:
+    @contextlib.asynccontextmanager
+    async def telling(self) -> AsyncGenerator[None]:
+        """See that a refusal, which ends the workflow, also ends the stream that somebody reads."""
         try:
-            await self.run.__aenter__()
+            yield
         except GuardError as refusal:
-            # Whoever reads the stream waits for its last event.
             last = WorkflowFailedEvent(step_name="agentguard", exception=refusal)
             await self.adapter.write_to_event_stream(last)
             raise
-        self.left = False
 
     async def idle(self) -> None:
         """Leave the run: its time does not count while people think, and operators see it wait."""
@@ -105,8 +106,8 @@ class Session:
 
     async def take(self, answer: HumanResponseEvent) -> None:
         """Hand an answer to the store, and ask again where it decided nothing."""
-        given, tenant = dict(answer.items()), self.run.principal.tenant
-        problems = hand_over(self.run.guard, given, tenant=tenant)
+        where = self.run.principal.tenant
+        problems = hand_over(self.run.guard, dict(answer.items()), tenant=where)
         for approval_id in self.asked.keys() & problems.keys() or (problems and self.asked):
             self.asked[approval_id] = None
         await self.look(problems)
@@ -117,8 +118,10 @@ class Session:
         Returns:
             Whether a step was woken.
         """
-        woken, waiting = False, list(self.asked) if self.adapter else []
-        for approval_id in [found for found in waiting if found in self.asked]:
+        woken = False
+        known = list(self.asked) if self.adapter else []
+        # Another look may have woken a step meanwhile.
+        for approval_id in (a for a in known if a in self.asked):
             approval = self.run.guard.approvals.show(approval_id, tenant=self.run.principal.tenant)
             state = (approval.generation, len(approval.decisions))
             if approval.status != "pending":
