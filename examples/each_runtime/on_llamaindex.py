@@ -9,7 +9,7 @@ from typing import Any
 from llama_index.core.agent.workflow import FunctionAgent
 from llama_index.core.tools import FunctionTool
 from workflows import Context
-from workflows.events import InputRequiredEvent, StepStateChanged
+from workflows.events import InputRequiredEvent, StepState
 
 from agentguard import Guard
 from agentguard_llamaindex import guard_tools, guard_workflow
@@ -32,7 +32,10 @@ async def handle(task: str, guard: Guard, run_id: str, saved: Path) -> list[dict
     else:
         handler = agent.run(user_msg=task, run_id=run_id)
     async for event in handler.stream_events(expose_internal=True):
-        if isinstance(event, StepStateChanged | InputRequiredEvent):  # a step has begun, or ended
+        ended = getattr(event, "step_state", None) == StepState.NOT_RUNNING
+        if ended or isinstance(event, InputRequiredEvent):
+            # Saved in the moment in which a step hands a call on, a context has it twice when it is
+            # restored. The guard lets it happen once, and answers the other from the record.
             keep(saved, json.dumps(handler.ctx.to_dict()))
         if isinstance(event, InputRequiredEvent):
             await handler.cancel_run()  # until somebody has decided; it could wait as well

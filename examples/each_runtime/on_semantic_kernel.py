@@ -38,7 +38,7 @@ async def handle(task: str, guard: Guard, run_id: str, saved: Path) -> list[dict
 
 
 def keeping(saved: Path) -> Any:
-    """Return a filter that keeps the history before each call: an agent shows it after all."""
+    """Return a filter that keeps the history before each call; an agent shows it only in the end."""
 
     async def before(
         context: AutoFunctionInvocationContext,

@@ -14,6 +14,9 @@ from ..refund_and_close_ticket import acts
 from ..refund_and_close_ticket.report import Tally, happened
 from ..refund_and_close_ticket.side import Side, run_of
 
+SLOW_MS = 500
+"""How long payments takes where the worker is killed: LlamaIndex saves beside its tools."""
+
 
 @dataclass(frozen=True, slots=True)
 class Runtime:
@@ -83,7 +86,9 @@ def approved(side: Side) -> list[str]:
 
 def killed(side: Side) -> list[str]:
     """Kill the worker between an effect and its record, and start another."""
+    side.world.fault("payments", latency_ms=SLOW_MS)
     side.kill_after("payments", "T-1001")
+    side.world.fault("payments", latency_ms=0)
     side.work("T-1001")
     return side.record("T-1001")
 
