@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -29,6 +30,7 @@ from agentguard import (
 )
 from agentguard.protocols import Tx
 from agentguard.stores import _files, open_store, schema
+from agentguard.stores._writer import Item, Writer
 from agentguard.stores.sqlite import SqliteStore
 from agentguard.testing import FakeClock
 from tests.support import ROOT, World
@@ -654,6 +656,33 @@ def test_nobody_is_forgotten_by_a_writer_that_ends(tmp_path: Path) -> None:
             assert not any(caller.is_alive() for caller in callers)
     finally:
         sys.setswitchinterval(before)
+
+
+def test_a_writer_refuses_once_it_is_closed() -> None:
+    """Who has seen the store open and comes too late starts neither a batch nor a thread."""
+    batches: list[list[Item]] = []
+    writer = Writer(batches.append)
+    writer.close()
+    before = threading.active_count()
+    for late in (lambda: writer.call(note, ()), lambda: writer.put(Item(None, note, ()))):
+        with pytest.raises(StoreUnavailable, match="is closed"):
+            late()
+    assert (batches, threading.active_count()) == ([], before)
+
+
+def test_a_verb_that_waits_while_its_store_closes_opens_it_no_more(store: SqliteStore) -> None:
+    """A verb in the caller's own thread, which no queue knows, is refused: its owner has no lock."""
+    found: list[str | None] = []
+    caller = threading.Thread(target=lambda: found.append(attempt(store, "late")))
+    with store._lock:
+        caller.start()
+        while not store._writer._busy:  # all that it can do without the lock
+            time.sleep(0)
+        store.close()
+    caller.join(10)
+    again = SqliteStore(store.path)
+    assert (found, notes(again)) == ([None], [])
+    again.close()
 
 
 def attempts(store: SqliteStore) -> None:

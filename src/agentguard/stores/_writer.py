@@ -10,6 +10,8 @@ import threading
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StoreUnavailable
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -66,6 +68,7 @@ class Writer:
         alone = False
         try:
             with self._lock:
+                self._check_open()
                 alone = not self._busy and not self._queue
                 self._busy |= alone
             if alone:
@@ -87,6 +90,7 @@ class Writer:
     def put(self, item: Item) -> None:
         """Queue an item; its `done` is called from the writer's thread."""
         with self._lock:
+            self._check_open()
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(
                     target=self._drain, name="agentguard-writer", daemon=True
@@ -101,7 +105,6 @@ class Writer:
             with self._lock:
                 while not (self._queue and not self._busy):
                     if self._closed and not self._queue:
-                        self._thread = None  # alive for a moment, and deaf to what comes in it
                         return
                     self._wake.wait()
                 self._busy = True
@@ -114,8 +117,12 @@ class Writer:
                 if item.done is not None:
                     item.done(item.result, item.error)
 
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
     def close(self) -> None:
-        """Let the queue run empty and stop the thread."""
+        """Let the queue run empty and stop the thread; who comes later is refused."""
         with self._lock:
             self._closed = True
             self._wake.notify_all()

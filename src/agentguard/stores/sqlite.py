@@ -197,8 +197,8 @@ class SqliteStore:
 
     def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run *query*(tx, *args) over the committed state."""
-        self._check_open()
         with self._lock if self.memory else self._read_lock:
+            self._check_open()
             try:
                 return query(SqliteTx(self._reading(), self._owner, self._now()), *args)
             except sqlite3.Error as error:
@@ -249,6 +249,7 @@ class SqliteStore:
                 item.result, item.error = None, failure
 
     def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
+        self._check_open()  # once more, under the lock: the store may have been closed meanwhile
         connection = self._writing()
         if self._file is not None:
             _files.check_same(self.path, self._file)
