@@ -60,9 +60,11 @@ def tool_call(
     outer = next(_frames(), None)
     if outer is None:
         return None
-    # How often the task that executes tools has come by need not be said: the messages tell.
-    graph = f"{_path(outer.ref)}/" if outer.is_tool else outer.graph
-    ref = CallRef(graph + call_id, _occurrence(call_id, name, args), _node.agent_name())
+    named = [call for call in _calls_made() if (call["id"], call["name"]) == (call_id, name)]
+    # How often the task that executes tools has come by need not be said where the messages tell.
+    is_part = outer.is_tool or (outer.run is not None and not named)
+    graph = f"{_path(outer.ref)}/" if is_part else outer.graph
+    ref = CallRef(graph + call_id, _occurrence(named, args), _node.agent_name())
     return GraphFrame(run=run, ref=ref, is_tool=True, graph=graph)
 
 
@@ -84,13 +86,12 @@ def _path(ref: CallRef) -> str:
     return f"{ref.id}#{ref.occurrence}" if ref.occurrence else ref.id
 
 
-def _occurrence(call_id: str, name: str, args: Mapping[str, Any] | None) -> int:
-    """Count the equal calls before this one in the graph's messages.
+def _occurrence(named: list[Any], args: Mapping[str, Any] | None) -> int:
+    """Count the equal calls before this one among those of its id and name in the messages.
 
     Models give one id to different calls. The messages come from the checkpoint, so the count is
     the same on every replay, also after somebody has updated the state.
     """
-    named = [c for c in _calls_made() if (c["id"], c["name"]) == (call_id, name)]
     equal = [c for c in named if c["args"] == args]
     return max(len(equal or named) - 1, 0)
 

@@ -160,6 +160,7 @@ class Use(Event):
     """Execute a call of the model."""
 
     call: ToolSelection
+    occurrence: int
 
 
 class Used(Event):
@@ -197,8 +198,10 @@ class Loop(Workflow):
         await ctx.store.set("history", [*history, answer.message])
         calls = self.llm.get_tool_calls_from_response(answer)
         await ctx.store.set("calls", len(calls))
+        made = await ctx.store.get("ids", default=[])
+        await ctx.store.set("ids", [*made, *(one.tool_id for one in calls)])
         for one in calls:
-            ctx.send_event(Use(call=one))
+            ctx.send_event(Use(call=one, occurrence=made.count(one.tool_id)))
         return None if calls else StopEvent(result=answer.message.content)
 
     @step
@@ -236,7 +239,7 @@ def loop(policy: Any) -> type[Loop]:
         @step(num_workers=8, retry_policy=policy)
         def use(self, ctx: Context, ev: Use) -> Used:
             try:
-                with tool_call(ev.call.tool_id):
+                with tool_call(ev.call.tool_id, ev.occurrence):
                     done = self.scene.tools[ev.call.tool_name](**ev.call.tool_kwargs)
             except GuardError as error:
                 done = self.refused(error)
@@ -252,7 +255,7 @@ def aloop(policy: Any) -> type[Loop]:
         @step(num_workers=8, retry_policy=policy)
         async def use(self, ctx: Context, ev: Use) -> Used:
             try:
-                with tool_call(ev.call.tool_id):
+                with tool_call(ev.call.tool_id, ev.occurrence):
                     done = await self.scene.tools[ev.call.tool_name](**ev.call.tool_kwargs)
             except GuardError as error:
                 done = self.refused(error)

@@ -216,7 +216,7 @@ def test_a_tool_call_inside_a_graph_inside_a_block_has_one_name(guard: Guard, wo
     with guard.run(run_id="r") as run, reporting(run):
         chain.invoke(None)
     (step,) = [step for step in fold(guard.runs.events("r")) if step.kind == "write"]
-    assert (step.call_id, world.effects) == ("c-1", ["egg c-1"])
+    assert (step.call_id, world.effects) == ("node@1/c-1", ["egg node@1/c-1"])
 
 
 def test_langchain_alone_is_enough() -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from ...hosting import Run
 
 End = tuple[Any, BaseException | None]
+Made = tuple[Call, int]
+"""A call, and how many equal ones the model made before: models reuse ids."""
 
 
 class PlainPython(Runtime):
@@ -81,7 +83,7 @@ def _caught(outcome: Outcome) -> Generator[None]:
         outcome.error = None if isinstance(error, ApprovalRequired) else error
 
 
-def _next(talk: Generator[list[Call], list[End] | None], ends: list[End] | None) -> list[Call]:
+def _next(talk: Generator[list[Made], list[End] | None], ends: list[End] | None) -> list[Made]:
     try:
         return talk.send(ends)
     except StopIteration:
@@ -90,7 +92,7 @@ def _next(talk: Generator[list[Call], list[End] | None], ends: list[End] | None)
 
 def _conversation(
     scene: Scene, run: Run, outcome: Outcome
-) -> Generator[list[Call], list[End] | None]:
+) -> Generator[list[Made], list[End] | None]:
     """Ask the model, give out its calls, take their ends, until it has no more calls.
 
     The history is written after every message, as a checkpointer does.
@@ -108,7 +110,9 @@ def _conversation(
         if isinstance(turn, str):
             outcome.said = turn
             return
-        ends = yield turn
+        spoken = sum(message[0] == "model" for message in history)
+        earlier = [made for n in range(spoken - 1) for made in scene.script.answer(n)]
+        ends = yield [(call, earlier.count(call)) for call in turn]
         told = _told(turn, ends or [], outcome)
         outcome.told.update(told)
         history.append(["tools", told])
@@ -146,23 +150,25 @@ def _told(turn: list[Call], ends: list[End], outcome: Outcome) -> dict[str, str]
     return told
 
 
-def _end_of(scene: Scene, run: Run, call: Call) -> End:
+def _end_of(scene: Scene, run: Run, made: Made) -> End:
     """Make a call, again when it fails: as often as the scene wants its runtime to."""
     end: End = (None, None)
+    call, occurrence = made
     for _ in range(1 + scene.retries):
         try:
-            with run.tool_call(call.id):
+            with run.tool_call(call.id, occurrence):
                 return scene.tools[call.name](**call.arguments), None
         except Exception as error:  # noqa: BLE001 - the end is a value
             end = None, error
     return end
 
 
-async def _aend_of(scene: Scene, run: Run, call: Call) -> End:
+async def _aend_of(scene: Scene, run: Run, made: Made) -> End:
     end: End = (None, None)
+    call, occurrence = made
     for _ in range(1 + scene.retries):
         try:
-            with run.tool_call(call.id):
+            with run.tool_call(call.id, occurrence):
                 return await scene.tools[call.name](**call.arguments), None
         except Exception as error:  # noqa: BLE001 - the end is a value
             end = None, error

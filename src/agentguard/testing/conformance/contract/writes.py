@@ -52,6 +52,14 @@ class Writes:
         stage.play(*turns, conversation="delivered again")
         assert stage.world.effects == ["comment T-1 hello"] * 2
 
+    def test_calls_that_share_an_id_are_told_apart(self, stage: Stage) -> None:
+        """Models give one id to different calls: each is carried out once, also when delivered twice."""
+        turns = [call("comment", "T-1", text="hello")], [call("comment", "T-1", text="hello")]
+        stage.play(*turns)
+        assert stage.world.effects == ["comment T-1 hello"] * 2
+        stage.play(*turns, conversation="delivered again")
+        assert stage.world.effects == ["comment T-1 hello"] * 2
+
     def test_two_runs_that_want_the_same_effect_at_once_write_it_once(self, stage: Stage) -> None:
         """Two conversations in two runs, side by side, share one key and one effect."""
         turns = [call("pay", "T-1", amount="20")]
