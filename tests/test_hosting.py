@@ -22,6 +22,7 @@ from agentguard import (
 )
 from agentguard.hosting import (
     Blocks,
+    CallRef,
     Entry,
     Host,
     ModelReports,
@@ -65,8 +66,8 @@ def test_an_invocation_outside_of_any_run_gets_one(guard: Guard) -> None:
     """The run has the entry's workflow, principal, budget and host, and has to be entered."""
     who, host = Principal(agent="a"), Runtime()
     entry = Entry(guard, "w", principal=who, run_id="r", budget={"max_steps": 3})
-    run, is_new = entry.choose({}, host)
-    assert is_new
+    run, block = entry.choose({}, host)
+    assert block is run
     assert (run.workflow, run.id, run.principal, run.host) == ("w", "r", who, host)
     with run:
         assert run.limits.max_steps == 3
@@ -99,17 +100,159 @@ def test_what_belongs_to_the_active_run_does_not_enter_another(
 ) -> None:
     """Without an id, under its id, or as a part of what runs, an invocation is in the run."""
     with guard.run("w", run_id="r") as active:
-        run, is_new = Entry(guard, "w").choose({}, Runtime(), known=known, inside=inside)
-        assert (run is active, is_new) == (joins, not joins)
-        assert isinstance(active.host, Runtime) is joins
+        run, block = Entry(guard, "w").choose({}, Runtime(), known=known, inside=inside)
+        assert (run is active, block is run) == (joins, not joins)
+        with block:
+            assert isinstance(run.host, Runtime)
+        assert type(active.host) is Host
 
 
 def test_a_run_of_another_guard_is_not_joined(guard: Guard) -> None:
     """Each guard has its own record."""
     other = Guard("memory://")
     with other.run("w"):
-        assert Entry(guard, "w").choose({}, Host())[1]
+        run, block = Entry(guard, "w").choose({}, Host())
+        assert block is run
     other.close()
+
+
+# Several runtimes in one run.
+
+
+class Naming(Host):
+    """A runtime that names its calls, and steers itself by an exception of its own."""
+
+    control_flow: tuple[type[BaseException], ...] = (RuntimeRefusal,)
+    ref: CallRef | None = None
+
+    def call(self) -> CallRef | None:
+        """Name what is executed."""
+        return self.ref
+
+
+class Another(Naming):
+    """A kind of it that is another runtime."""
+
+    control_flow = ()
+
+
+def test_a_runtime_is_at_work_in_its_block_and_nowhere_else(guard: Guard) -> None:
+    """Blocks stand inside each other; around all of them is the host that the run was made with."""
+    own = Host()
+    with guard.run(host=own) as run:
+        with run.inside(Runtime()), run.inside(Naming()):
+            assert isinstance(run.host, Naming)
+            with run.inside(Runtime()):
+                assert isinstance(run.host, Runtime)
+            assert isinstance(run.host, Naming)
+        assert run.host is own
+
+
+def test_a_run_has_one_host_of_each_kind(guard: Guard) -> None:
+    """What a host remembers, it still knows in the next block; a subclass is another kind."""
+    with guard.run() as run:
+        hosts = []
+        for host in (Naming(), Another(), Naming(), Another()):
+            with run.inside(host):
+                hosts.append(run.host)
+    assert hosts[:2] == hosts[2:]
+    assert hosts[0] is not hosts[1]
+
+
+def test_a_block_does_not_replace_a_host_of_its_kind(guard: Guard) -> None:
+    """Inside a runtime that is of that kind, too, the more special one stays at work."""
+    with guard.run(host=Another()) as run, run.inside(Naming()):
+        assert isinstance(run.host, Another)
+
+
+def test_each_run_knows_where_it_is(guard: Guard) -> None:
+    """A run inside another's block has a host of its own, and the outer one keeps its place."""
+    with guard.run(run_id="a") as outer, outer.inside(Runtime()), guard.run(run_id="b") as inner:
+        assert type(inner.host) is Host
+        with inner.inside(Naming()):
+            assert (type(inner.host), type(outer.host)) == (Naming, Runtime)
+
+
+async def test_a_block_is_of_its_task_only(guard: Guard) -> None:
+    """What runs beside it, and what has begun before it, does not see it."""
+    inside, seen = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        with run.inside(Runtime()):
+            inside.set()
+            await seen.wait()
+
+    async with guard.run() as run:
+        task = asyncio.create_task(work())
+        await inside.wait()
+        assert type(run.host) is Host
+        seen.set()
+        await task
+
+
+def test_a_runtime_that_names_no_call_is_in_the_call_around(guard: Guard) -> None:
+    """Also if it still knows a call from outside of its block; what it names itself is its own."""
+    around, begun = CallRef("around"), CallRef("begun")
+    host, other = Naming(), Another()
+    host.ref, other.ref = around, CallRef("before")
+    with guard.run(host=host) as run, run.inside(other):
+        assert run.call_ref() is around
+        with run.tool_call("by hand"):
+            assert run.call_ref() == CallRef("by hand")
+        other.ref = begun
+        assert run.call_ref() is begun
+    assert run.call_ref() is None
+
+
+def test_ids_begin_with_the_call_around_and_count_anew_in_each_execution(guard: Guard) -> None:
+    """So they are the same whenever it is executed again, and differ from those elsewhere."""
+    host = Naming()
+    with guard.run(host=host) as run:
+        assert [run.root("graph"), run.root("graph"), run.root("flow")] == ["", "+1/", ""]
+        for _ in range(2):
+            host.ref = CallRef("1", 2)
+            roots = [run.root(), run.root("graph"), run.root("graph")]
+            assert roots == ["1#2/", "1#2/", "1#2+1/"]
+            assert [run.number("x", at_least=3), run.number("x"), run.number("x", 4)] == [3, 4, 5]
+
+
+def test_how_a_run_ended_is_asked_of_all_its_runtimes(guard: Guard) -> None:
+    """An exception by which one steers itself pauses the run, also outside of its block."""
+    for run_id, kind in (("steered", Naming), ("failed", Another)):
+        with contextlib.suppress(RuntimeRefusal), guard.run(run_id=run_id) as run:
+            with run.inside(kind()):
+                pass
+            raise RuntimeRefusal
+    ends = [guard.runs.show(run_id).status for run_id in ("steered", "failed")]
+    assert ends == ["waiting", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        (["for a person"], "waiting"),
+        (["for a person", ""], "succeeded"),
+        (["", "for a person"], "waiting"),
+    ],
+)
+def test_a_run_waits_until_that_is_taken_back(guard: Guard, said: list[str], status: str) -> None:
+    """An empty reason says that it waits for nothing any more."""
+    with guard.run(run_id="r") as run:
+        for reason in said:
+            run.waiting(reason)
+    assert guard.runs.show("r").status == status
+
+
+def test_a_runtime_takes_back_only_what_it_has_said(guard: Guard) -> None:
+    """What one waits for is not forgotten when another waits no more."""
+    with guard.run(run_id="r") as run:
+        with run.inside(Runtime()):
+            run.waiting("for a person")
+        with run.inside(Naming()):
+            run.waiting("for an event")
+            run.waiting("")
+        run.waiting("")
+    assert guard.runs.show("r").status == "waiting"
 
 
 # Blocks.
@@ -210,12 +353,11 @@ def test_a_model_call_that_ended_without_a_word_is_settled(guard: Guard) -> None
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_refused_model_call_is_raised_as_the_present_host_says(
+def test_a_refused_model_call_is_raised_as_the_host_of_its_block_says(
     guard: Guard, *, asynchronous: bool
 ) -> None:
-    """Also when the run got its host after it was made; nothing is left to settle."""
+    """Whatever host the run was made with; nothing is left to settle."""
     run = guard.run(run_id="r", max_model_calls=0)
-    run.host = Runtime()
 
     async def ask() -> None:
         await run.amodel_started(**ASKED)
@@ -223,7 +365,7 @@ def test_a_refused_model_call_is_raised_as_the_present_host_says(
     def call() -> None:
         asyncio.run(ask()) if asynchronous else run.model_started(**ASKED)
 
-    with run, pytest.raises(RuntimeRefusal) as refused:
+    with run, run.inside(Runtime()), pytest.raises(RuntimeRefusal) as refused:
         call()
     assert isinstance(refused.value, BudgetExceeded)
 

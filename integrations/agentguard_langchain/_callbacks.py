@@ -6,14 +6,13 @@ LangChain calls it for whatever runs in its block, however deep and in whichever
 from __future__ import annotations
 
 import inspect
-from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from langchain_core.callbacks import BaseCallbackHandler, BaseCallbackManager
 from langchain_core.tracers.context import register_configure_hook
 
-from agentguard.hosting import Blocks, CallRef, Host, ModelReports, setting
+from agentguard.hosting import Blocks, CallRef, ModelReports, setting
 
 from . import _calls, _messages
 from ._host import LangChainHost
@@ -161,11 +160,11 @@ def reporting(run: Run) -> Blocks[RunHandler]:
     Args:
         run: a run that is entered.
     """
-    if type(run.host) is Host:
-        run.host = LangChainHost()
+    here = run.inside(LangChainHost())
     if handler := handler_of(run):
-        return Blocks(handler, nullcontext())
-    return at_work(RunHandler(run), _calls.Frame(run=None, ref=CallRef("")))
+        return Blocks(handler, here)
+    handler = RunHandler(run)
+    return Blocks(handler, here, at_work(handler, _calls.Frame(run=None, ref=CallRef(""))))
 
 
 def with_handler(config: Any, handler: BaseCallbackHandler | None) -> RunnableConfig:

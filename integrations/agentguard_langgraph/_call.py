@@ -42,7 +42,7 @@ class GraphFrame(Frame):
         if graph not in self.graphs:
             self.graphs.append(graph)
         number = self.graphs.index(graph)
-        return f"{_path(self.ref)}+{number}/" if number else f"{_path(self.ref)}/"
+        return f"{self.ref.path}+{number}/" if number else f"{self.ref.path}/"
 
 
 def invocation(root: str, namespace: str) -> GraphFrame:
@@ -63,7 +63,7 @@ def tool_call(
     named = [call for call in _calls_made() if (call["id"], call["name"]) == (call_id, name)]
     # How often the task that executes tools has come by need not be said where the messages tell.
     is_part = outer.is_tool or (outer.run is not None and not named)
-    graph = f"{_path(outer.ref)}/" if is_part else outer.graph
+    graph = f"{outer.ref.path}/" if is_part else outer.graph
     ref = CallRef(graph + call_id, _occurrence(named, args), _node.agent_name())
     return GraphFrame(run=run, ref=ref, is_tool=True, graph=graph)
 
@@ -80,10 +80,6 @@ def enter_task(run: UUID, metadata: Mapping[str, Any]) -> None:
 def _frames() -> Iterator[GraphFrame]:
     """Yield what graphs execute here, the innermost first."""
     return (frame for frame in frames() if isinstance(frame, GraphFrame))
-
-
-def _path(ref: CallRef) -> str:
-    return f"{ref.id}#{ref.occurrence}" if ref.occurrence else ref.id
 
 
 def _occurrence(named: list[Any], args: Mapping[str, Any] | None) -> int:

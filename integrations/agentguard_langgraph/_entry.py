@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -35,11 +34,10 @@ class GraphEntry(Entry):
     def entered(self, *configs: RunnableConfig | None) -> Blocks[GraphHandler | None]:
         """Enter the run; give the callback handler to add, if none is at work here yet."""
         config = merge_configs(*configs)
-        run, is_new = self.choose(
+        run, here = self.choose(
             config, LangGraphHost(self.guard), known=_node.thread(config),
             inside=_node.is_task(config), join=self.in_task,
         )  # fmt: skip
-        here = run if is_new else nullcontext()
         if isinstance(handler_of(run), GraphHandler):
             return Blocks(None, here)
         handler = GraphHandler(run)
@@ -63,8 +61,7 @@ def _root(run: Run, config: RunnableConfig) -> str:
     Another thread is another conversation. Without threads, the order of invocations tells them
     apart: it is the same when a program is run again after a crash.
     """
-    thread, host = _node.thread(config), run.host
+    thread = _node.thread(config)
     if thread is not None:
         return "" if thread == run.id else f"{thread}/"
-    number = 0 if _node.is_task(config) or not isinstance(host, LangGraphHost) else host.number()
-    return f"+{number}/" if number else ""
+    return run.root("" if _node.is_task(config) else "graph")

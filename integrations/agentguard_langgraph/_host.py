@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +29,6 @@ class LangGraphHost(LangChainHost):
         self._guard = guard
         self._problems: dict[str, str | None] = {}
         self._taking = Lock()
-        self._invocations = itertools.count()
-
-    def number(self) -> int:
-        """Return how many graphs were invoked in this part of the run before this one."""
-        return next(self._invocations)
 
     def call(self) -> CallRef | None:
         """Return the tool call that runs here; first hand over decisions that came this way."""

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from workflows.runtime.types.results import AddWaiter, DeleteWaiter, WaitingForEvent
@@ -32,14 +31,6 @@ class LlamaIndexHost(Host):
 
     def __init__(self, guard: Guard) -> None:
         self._guard = guard
-        self._workflows = itertools.count()
-
-    def root(self) -> str:
-        """Return the root of the calls of a workflow that is run here, inside this run."""
-        if frame := current():
-            return frame.inside()
-        number = next(self._workflows)
-        return f"+{number}/" if number else ""
 
     def call(self) -> CallRef | None:
         """Return the model's call, or else the step, whose code runs here."""

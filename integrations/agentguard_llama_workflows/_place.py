@@ -10,7 +10,6 @@ it is repeated, and parallel branches have numbers of their own.
 
 from __future__ import annotations
 
-import itertools
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -21,7 +20,7 @@ from workflows.runtime.types.results import StepWorkerContext, StepWorkerStateCo
 from agentguard.hosting import CallRef, setting
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterator
+    from collections.abc import Generator
 
 
 @dataclass(slots=True, eq=False)
@@ -32,19 +31,11 @@ class Frame:
         ref: the call, as the core wants to know it; one object for each execution.
         step: the runtime's own record of the execution.
         edits: what people changed in the arguments of guarded calls inside.
-        workflows: counts the workflows that are run inside.
     """
 
     ref: CallRef
     step: StepWorkerContext
     edits: dict[str, Any] = field(default_factory=dict)
-    workflows: Iterator[int] = field(default_factory=itertools.count)
-
-    def inside(self) -> str:
-        """Return the root of the calls that the next workflow makes which is run inside."""
-        ref, number = self.ref, next(self.workflows)
-        path = f"{ref.id}#{ref.occurrence}" if ref.occurrence else ref.id
-        return f"{path}+{number}/" if number else f"{path}/"
 
 
 _FRAME: ContextVar[Frame | None] = ContextVar("agentguard_llamaindex_frame", default=None)

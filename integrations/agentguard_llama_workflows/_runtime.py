@@ -45,34 +45,34 @@ class GuardedRuntime(BaseRuntimeDecorator):
         self, run_id: str, workflow: Any, init_state: Any, start_event: Any = None,
         serialized_state: Any = None, serializer: Any = None,
     ) -> Any:  # fmt: skip
-        session = self._session(run_id, start_event, _kept(serialized_state, serializer))
+        session, block = self._session(run_id, start_event, _kept(serialized_state, serializer))
         session.restore(init_state)
         _SESSION.set(session)
         with contextlib.ExitStack() as stack:
-            if session.owned:
-                stack.enter_context(session.run)
+            stack.enter_context(block)
             adapter = super().run_workflow(
                 self._free(run_id), workflow, init_state, start_event, serialized_state, serializer
             )
-            stack.pop_all()  # it has started: the session leaves the run
+            stack.pop_all()  # it has started: the session leaves the run if it is its own
         return _dressed(_Outside, adapter, session)
 
-    def _session(self, run_id: str, start: Any, kept: dict[str, Any]) -> Session:
-        """Return the session in the run that the context names, or somebody else does.
+    def _session(self, run_id: str, start: Any, kept: dict[str, Any]) -> tuple[Session, Any]:
+        """Return the session in the run that the context names, or somebody else does; its block.
 
         Raises:
             ConfigurationError: the workflow goes on, and nothing says in which run.
         """
         entry = replace(self._entry, run_id=str(kept["run_id"])) if kept else self._entry
         host, unnamed = LlamaIndexHost(entry.guard), entry.run_id is None
-        run, owned = entry.choose(start, host, known=run_id, inside=unnamed)
-        if owned and unnamed and start is None and not self._is_known(run.id):
+        run, block = entry.choose(start, host, known=run_id, inside=unnamed)
+        if block is run and unnamed and start is None and not self._is_known(run.id):
             raise ConfigurationError(
                 "this context was saved in the middle of a run and does not say of which: its state"
                 " is of a type of its own; say it, as in workflow.run(ctx=ctx, run_id=...)"
             )
-        begin("" if owned else cast("LlamaIndexHost", run.host).root())
-        return Session(run, owned, kept.get("conversation", 0) + (start is not None))
+        begin(run.root("workflow"))
+        conversation = kept.get("conversation", 0) + (start is not None)
+        return Session(run, block is run, conversation), block
 
     def _is_known(self, run_id: str) -> bool:
         with contextlib.suppress(DecisionRefused):

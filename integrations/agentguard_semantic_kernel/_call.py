@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -73,7 +72,6 @@ class SemanticKernelHost(Host):
     control_flow = (GeneratorExit,)  # closes a stream early
 
     def __init__(self) -> None:
-        self._made: Counter[str] = Counter()
         self._waiting: set[tuple[str, int]] = set()
 
     def call(self) -> CallRef | None:
@@ -87,12 +85,6 @@ class SemanticKernelHost(Host):
             frame.edits.update(edits)
         return result
 
-    def number(self, path: str, at_least: int) -> int:
-        """Count the calls of one id that models made anew in this part of the run."""
-        number = max(self._made[path], at_least)
-        self._made[path] = number + 1
-        return number
-
     def waits(self, run: Run, frame: Frame, *, waits: bool) -> None:
         """Let the run wait when it is left, as long as one of its calls does."""
         (self._waiting.add if waits else self._waiting.discard)(frame.place)
@@ -100,21 +92,19 @@ class SemanticKernelHost(Host):
 
 
 def place_of(
-    call: FunctionCallContent, history: Any, run: Run,
-    host: SemanticKernelHost | None = None,
-) -> tuple[str, int]:  # fmt: skip
+    call: FunctionCallContent, history: Any, run: Run, *, anew: bool = False
+) -> tuple[str, int]:
     """Return the place of *call*, which is kept with the call wherever its history is kept.
 
-    Models give one id to different calls. So those before it in its history are counted, and by
-    *host* those that were made in other histories.
+    Models give one id to different calls. So those before it in its history are counted, and if
+    it is made *anew* those that were made in other histories.
     """
     stamp = call.metadata.get(STAMP)
     if stamp and stamp[0] == run.id:
         return stamp[1], stamp[2]
-    outer = FRAME.get()
-    path = f"{outer.place[0]}#{outer.place[1]}/{call.id}" if outer else str(call.id)
+    path = f"{run.root()}{call.id}"
     like = [i for m in history or () for i in m.items if type(i) is type(call) and i.id == call.id]
     number = next((n for n, item in enumerate(like) if item is call), max(len(like) - 1, 0))
-    number = host.number(path, number) if host else number
+    number = run.number(path, number) if anew else number
     call.metadata[STAMP] = [run.id, path, number]
     return path, number

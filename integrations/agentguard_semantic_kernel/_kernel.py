@@ -90,7 +90,7 @@ async def _around_call(entry: Entry, proceed: Any, context: Any) -> None:
     turn, call, history = TURN.get(), context.function_call_content, context.chat_history
     async with entered(entry, context.arguments) as run:
         host: Any = run.host
-        frame = Frame(place_of(call, history, run, host if turn else None))
+        frame = Frame(place_of(call, history, run, anew=turn is not None))
         with setting(FRAME, frame):
             await proceed(context)
         refusal, is_inner = frame.refusal, turn is not None and turn.is_inner

@@ -28,8 +28,7 @@ _LIMITS = ("max_completion_tokens", "max_tokens", "max_output_tokens", "max_new_
 def entered(entry: Entry, arguments: Any, known: str | None = None) -> Blocks[Run]:
     """Enter the run: the active one, or else one that the options or a history name."""
     given, host = arguments or KernelArguments(), SemanticKernelHost()
-    run, is_new = entry.choose(given, host, known=known, inside=True)
-    return Blocks(run, *[run] * is_new)
+    return Blocks(*entry.choose(given, host, known=known, inside=True))
 
 
 def guarded(thing: Any, entry: Entry, *ours: Any) -> Any:

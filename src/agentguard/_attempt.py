@@ -238,7 +238,7 @@ def steers(run: Run, error: BaseException) -> bool:
     """Return whether the agent runtime uses *error* to steer itself."""
     if isinstance(error, GuardError):
         return False
-    if run.host.control_flow and isinstance(error, run.host.control_flow):
+    if run.hosts.are_steered_by(error):
         return True
     return any(kind.__name__ in _CONTROL_FLOW for kind in type(error).__mro__)
 

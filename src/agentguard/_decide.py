@@ -102,10 +102,7 @@ def _key(run: Run, call: Call) -> tuple[str, str]:
 
 def call_id(call: Call) -> str | None:
     """Return the runtime's call id with its occurrence: models reuse ids."""
-    ref = call.ref
-    if ref is None:
-        return None
-    return ref.id if not ref.occurrence else f"{ref.id}#{ref.occurrence}"
+    return None if call.ref is None else call.ref.path
 
 
 def rule_for(call: Call) -> Ask | None:

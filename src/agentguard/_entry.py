@@ -13,6 +13,7 @@ from .run import active_run
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from ._hosts import Block
     from .guard import Guard
     from .protocols import Host
     from .run import Run
@@ -54,8 +55,10 @@ class Entry:
     def choose(
         self, where: Any, host: Host, *, known: str | None = None, inside: bool = False,
         join: bool = False,
-    ) -> tuple[Run, bool]:  # fmt: skip
-        """Return the run for *where*, and whether it has to be entered.
+    ) -> tuple[Run, Run | Block]:  # fmt: skip
+        """Return the run for *where*, and the block in which *host* is at work there.
+
+        The block is the run itself if it is a new one, to be entered.
 
         Args:
             where: what the runtime knows of this invocation.
@@ -67,14 +70,12 @@ class Entry:
         run_id, active = self.id_for(where, known), active_run()
         here = active if active is not None and active.guard is self.guard else None
         if here is not None and (inside or run_id in (None, here.id)):
-            if not isinstance(here.host, type(host)):
-                here.host = host
-            return here, False
+            return here, here.inside(host)
         who = self.principal(where) if callable(self.principal) else self.principal
         run = self.guard.run(
             self.workflow, run_id=run_id, principal=who, host=host, join=join, **self.budget
         )
-        return run, True
+        return run, run
 
 
 class Blocks(Generic[T]):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from .errors import GuardError
     from .model import Approval
@@ -109,12 +109,19 @@ class CallRef:
         agent: the name of the agent or node that called, if the runtime knows it.
         seen: equal guarded calls inside this one execution of the tool; make a new object for
             every execution.
+        begun: counts what runtimes begin inside this one execution.
     """
 
     id: str
     occurrence: int = 0
     agent: str | None = None
     seen: dict[tuple[str, str], int] = field(default_factory=dict, compare=False, repr=False)
+    begun: dict[str, Iterator[int]] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def path(self) -> str:
+        """The id with its occurrence: how the ids of the calls inside begin."""
+        return f"{self.id}#{self.occurrence}" if self.occurrence else self.id
 
 
 class Host:

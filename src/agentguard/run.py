@@ -13,6 +13,7 @@ from opentelemetry import trace
 
 from . import telemetry
 from ._contexts import setting
+from ._hosts import Block, Hosts
 from ._meter import Meter
 from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
@@ -68,7 +69,6 @@ class Run:
         principal: who acts.
         part: 1 at first, counting up with every resume.
         guard: the guard that made it.
-        host: the agent runtime around it.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ class Run:
         limits: Limits, host: Host, *, join: bool = False,
     ) -> None:  # fmt: skip
         self.guard, self.workflow, self.id = guard, workflow, run_id
-        self.principal, self.host, self.part = principal, host, 0
+        self.principal, self.hosts, self.part = principal, Hosts(host), 0
         self.around = around
         self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
@@ -85,7 +85,7 @@ class Run:
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
-        self._waits: str | None = None
+        self._waits: dict[type[Host], str] = {}
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
@@ -112,13 +112,31 @@ class Run:
         """What the run has used, as far as this process knows."""
         return self.meter.usage
 
+    @property
+    def host(self) -> Host:
+        """The agent runtime at work here: that of the innermost block, or the run's own."""
+        return self.hosts.here.host
+
+    def inside(self, host: Host) -> Block:
+        """Return a block in which a runtime of the kind of *host* is at work, for adapters.
+
+        The run has one host of each kind: *host* is taken if it has none yet. In a block of that
+        kind this changes nothing.
+        """
+        return self.hosts.inside(host, _REF.get())
+
     def finish(self) -> None:
         """Say that a joined run ends when it is left this time."""
         self._finish = True
 
     def waiting(self, reason: str) -> None:
-        """Say that the run pauses when it is left without an error; it has not succeeded yet."""
-        self._waits = reason
+        """Say that the run pauses when it is left without an error; it has not succeeded yet.
+
+        Args:
+            reason: for what it waits; empty if it waits for nothing any more. That takes back what
+                the runtime at work here has said, not what others have.
+        """
+        self._waits[type(self.host)] = reason
 
     @contextlib.contextmanager
     def tool_call(self, call_id: str, occurrence: int = 0) -> Generator[None]:
@@ -131,8 +149,28 @@ class Run:
             yield
 
     def call_ref(self) -> CallRef | None:
-        """Return the model's call that is being executed, as the runtime or `tool_call` says."""
-        return self.host.call() or _REF.get()
+        """Return the model's call that is being executed, as the runtime or `tool_call` says.
+
+        Inside another runtime that names none, it is the call in which that one is at work.
+        """
+        return self.hosts.call(_REF.get()) if active_run() is self else None
+
+    def root(self, what: str = "") -> str:
+        """Return how the ids of calls begin that a runtime makes here: with the call around them.
+
+        Args:
+            what: something that the runtime begins here, such as a graph; each gets a root of its
+                own, the same one whenever the call around it is executed again.
+        """
+        ref = self.call_ref()
+        path, number = ref.path if ref else "", self.hosts.number(what, ref) if what else 0
+        if number:
+            return f"{path}+{number}/"
+        return f"{path}/" if path else ""
+
+    def number(self, what: str, at_least: int = 0) -> int:
+        """Count *what*: from 0 in each execution of the call around, or in this run."""
+        return self.hosts.number(what, self.call_ref(), at_least=at_least)
 
     # Entering and leaving.
 
@@ -173,7 +211,7 @@ class Run:
             telemetry.end_workflow(span, "failed", error)
             raise
         self.part, self.hash_key = opened.part, opened.hash_key
-        self._waits = None  # that was an earlier part, left and entered again
+        self._waits.clear()  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         return span, opened
 
@@ -229,19 +267,19 @@ class Run:
     def _ending(self, error: BaseException | None) -> tuple[str, str | None]:
         """Return how the run stands when it is left this way, and why."""
         if error is None:
-            return ("waiting" if self._waits else "succeeded"), None
+            return ("waiting" if any(self._waits.values()) else "succeeded"), None
         if isinstance(error, ApprovalRequired):
             return "waiting", None
         if isinstance(error, GuardError):
             return "failed", self.redactor.scrub(f"{error.kind}: {error.message}")
-        if isinstance(error, self.host.control_flow):
+        if self.hosts.are_steered_by(error):
             return "waiting", None
         return "failed", self.redactor.scrub(f"{type(error).__name__}: {error}")[:1000]
 
     async def _close(self, runtime: Runtime, error: BaseException | None) -> str:
         """Write the end of this part and return how it ended; without an error, as the store says."""
         status, why = self._ending(error)
-        if self._join and error is None and not self._finish and not self._waits:
+        if self._join and status == "succeeded" and not self._finish:
             await self.flush(runtime)
             return status
         taken = self.meter.drain()

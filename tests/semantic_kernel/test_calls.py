@@ -252,7 +252,7 @@ async def test_calls_inside_a_called_function_are_its_own(guard: Guard, world: W
     async with guard.run("notes", run_id="r-1"):
         await Talk(kernel).ask("go")
     events = guard.runs.events("r-1")
-    assert [e.data["call_id"] for e in events if e.kind == "step.started"] == ["1#0/1"]
+    assert [e.data["call_id"] for e in events if e.kind == "step.started"] == ["1/1"]
     assert world.effects == ["hello"]
 
 
