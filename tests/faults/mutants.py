@@ -18,16 +18,18 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
-from tests.faults.seeded_bugs import MUTANTS, Mutant
+from tests.conformance.seeded_bugs import ADAPTER_MUTANTS
+from tests.faults.seeded_bugs import CORE_MUTANTS, Mutant
 
 VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
-PACKAGE = Path(__file__).resolve().parents[2] / "src" / "agentguard"
+MUTANTS: dict[str, Mutant] = {**CORE_MUTANTS, **ADAPTER_MUTANTS}
+ROOTS = [Path(__file__).resolve().parents[2] / folder for folder in ("src", "integrations")]
 
 
 @cache
 def sources() -> Mapping[Path, str]:
-    """Read the whole package."""
-    return {path: path.read_text() for path in PACKAGE.rglob("*.py")}
+    """Read the package and the adapters."""
+    return {path: path.read_text() for root in ROOTS for path in root.rglob("*.py")}
 
 
 def place_of(old: str) -> Path:
@@ -70,7 +72,7 @@ class _Finder(MetaPathFinder):
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         """Find a module as always, and change it if the mutant is in it."""
-        if fullname.partition(".")[0] != "agentguard":
+        if not fullname.startswith("agentguard"):
             return None
         spec = PathFinder.find_spec(fullname, path, target)
         edits = self._edits.get(Path(spec.origin).resolve()) if spec and spec.origin else None

@@ -12,7 +12,7 @@ class Mutant:
     """A bug, the test that must fail because of it, and what it says then.
 
     Attributes:
-        caught_by: the node id of that test, or of a group of them, below tests/faults.
+        caught_by: the node id of that test, or of a group of them, below tests/.
         says: a part of the failure's words, so that a crash is not taken for a catch.
         edits: old text, found once in the whole package, and what it becomes.
         places: kill only where the place's name has this word in it; the others take time.
@@ -34,15 +34,18 @@ def change(old: str, *new: str) -> Edit:
     return old, "\n".join(new)
 
 
-KILLS = "test_kills.py::test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost"
-CANCELLED = "test_cancellation.py::test_a_call_cancelled_anywhere_is_never_repeated_in_silence"
-INTERRUPTS = (
-    "test_interrupts.py::test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck"
+KILLS = "faults/test_kills.py::test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost"
+CANCELLED = (
+    "faults/test_cancellation.py::test_a_call_cancelled_anywhere_is_never_repeated_in_silence"
 )
-OWNERSHIP, PROMISES = "test_ownership.py::test_", "test_promises.py::test_"
+INTERRUPTS = (
+    "faults/test_interrupts.py::"
+    "test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck"
+)
+OWNERSHIP, PROMISES = "faults/test_ownership.py::test_", "faults/test_promises.py::test_"
 APART = "_connection.execute('COMMIT'); {0}._connection.execute('BEGIN IMMEDIATE')"
 
-MUTANTS: dict[str, Mutant] = {
+CORE_MUTANTS: dict[str, Mutant] = {
     # Those of the reliability notes.
     "no fence in settle": bug(
         f"{OWNERSHIP}a_late_answer_is_evidence_and_never_truth",
@@ -122,7 +125,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # Those of the budgets and of replays.
     "budget checked before the transaction": bug(
-        "test_crowds.py::test_two_hundred_tasks_never_spend_more_than_their_run_has",
+        "faults/test_crowds.py::test_two_hundred_tasks_never_spend_more_than_their_run_has",
         "'paid': 200",
         change("full = None if held else _no_room(tx, log, intent, step)", "full = None"),
         change(
@@ -147,7 +150,7 @@ MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "an approval can be used again": bug(
-        "test_crowds.py::test_eight_callers_of_one_approval_start_it_once",
+        "faults/test_crowds.py::test_eight_callers_of_one_approval_start_it_once",
         "and was used 1 times",
         change(
             "UPDATE approvals SET status = 'used', used_at = ?", "UPDATE approvals SET used_at = ?"
@@ -236,7 +239,7 @@ MUTANTS: dict[str, Mutant] = {
         places="COMMIT",
     ),
     "a repeat that did not begin ends a doubt": bug(
-        "test_cancellation.py::test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt",
+        "faults/test_cancellation.py::test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt",
         "failed_retryable",
         change('return self._call.tool.on_doubt == "retry_same_key"', "return False"),
     ),

@@ -10,8 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.faults.mutants import PLACES, VARIABLE, place_of
-from tests.faults.seeded_bugs import MUTANTS
+from tests.faults.mutants import MUTANTS, PLACES, VARIABLE, place_of
 from tests.support import ROOT
 
 Ended = subprocess.CompletedProcess[str]
@@ -35,7 +34,7 @@ def trial(name: str) -> Ended:
     """Run the test that is to catch a mutant with the mutant in it."""
     module = [sys.executable, "-m", "tests.faults.mutants", "pytest"]
     return subprocess.run(
-        [*module, "-x", "-vv", "-p", "no:cacheprovider", f"tests/faults/{MUTANTS[name].caught_by}"],
+        [*module, "-x", "-vv", "-p", "no:cacheprovider", f"tests/{MUTANTS[name].caught_by}"],
         cwd=ROOT,
         env={**os.environ, VARIABLE: name, PLACES: MUTANTS[name].places},
         check=False,
@@ -47,7 +46,7 @@ def trial(name: str) -> Ended:
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_a_seeded_bug_is_caught(name: str, trials: dict[str, Future[Ended]]) -> None:
-    """With this bug in the core a test fails, and for this bug's reason."""
+    """With this bug in the core or an adapter a test fails, and for this bug's reason."""
     ended = trials[name].result()
     assert ended.returncode == pytest.ExitCode.TESTS_FAILED, ended.stdout + ended.stderr
     assert "1 failed" in ended.stdout
