@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ._apart import write_apart
 from ._attempt import End
-from ._persist import write_apart
 from .ledger import settling
 from .ledger.values import Interrupted, Pending
 from .model import EffectState

@@ -7,10 +7,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from . import _decide
+from ._apart import keep_trying
 from ._attempt import End, attempt, judge, retrieved_by
 from ._backoff import Backoff
 from ._claim import Claim
-from ._persist import error_of, keep_trying, unrecorded
+from ._persist import error_of, unrecorded
 from ._runtime import outcome_of
 from .errors import (
     ApprovalRequired,

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from ._apart import write_apart
+from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .canonical import jsonable
-from .ledger import model_calls
-from .ledger.values import Refused
+from .errors import GuardError
+from .ledger.model_calls import ModelEnd, ModelStart, Reservation, begin_model, end_model
+from .ledger.values import Pending
 from .model import nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
     from decimal import Decimal
 
     from ._meter import Meter
     from ._runtime import Runtime
-    from .ledger.values import Pending, RunRef
+    from .ledger.values import RunRef
     from .protocols import Store
     from .redaction import Redactor
 
@@ -41,59 +46,142 @@ class Surroundings:
     traced: bool
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class ModelCall:
-    """A model call that was let through and has to be settled."""
+    """A model call that was let through and has to be settled; a second time changes nothing."""
 
-    step: int
     model: str
     hold: int
-    started: int
     messages: Any
     call_id: str | None
+    began: int = field(default_factory=time.monotonic_ns)
+    reservation: Reservation = field(default_factory=Reservation)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it is reserved, and not settled yet."""
+        return self.reservation.reserved.durable and not self.reservation.settled.durable
 
 
 class ModelCalls:
-    """Starts and settles the model calls of one run."""
+    """Starts and settles the model calls of one run.
+
+    A call that is interrupted on its way leaves nothing held: whatever was reserved and not
+    dispatched is given back, and the record says so.
+    """
 
     def __init__(
-        self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor
-    ) -> None:
+        self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor,
+        failure: Callable[[GuardError], BaseException],
+    ) -> None:  # fmt: skip
         self._ref, self._agent, self._around = ref, agent, around
-        self._meter, self._redactor = meter, redactor
+        self._meter, self._redactor, self._failure = meter, redactor, failure
 
-    async def _commit(self, runtime: Runtime, taken: Pending, verb: Any, *args: Any) -> Any:
-        return await self._meter.commit(runtime, self._around.store, taken, verb, *args)
-
-    async def start(
-        self, runtime: Runtime, model: str, messages: Any, call_id: str | None, most: int | None
-    ) -> ModelCall:
-        """Reserve a model call with its worst case, or raise the refusal."""
+    def ask(
+        self, *, model: str, messages: Any, call_id: str | None = None,
+        max_output_tokens: int | None = None,
+    ) -> ModelCall:  # fmt: skip
+        """Return a model call with its worst case; nothing is reserved yet."""
         asked = len(str(messages)) // 4 + 1  # about four characters a token
-        worst = self._around.price(model, asked, most or 0)
-        hold = 0 if worst is None else nanos(worst)
-        taken = self._meter.drain(1, 0)
-        start = model_calls.ModelStart(
-            self._ref, self._agent, model, self._meter.limits, hold, taken
-        )
+        worst = self._around.price(model, asked, max_output_tokens or 0)
+        return ModelCall(model, 0 if worst is None else nanos(worst), messages, call_id)
+
+    def start(self, call: ModelCall) -> None:
+        """Reserve *call*, or raise the refusal as the runtime at work wants it."""
         try:
-            answer, usage = await self._commit(runtime, taken, model_calls.begin_model, start)
+            with self._refusing():
+                run_inline(self._reserve(InlineRuntime(), call))
+        except GuardError:
+            raise
+        except BaseException as interrupt:
+            self._settle_apart(self._not_dispatched(call, interrupt))
+            raise
+
+    async def astart(self, call: ModelCall) -> None:
+        """Like `start`, on an event loop."""
+        runtime = AsyncioRuntime()
+        try:
+            with self._refusing():
+                await self._reserve(runtime, call)
+            runtime.check_cancelled()
+        except GuardError:
+            raise
+        except asyncio.CancelledError as cancelled:
+            await self._give_back(call, cancelled)
+            raise
+        except BaseException as interrupt:
+            self._settle_apart(self._not_dispatched(call, interrupt))
+            raise
+
+    @contextlib.contextmanager
+    def _refusing(self) -> Generator[None]:
+        """Let a refusal reach whom it concerns, as the runtime at work here has it."""
+        try:
+            yield
+        except GuardError as refusal:
+            shown = self._failure(refusal)
+            if shown is refusal:
+                raise
+            raise shown from refusal.__cause__
+
+    async def _reserve(self, runtime: Runtime, call: ModelCall) -> None:
+        taken = self._meter.drain(1, 0)
+        start = ModelStart(
+            self._ref, self._agent, call.model, self._meter.limits, call.hold, taken,
+            call.reservation,
+        )  # fmt: skip
+        try:
+            refused, usage = await self._commit(runtime, taken, begin_model, start)
         except BaseException:
             self._meter.expect(-1, 0)
             raise
         self._meter.synced(usage, taken, steps=1)
-        if isinstance(answer, Refused):
-            raise answer.error
-        return ModelCall(answer.step, model, hold, time.monotonic_ns(), messages, call_id)
+        if refused is not None:
+            raise refused.error
 
-    async def finish(
+    async def _give_back(self, call: ModelCall, cancelled: BaseException) -> None:
+        try:
+            await self._settle(AsyncioRuntime(), self._not_dispatched(call, cancelled))
+        except GuardError as failure:
+            cancelled.add_note(f"agentguard could not give back a model call: {failure.message}")
+
+    def finish(
+        self, call: ModelCall, output: Any, used: tuple[int, int, int], error: BaseException | None
+    ) -> None:
+        """Settle *call* with its tokens (input, output, cached) and its answer or error."""
+        run_inline(self._finish(InlineRuntime(), call, output, used, error))
+
+    async def afinish(
+        self, call: ModelCall, output: Any, used: tuple[int, int, int], error: BaseException | None
+    ) -> None:
+        """Like `finish`, on an event loop."""
+        runtime = AsyncioRuntime()
+        await self._finish(runtime, call, output, used, error)
+        runtime.check_cancelled()
+
+    async def _finish(
         self, runtime: Runtime, call: ModelCall, output: Any, used: tuple[int, int, int],
         error: BaseException | None,
     ) -> None:  # fmt: skip
-        """Settle a model call with its tokens (input, output, cached) and its answer or error."""
+        if not call.is_open:
+            return
         price = self._around.price(call.model, used[0], used[1])
-        cost = None if price is None else nanos(price)
-        taken = self._meter.drain()
+        end = self._end(call, None if price is None else nanos(price), used, error, output)
+        try:
+            await self._settle(runtime, end)
+        except GuardError:
+            raise
+        except BaseException:
+            self._settle_apart(end)
+            raise
+
+    def _not_dispatched(self, call: ModelCall, why: BaseException) -> ModelEnd:
+        return self._end(call, 0, (0, 0, 0), why, dispatched=False)
+
+    def _end(
+        self, call: ModelCall, cost: int | None, used: tuple[int, int, int],
+        error: BaseException | None, output: Any = None, **more: Any,
+    ) -> ModelEnd:  # fmt: skip
         data = {
             "model": call.model,
             "call_id": call.call_id,
@@ -101,13 +189,26 @@ class ModelCalls:
             "output_tokens": used[1],
             "cached_tokens": used[2],
             "cost_nanos": cost,
-            "duration_us": (time.monotonic_ns() - call.started) // 1000,
+            "duration_us": (time.monotonic_ns() - call.began) // 1000,
             "error": None if error is None else type(error).__name__,
+            **more,
         }
         content = {"input": jsonable(call.messages), "output": jsonable(output)}
-        end = model_calls.ModelEnd(
-            self._ref, call.step, call.hold, cost, used[0], used[1], data,
-            self._redactor.scrub(content), taken,
+        return ModelEnd(
+            self._ref, call.reservation, call.hold, cost, used[0], used[1], data,
+            self._redactor.scrub(content), Pending(),
         )  # fmt: skip
-        usage = await self._commit(runtime, taken, model_calls.end_model, end)
-        self._meter.synced(usage, taken)
+
+    async def _settle(self, runtime: Runtime, end: ModelEnd) -> None:
+        taken = self._meter.drain()
+        end = replace(end, pending=taken)
+        self._meter.synced(await self._commit(runtime, taken, end_model, end), taken)
+
+    def _settle_apart(self, end: ModelEnd) -> None:
+        """Settle after an interrupt, behind whatever of the call is still on its way to the store."""
+        usage = write_apart(self._around.store, end_model, end)
+        if usage is not None:
+            self._meter.synced(usage, Pending())
+
+    async def _commit(self, runtime: Runtime, taken: Pending, verb: Any, *args: Any) -> Any:
+        return await self._meter.commit(runtime, self._around.store, taken, verb, *args)

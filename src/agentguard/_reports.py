@@ -23,21 +23,25 @@ class ModelReports:
 
     def started(self, call: Hashable, **asked: Any) -> None:
         """Reserve the model call that the runtime names *call*; *asked* as in `model_started`."""
-        self._open[call] = self._run.model_started(**asked)
+        found = self._open[call] = self._run.models.ask(**asked)
+        self._run.models.start(found)
 
     async def astarted(self, call: Hashable, **asked: Any) -> None:
         """Like `started`, on an event loop."""
-        self._open[call] = await self._run.amodel_started(**asked)
+        found = self._open[call] = self._run.models.ask(**asked)
+        await self._run.models.astart(found)
 
     def finished(self, call: Hashable, **answered: Any) -> None:
         """Settle *call*, *answered* as in `model_finished`; one that was refused is none."""
-        if (found := self._open.pop(call, None)) is not None:
+        if (found := self._open.get(call)) is not None:
             self._run.model_finished(found, **answered)
+            self._open.pop(call, None)
 
     async def afinished(self, call: Hashable, **answered: Any) -> None:
         """Like `finished`, on an event loop."""
-        if (found := self._open.pop(call, None)) is not None:
+        if (found := self._open.get(call)) is not None:
             await self._run.amodel_finished(found, **answered)
+            self._open.pop(call, None)
 
     def __enter__(self) -> Self:
         return self

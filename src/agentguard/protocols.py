@@ -58,7 +58,10 @@ class Tx(Protocol):
         ...
 
     def after_commit(self, done: Callable[[], object]) -> None:
-        """Call *done* once this transaction is durable, also if its caller never hears of that."""
+        """Call *done* once this transaction is durable, also if its caller never hears of that.
+
+        It may be called twice.
+        """
         ...
 
 

@@ -81,7 +81,10 @@ class Run:
         self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
-        self._models = ModelCalls(self.ref, principal.agent, around, self.meter, self.redactor)
+        self.models = ModelCalls(
+            self.ref, principal.agent, around, self.meter, self.redactor,
+            self._shown,
+        )  # fmt: skip
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
@@ -334,6 +337,9 @@ class Run:
 
     # Model calls, reported by adapters.
 
+    def _shown(self, refusal: GuardError) -> BaseException:
+        return self.host.failure(refusal)
+
     def model_started(
         self, *, model: str, messages: Any, call_id: str | None = None,
         max_output_tokens: int | None = None,
@@ -350,49 +356,37 @@ class Run:
             BudgetExceeded: the run has no room for it.
             RunHalted: the run was stopped.
         """
-        started = self._models.start(InlineRuntime(), model, messages, call_id, max_output_tokens)
-        with self._refusing():
-            return run_inline(started)
+        call = self.models.ask(
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
+        )
+        self.models.start(call)
+        return call
 
     async def amodel_started(
         self, *, model: str, messages: Any, call_id: str | None = None,
         max_output_tokens: int | None = None,
     ) -> ModelCall:  # fmt: skip
-        """Like `model_started`, on an event loop."""
-        runtime = AsyncioRuntime()
-        with self._refusing():
-            call = await self._models.start(runtime, model, messages, call_id, max_output_tokens)
-        runtime.check_cancelled()
+        """Like `model_started`, on an event loop; cancelled meanwhile, it gives back what it took."""
+        call = self.models.ask(
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
+        )
+        await self.models.astart(call)
         return call
-
-    @contextlib.contextmanager
-    def _refusing(self) -> Generator[None]:
-        """Let a refusal reach whom it concerns, as the runtime around the run now has it."""
-        try:
-            yield
-        except GuardError as refusal:
-            shown = self.host.failure(refusal)
-            if shown is refusal:
-                raise
-            raise shown from refusal.__cause__
 
     def model_finished(
         self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
         cached_tokens: int = 0, error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Settle a model call with what it used and answered, or with its error."""
-        used = (input_tokens, output_tokens, cached_tokens)
-        run_inline(self._models.finish(InlineRuntime(), call, output, used, error))
+        self.models.finish(call, output, (input_tokens, output_tokens, cached_tokens), error)
 
     async def amodel_finished(
         self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
         cached_tokens: int = 0, error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Like `model_finished`, on an event loop."""
-        runtime = AsyncioRuntime()
         used = (input_tokens, output_tokens, cached_tokens)
-        await self._models.finish(runtime, call, output, used, error)
-        runtime.check_cancelled()
+        await self.models.afinish(call, output, used, error)
 
 
 def new_run_id() -> str:

@@ -658,6 +658,22 @@ def test_nobody_is_forgotten_by_a_writer_that_ends(tmp_path: Path) -> None:
         sys.setswitchinterval(before)
 
 
+def test_what_waits_for_a_commit_is_done_though_a_signal_handler_raises_in_it(
+    store: SqliteStore,
+) -> None:
+    """It is durable by then: whoever waits for that is told, in a second try."""
+    tries: list[str] = []
+
+    def done() -> None:
+        tries.append("try")
+        if len(tries) == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        store.transact(lambda tx: (note(tx, "kept"), tx.after_commit(done)))
+    assert (tries, notes(store)) == (["try", "try"], ["kept"])
+
+
 def test_a_writer_refuses_once_it_is_closed() -> None:
     """Who has seen the store open and comes too late starts neither a batch nor a thread."""
     batches: list[list[Item]] = []

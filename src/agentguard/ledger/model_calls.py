@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from . import switches
@@ -16,6 +16,40 @@ if TYPE_CHECKING:
     from ..protocols import Tx
 
 
+@dataclass(slots=True, eq=False)
+class Done:
+    """Whether something was written; known also if its caller was interrupted meanwhile.
+
+    Attributes:
+        durable: it is.
+        tx: the transaction that writes it, until that is durable; one that is undone never is.
+    """
+
+    durable: bool = False
+    tx: Tx | None = None
+
+    def note(self, tx: Tx) -> None:
+        """Remember that *tx* writes it."""
+        self.tx = tx
+        tx.after_commit(self._keep)
+
+    def _keep(self) -> None:
+        self.durable, self.tx = True, None
+
+    def before(self, tx: Tx) -> bool:
+        """Return whether it was written before now, as *tx* sees it."""
+        return self.durable or self.tx is tx
+
+
+@dataclass(slots=True, eq=False)
+class Reservation:
+    """What became of a model call: reserved once, settled once, whoever tries."""
+
+    step: int = 0
+    reserved: Done = field(default_factory=Done)
+    settled: Done = field(default_factory=Done)
+
+
 @dataclass(frozen=True, slots=True)
 class ModelStart:
     """A model call about to be dispatched; *hold* is its worst case in nano-dollars."""
@@ -26,6 +60,7 @@ class ModelStart:
     limits: Limits
     hold: int
     pending: Pending
+    reservation: Reservation
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +68,7 @@ class ModelEnd:
     """A model call that came back; *cost* is None when no price is known."""
 
     run: RunRef
-    step: int
+    reservation: Reservation
     hold: int
     cost: int | None
     input_tokens: int
@@ -43,14 +78,7 @@ class ModelEnd:
     pending: Pending
 
 
-@dataclass(frozen=True, slots=True)
-class ModelStarted:
-    """The step of a model call that may be dispatched."""
-
-    step: int
-
-
-def begin_model(tx: Tx, start: ModelStart) -> tuple[ModelStarted | Refused, Usage]:
+def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     """Reserve a model call, or refuse it before a token is spent."""
     log = RunLog(tx, start.run)
     log.absorb(start.pending)
@@ -64,20 +92,29 @@ def begin_model(tx: Tx, start: ModelStart) -> tuple[ModelStarted | Refused, Usag
         log.add(Draft("budget.exceeded", {**refusal.details(), "error": refusal.kind,
                                           "model": start.model}, log.last_step))  # fmt: skip
         return Refused(refusal, log.last_step), log.save()
-    step = log.next_step()
+    start.reservation.step = log.next_step()
     log.model_calls += 1
     log.held += start.hold
-    return ModelStarted(step), log.save()
+    usage = log.save()
+    start.reservation.reserved.note(tx)
+    return None, usage
 
 
 def end_model(tx: Tx, end: ModelEnd) -> Usage:
-    """Settle a model call: what it really used, and what it was asked and answered."""
-    log = RunLog(tx, end.run)
+    """Settle a model call: what it really used, and what it was asked and answered.
+
+    Nothing is settled that was never reserved, or twice.
+    """
+    log, made = RunLog(tx, end.run), end.reservation
     log.absorb(end.pending)
+    if made.settled.before(tx) or not made.reserved.before(tx):
+        return log.save()
     log.held -= end.hold
     log.spent += end.cost or 0
     log.cost_complete = int(bool(log.cost_complete) and end.cost is not None)
     log.input_tokens += end.input_tokens
     log.output_tokens += end.output_tokens
-    log.add(Draft("model.called", end.data, end.step, end.content))
-    return log.save()
+    log.add(Draft("model.called", end.data, made.step, end.content))
+    usage = log.save()
+    made.settled.note(tx)
+    return usage

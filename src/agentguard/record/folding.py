@@ -258,12 +258,13 @@ class _Draft:
 
     def model(self, event: Event, data: Mapping[str, Any]) -> None:
         cost, failed = data.get("cost_nanos"), data.get("error")
+        told = failed if data.get("dispatched", True) else f"{failed}; not dispatched"
         content = event.content or {}
         self.found = {key: self.found[key] for key in ("number", "actor")}
         self.set(data, name="model", call_id="call_id")
         self.found.update(
             kind="model", began_at=event.at - _micros(data), arguments=content.get("input"),
-            result=content.get("output"), content=event.content is not None, detail=failed,
+            result=content.get("output"), content=event.content is not None, detail=told,
             cost_usd=None if cost is None else dollars(cost),
             tokens={n: data.get(f"{n}_tokens") or 0 for n in ("input", "output", "cached")},
         )  # fmt: skip

@@ -279,13 +279,13 @@ class SqliteStore:
         """Commit; an exception that a signal handler raises meanwhile takes nothing back."""
         try:
             connection.execute("COMMIT")
+            self._owner.committed(tx.afterwards)
         except sqlite3.Error:
             raise
         except BaseException:
             if not connection.in_transaction:
-                self._owner.committed(tx.afterwards)
+                self._owner.committed(tx.afterwards)  # from the start: each can be done twice
             raise
-        self._owner.committed(tx.afterwards)
 
     def _run_apart(self, connection: sqlite3.Connection, tx: SqliteTx, item: Item) -> None:
         """Run one verb of several, so that its failure undoes nothing of the others."""
