@@ -26,7 +26,8 @@ from agentguard import (
 from agentguard.record import fold
 from agentguard_langchain import LangChainHost, reporting
 from agentguard_langgraph import LangGraphHost, guard_graph
-from tests.langgraph.world import HELLO, Scripted, Streaming, World, call, one_node, say
+from tests.langgraph.world import HELLO, Scripted, Streaming, call, one_node, say
+from tests.support import World
 
 MODEL = Scripted(script=[say("hi")])
 ASK = [HumanMessage("hello")]

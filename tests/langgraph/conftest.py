@@ -9,7 +9,7 @@ import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
 from agentguard import Guard
-from tests.langgraph.world import World
+from tests.support import World
 
 
 @pytest.fixture

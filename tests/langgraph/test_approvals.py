@@ -27,7 +27,6 @@ from agentguard_langgraph import guard_graph
 from tests.langgraph.world import (
     HELLO,
     Scripted,
-    World,
     answers,
     call,
     looped,
@@ -37,6 +36,7 @@ from tests.langgraph.world import (
     thread,
     yes,
 )
+from tests.support import World
 
 
 def paying(world: World, **approval: Any) -> BaseTool:

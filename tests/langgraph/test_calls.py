@@ -17,17 +17,8 @@ from langgraph.types import Command, RetryPolicy, Send, interrupt
 
 from agentguard import Guard, current_run, idempotent, tool_contract
 from agentguard_langgraph import guard_graph
-from tests.langgraph.world import (
-    HELLO,
-    Scripted,
-    World,
-    answers,
-    call,
-    looped,
-    one_node,
-    say,
-    thread,
-)
+from tests.langgraph.world import HELLO, Scripted, answers, call, looped, one_node, say, thread
+from tests.support import World
 
 
 def add_tool(world: World) -> BaseTool:

@@ -22,18 +22,8 @@ from langgraph.types import CachePolicy, Command, RetryPolicy, interrupt
 
 from agentguard import Guard, Happened, NotHappened, idempotent, tool_contract
 from agentguard_langgraph import guard_graph
-from tests.langgraph.world import (
-    HELLO,
-    Scripted,
-    World,
-    answers,
-    call,
-    looped,
-    one_node,
-    say,
-    thread,
-)
-from tests.support import ROOT
+from tests.langgraph.world import HELLO, Scripted, answers, call, looped, one_node, say, thread
+from tests.support import ROOT, World
 
 BOTH = [("bare", 2), ("guarded", 1)]
 """The framework alone, and guarded: how often the one effect happens."""

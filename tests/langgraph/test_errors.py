@@ -35,17 +35,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_langgraph import guard_graph
-from tests.langgraph.world import (
-    HELLO,
-    Scripted,
-    World,
-    answers,
-    call,
-    looped,
-    one_node,
-    say,
-    thread,
-)
+from tests.langgraph.world import HELLO, Scripted, answers, call, looped, one_node, say, thread
+from tests.support import World
 
 
 def paying(world: World, **contract: Any) -> BaseTool:

@@ -29,7 +29,6 @@ from agentguard_langgraph import GuardMiddleware, guard_graph
 from tests.langgraph.world import (
     HELLO,
     Scripted,
-    World,
     answers,
     call,
     one_node,
@@ -38,6 +37,7 @@ from tests.langgraph.world import (
     thread,
     yes,
 )
+from tests.support import World
 
 
 def paying(world: World, key: str = "pay:{to}") -> BaseTool:

@@ -31,7 +31,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_langgraph import guard_graph, guard_tools
-from tests.langgraph.world import HELLO, Scripted, World, answers, call, looped, say, thread
+from tests.langgraph.world import HELLO, Scripted, answers, call, looped, say, thread
+from tests.support import World
 
 
 class Payment(BaseModel):

@@ -13,7 +13,8 @@ from langgraph.checkpoint.sqlite import SqliteSaver
 
 from agentguard import Guard, Happened, NotHappened, idempotent, tool_contract
 from agentguard_langgraph import guard_graph
-from tests.langgraph.world import HELLO, Scripted, World, call, looped, say, thread
+from tests.langgraph.world import HELLO, Scripted, call, looped, say, thread
+from tests.support import World
 
 
 def main(folder: Path, kind: str, *, kill: bool) -> None:

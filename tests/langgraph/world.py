@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from langchain_core.callbacks import CallbackManagerForLLMRun
@@ -25,26 +23,6 @@ from langgraph.types import Interrupt
 
 USAGE = UsageMetadata(input_tokens=10, output_tokens=5, total_tokens=15)
 HELLO: Any = {"messages": [HumanMessage("hello")]}
-
-
-class World:
-    """An append-only file that outlives processes: what really happened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def happen(self, effect: str) -> str:
-        """Let *effect* happen, for good."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{effect}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return f"done {effect}"
-
-    @property
-    def effects(self) -> list[str]:
-        """Everything that happened, in order."""
-        return self.path.read_text("utf-8").splitlines() if self.path.exists() else []
 
 
 class Scripted(BaseChatModel):

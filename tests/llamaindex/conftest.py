@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from agentguard import Guard
-from tests.llamaindex.world import World
+from tests.support import World
 
 
 @pytest.fixture

@@ -28,7 +28,6 @@ from tests.llamaindex.world import (
     KINDS,
     Answer,
     Question,
-    World,
     agent,
     answers,
     call,
@@ -39,6 +38,7 @@ from tests.llamaindex.world import (
     until_idle,
     yes,
 )
+from tests.support import World
 
 
 def paying(world: World, *, asynchronous: bool = True, **approval: Any) -> FunctionTool:

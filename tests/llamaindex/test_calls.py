@@ -16,7 +16,6 @@ from agentguard_llamaindex import guard_workflow
 from tests.llamaindex.world import (
     Answer,
     Question,
-    World,
     agent,
     answers,
     call,
@@ -25,6 +24,7 @@ from tests.llamaindex.world import (
     tool,
     until_asked,
 )
+from tests.support import World
 
 
 def adding(world: World) -> Any:

@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from agentguard import Guard
-from tests.llamaindex.world import World
-from tests.support import ROOT
+from tests.support import ROOT, World
 
 PATHS = os.pathsep.join(
     [os.environ.get("PYTHONPATH", ""), *(str(ROOT / name) for name in ("src", "integrations", ""))]

@@ -25,7 +25,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_llamaindex import guard_workflow
-from tests.llamaindex.world import KINDS, World, agent, answers, call, tool
+from tests.llamaindex.world import KINDS, agent, answers, call, tool
+from tests.support import World
 
 AGAIN = retry_policy(wait=wait_fixed(0), stop=stop_after_attempt(3))
 

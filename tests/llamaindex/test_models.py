@@ -15,7 +15,8 @@ from workflows.events import Event, StartEvent, StopEvent
 
 from agentguard import BudgetExceeded, Guard, idempotent, tool_contract
 from agentguard_llamaindex import guard_llm, guard_workflow
-from tests.llamaindex.world import KINDS, Scripted, World, agent, call, tool
+from tests.llamaindex.world import KINDS, Scripted, agent, call, tool
+from tests.support import World
 
 ASK = [ChatMessage(role="user", content="hello")]
 WAYS = ["chat", "complete", "stream_chat", "stream_complete"]

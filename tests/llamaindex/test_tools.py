@@ -20,7 +20,8 @@ from workflows import Context
 
 from agentguard import ConfigurationError, Guard, current_run, idempotent, tool_contract
 from agentguard_llamaindex import guard_tools, guard_workflow
-from tests.llamaindex.world import KINDS, World, agent, answers, call, tool
+from tests.llamaindex.world import KINDS, agent, answers, call, tool
+from tests.support import World
 
 
 def shown(made: Any) -> Any:

@@ -15,7 +15,8 @@ from workflows.events import HumanResponseEvent, InputRequiredEvent, StartEvent,
 
 from agentguard import BudgetExceeded, ConfigurationError, Guard, Principal, RunHalted, current_run
 from agentguard_llamaindex import LlamaIndexHost, guard_workflow
-from tests.llamaindex.world import Answer, Question, World, agent, restored, saved, until_asked
+from tests.llamaindex.world import Answer, Question, agent, restored, saved, until_asked
+from tests.support import World
 
 
 class Naming(Workflow):

@@ -24,7 +24,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_llamaindex import guard_workflow
-from tests.llamaindex.world import World, agent, call, restored, tool, until_asked
+from tests.llamaindex.world import agent, call, restored, tool, until_asked
+from tests.support import World
 
 
 def kill() -> None:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from llama_index.core.agent.workflow import (
@@ -26,26 +24,6 @@ from workflows import Context
 from workflows.events import HumanResponseEvent, InputRequiredEvent, StopEvent, WorkflowIdleEvent
 
 USAGE = {"prompt_tokens": 10, "completion_tokens": 5}
-
-
-class World:
-    """An append-only file that outlives processes: what really happened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def happen(self, effect: str) -> str:
-        """Let *effect* happen, for good."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{effect}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return f"done {effect}"
-
-    @property
-    def effects(self) -> list[str]:
-        """Everything that happened, in order."""
-        return self.path.read_text("utf-8").splitlines() if self.path.exists() else []
 
 
 Answer: Any = HumanResponseEvent  # both take any fields, which no type checker can see

@@ -16,16 +16,8 @@ from semantic_kernel.functions import KernelArguments, KernelFunctionFromPrompt
 
 from agentguard import ApprovalRequired, Guard, idempotent, requires_approval, tool_contract
 from agentguard_semantic_kernel import guard_kernel, questions
-from tests.semantic_kernel.world import (
-    AUTO,
-    KINDS,
-    Talk,
-    World,
-    call,
-    kernel_of,
-    results_in,
-    scripted,
-)
+from tests.semantic_kernel.world import AUTO, KINDS, Talk, call, kernel_of, results_in, scripted
+from tests.support import World
 
 
 def paying(world: World, key: dict[str, Any] | None = None, **approval: Any) -> Any:

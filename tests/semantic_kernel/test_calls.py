@@ -23,7 +23,8 @@ from agentguard import (
 )
 from agentguard.hosting import active_run
 from agentguard_semantic_kernel import SemanticKernelHost, guard_kernel
-from tests.semantic_kernel.world import AUTO, KINDS, Talk, World, call, kernel_of, scripted
+from tests.semantic_kernel.world import AUTO, KINDS, Talk, call, kernel_of, scripted
+from tests.support import World
 
 writes = tool_contract(effect="write")
 by_key = idempotent(key="pay:{to}")

@@ -16,8 +16,8 @@ from semantic_kernel.filters import FilterTypes
 
 from agentguard import Guard, Happened, NotHappened, idempotent, tool_contract
 from agentguard_semantic_kernel import guard_kernel
-from tests.semantic_kernel.world import KINDS, Talk, World, call, kernel_of, scripted
-from tests.support import ROOT
+from tests.semantic_kernel.world import KINDS, Talk, call, kernel_of, scripted
+from tests.support import ROOT, World
 
 BOTH = [("bare", 2), ("guarded", 1)]
 """The framework alone, and guarded: how often the one effect happens."""

@@ -25,7 +25,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard_semantic_kernel import guard_kernel
-from tests.semantic_kernel.world import AUTO, KINDS, Talk, World, call, kernel_of, scripted
+from tests.semantic_kernel.world import AUTO, KINDS, Talk, call, kernel_of, scripted
+from tests.support import World
 
 
 def paying(world: World, **contract: Any) -> Any:

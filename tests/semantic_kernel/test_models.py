@@ -32,11 +32,11 @@ from tests.semantic_kernel.world import (
     USAGE,
     Scripted,
     Talk,
-    World,
     call,
     kernel_of,
     scripted,
 )
+from tests.support import World
 
 
 def contents(guard: Guard, run_id: str = "r-1") -> list[dict[str, Any]]:

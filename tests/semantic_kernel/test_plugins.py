@@ -26,7 +26,8 @@ from agentguard import (
 )
 from agentguard_semantic_kernel import guard_kernel, questions
 from tests.semantic_kernel.test_models import contents
-from tests.semantic_kernel.world import KINDS, Talk, World, call, kernel_of, scripted
+from tests.semantic_kernel.world import KINDS, Talk, call, kernel_of, scripted
+from tests.support import World
 
 POLICY = """\
 agent_run:

@@ -13,7 +13,8 @@ from semantic_kernel.functions import KernelArguments
 from agentguard import Guard, idempotent, tool_contract
 from agentguard.hosting import active_run
 from agentguard_semantic_kernel import guard_kernel
-from tests.semantic_kernel.world import AUTO, Scripted, Talk, World, call, kernel_of, scripted
+from tests.semantic_kernel.world import AUTO, Scripted, Talk, call, kernel_of, scripted
+from tests.support import World
 
 SETTINGS = PromptExecutionSettings(function_choice_behavior=AUTO)
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from agentguard import Guard, Happened, NotHappened, idempotent, tool_contract
 from agentguard_semantic_kernel import guard_kernel
-from tests.semantic_kernel.world import Talk, World, call, kernel_of, scripted
+from tests.semantic_kernel.world import Talk, call, kernel_of, scripted
+from tests.support import World
 
 
 async def main(folder: Path, kind: str, subject: str, *, kill: bool) -> None:

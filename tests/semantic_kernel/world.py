@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 from semantic_kernel import Kernel
@@ -28,26 +26,6 @@ from semantic_kernel.functions import KernelArguments, kernel_function
 
 USAGE = CompletionUsage(prompt_tokens=10, completion_tokens=5)
 Reply = str | Sequence[FunctionCallContent] | BaseException
-
-
-class World:
-    """An append-only file that outlives processes: what really happened."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def happen(self, effect: str) -> str:
-        """Let *effect* happen, for good."""
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{effect}\n")
-            file.flush()
-            os.fsync(file.fileno())
-        return f"done {effect}"
-
-    @property
-    def effects(self) -> list[str]:
-        """Everything that happened, in order."""
-        return self.path.read_text("utf-8").splitlines() if self.path.exists() else []
 
 
 class Scripted(ChatCompletionClientBase):
