@@ -16,7 +16,7 @@ from agentguard.hosting import ModelReports, Run
 from agentguard.ledger.model_calls import (
     ModelEnd,
     ModelStart,
-    Reservation,
+    ModelState,
     begin_model,
     end_model,
 )
@@ -47,7 +47,7 @@ def held(guard: Guard, run_id: str = "r") -> Decimal:
 
 
 async def cancelled_at_start(run: Run, *, reported: bool) -> bool:
-    """Cancel a model call while its reservation is being committed; whether it was."""
+    """Cancel a model call while it is being reserved; whether it was cancelled."""
     reports = ModelReports(run)
     start = reports.astarted("1", **ASKED) if reported else run.amodel_started(**ASKED)
     task: asyncio.Task[Any] = asyncio.ensure_future(start)
@@ -110,7 +110,7 @@ def test_what_is_reserved_and_settled_in_one_transaction_is_settled_once(guard: 
         end_model(tx, end)
 
     with guard.run(run_id="r") as run:
-        made = Reservation()
+        made = ModelState()
         start = ModelStart(run.ref, "a", "big", run.limits, 5, Pending(), made)
         end = ModelEnd(run.ref, made, 5, 0, 0, 0, {}, None, Pending())
         guard.store.transact(both)

@@ -12,7 +12,7 @@ from ._apart import write_apart
 from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .canonical import jsonable
 from .errors import GuardError
-from .ledger.model_calls import ModelEnd, ModelStart, Reservation, begin_model, end_model
+from .ledger.model_calls import ModelEnd, ModelStart, ModelState, begin_model, end_model
 from .ledger.values import Pending
 from .model import nanos
 
@@ -55,12 +55,12 @@ class ModelCall:
     messages: Any
     call_id: str | None
     began: int = field(default_factory=time.monotonic_ns)
-    reservation: Reservation = field(default_factory=Reservation)
+    state: ModelState = field(default_factory=ModelState)
 
     @property
     def is_open(self) -> bool:
         """Whether it is reserved, and not settled yet."""
-        return self.reservation.reserved.durable and not self.reservation.settled.durable
+        return self.state.reserved.durable and not self.state.settled.durable
 
 
 class ModelCalls:
@@ -128,7 +128,7 @@ class ModelCalls:
         taken = self._meter.drain(1, 0)
         start = ModelStart(
             self._ref, self._agent, call.model, self._meter.limits, call.hold, taken,
-            call.reservation,
+            call.state,
         )  # fmt: skip
         try:
             refused, usage = await self._commit(runtime, taken, begin_model, start)
@@ -195,7 +195,7 @@ class ModelCalls:
         }
         content = {"input": jsonable(call.messages), "output": jsonable(output)}
         return ModelEnd(
-            self._ref, call.reservation, call.hold, cost, used[0], used[1], data,
+            self._ref, call.state, call.hold, cost, used[0], used[1], data,
             self._redactor.scrub(content), Pending(),
         )  # fmt: skip
 

@@ -42,7 +42,7 @@ class Done:
 
 
 @dataclass(slots=True, eq=False)
-class Reservation:
+class ModelState:
     """What became of a model call: reserved once, settled once, whoever tries."""
 
     step: int = 0
@@ -60,7 +60,7 @@ class ModelStart:
     limits: Limits
     hold: int
     pending: Pending
-    reservation: Reservation
+    state: ModelState
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class ModelEnd:
     """A model call that came back; *cost* is None when no price is known."""
 
     run: RunRef
-    reservation: Reservation
+    state: ModelState
     hold: int
     cost: int | None
     input_tokens: int
@@ -92,11 +92,11 @@ def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
         log.add(Draft("budget.exceeded", {**refusal.details(), "error": refusal.kind,
                                           "model": start.model}, log.last_step))  # fmt: skip
         return Refused(refusal, log.last_step), log.save()
-    start.reservation.step = log.next_step()
+    start.state.step = log.next_step()
     log.model_calls += 1
     log.held += start.hold
     usage = log.save()
-    start.reservation.reserved.note(tx)
+    start.state.reserved.note(tx)
     return None, usage
 
 
@@ -105,7 +105,7 @@ def end_model(tx: Tx, end: ModelEnd) -> Usage:
 
     Nothing is settled that was never reserved, or twice.
     """
-    log, made = RunLog(tx, end.run), end.reservation
+    log, made = RunLog(tx, end.run), end.state
     log.absorb(end.pending)
     if made.settled.before(tx) or not made.reserved.before(tx):
         return log.save()
