@@ -262,7 +262,15 @@ class LedgerMachine(RuleBasedStateMachine):
         fresh = self.now(worker) < model.first_start + 86_400_000_000
         if verb == "begin_deduped" and situation in ("in_doubt", "orphaned") and not fresh:
             verb = "begin"
-        return LEGAL[situation].get(verb, model.situation)
+        after = LEGAL[situation].get(verb, model.situation)
+        if after == "executing" != situation and self.is_closed(model, run):
+            return "in_doubt" if situation == "orphaned" else model.situation
+        return after
+
+    def is_closed(self, model: Model, run: str) -> bool:
+        """Return whether another write of *run* is in doubt: then no other one starts there."""
+        others = [other for other in self.models.values() if other is not model]
+        return any((other.situation, other.run) == ("in_doubt", run) for other in others)
 
     def note_start(self, model: Model, run: str, worker: int) -> None:
         """The body was let run."""
