@@ -243,6 +243,15 @@ def test_a_run_waits_until_that_is_taken_back(guard: Guard, said: list[str], sta
     assert guard.runs.show("r").status == status
 
 
+def test_of_several_things_that_wait_each_is_taken_back_by_its_name(guard: Guard) -> None:
+    """One conversation that goes on does not hide that another still waits."""
+    with guard.run(run_id="r") as run:
+        for of in ("a", "b"):
+            run.waiting("for a person", of=of)
+        run.waiting("", of="a")
+    assert guard.runs.show("r").status == "waiting"
+
+
 def test_a_runtime_takes_back_only_what_it_has_said(guard: Guard) -> None:
     """What one waits for is not forgotten when another waits no more."""
     with guard.run(run_id="r") as run:

@@ -19,18 +19,21 @@ if TYPE_CHECKING:
 
 
 class GraphHandler(RunHandler, GraphCallbackHandler):
-    """Tells a run what LangChain and LangGraph do in it."""
+    """Tells a run what LangChain and LangGraph do in it, in the graph of this path."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, path: str) -> None:
         super().__init__(run)
+        self._path = path
         self._root: UUID | None = None
 
     def on_chain_start(
         self, serialized: Any, inputs: Any, *, run_id: UUID,  # noqa: ARG002 - LangChain's names
         metadata: Mapping[str, Any] | None = None, **_: Any,
     ) -> None:  # fmt: skip
-        """Name the task that runs next."""
-        self._root = self._root or run_id
+        """Name the task that runs next; a graph that begins, or goes on, waits for nothing."""
+        if self._root is None:
+            self._root = run_id
+            self.run.waiting("", of=self._path)
         _call.enter_task(run_id, metadata or {})
 
     on_chain_end: Any = RunHandler.left
@@ -51,4 +54,4 @@ class GraphHandler(RunHandler, GraphCallbackHandler):
     def on_interrupt(self, event: GraphInterruptEvent) -> None:
         """Say that the run waits when its graph does, for whatever it waits."""
         if event.run_id == self._root:
-            self.run.waiting(f"interrupted: {event.status}")
+            self.run.waiting(f"interrupted: {event.status}", of=self._path)

@@ -40,8 +40,9 @@ class GraphEntry(Entry):
         )  # fmt: skip
         if isinstance(handler_of(run), GraphHandler):
             return Blocks(None, here)
-        handler = GraphHandler(run)
-        return Blocks(handler, here, at_work(handler, self._frame(run, config)))
+        frame = self._frame(run, config)
+        handler = GraphHandler(run, frame.graph)
+        return Blocks(handler, here, at_work(handler, frame))
 
     def _frame(self, run: Run, config: RunnableConfig) -> _call.GraphFrame:
         """Return where this invocation is in the run, and in the task around it."""

@@ -71,9 +71,6 @@ class SemanticKernelHost(Host):
     name = "semantic_kernel"
     control_flow = (GeneratorExit,)  # closes a stream early
 
-    def __init__(self) -> None:
-        self._waiting: set[tuple[str, int]] = set()
-
     def call(self) -> CallRef | None:
         """Return the model's call whose function is executed here."""
         frame = FRAME.get()
@@ -84,11 +81,6 @@ class SemanticKernelHost(Host):
         if frame := FRAME.get():
             frame.edits.update(edits)
         return result
-
-    def waits(self, run: Run, frame: Frame, *, waits: bool) -> None:
-        """Let the run wait when it is left, as long as one of its calls does."""
-        (self._waiting.add if waits else self._waiting.discard)(frame.place)
-        run.waiting(", ".join(path for path, _ in self._waiting))
 
 
 def place_of(

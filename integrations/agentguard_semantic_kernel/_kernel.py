@@ -89,12 +89,12 @@ async def _around_call(entry: Entry, proceed: Any, context: Any) -> None:
     """Carry out what a model calls; tell the model of a refusal, and its caller of some."""
     turn, call, history = TURN.get(), context.function_call_content, context.chat_history
     async with entered(entry, context.arguments) as run:
-        host: Any = run.host
         frame = Frame(place_of(call, history, run, anew=turn is not None))
         with setting(FRAME, frame):
             await proceed(context)
         refusal, is_inner = frame.refusal, turn is not None and turn.is_inner
-        host.waits(run, frame, waits=isinstance(refusal, ApprovalRequired) and not is_inner)
+        waits = isinstance(refusal, ApprovalRequired) and not is_inner
+        run.waiting("a call waits for people" if waits else "", of=str(frame.place))
         if refusal is not None:
             _refused(context, refusal, turn)
         elif frame.edits:

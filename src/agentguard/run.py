@@ -88,7 +88,7 @@ class Run:
         self.hash_key = b""
         self._asked = limits
         self._join, self._finish = join, False
-        self._waits: dict[type[Host], str] = {}
+        self._waits: dict[tuple[type[Host], str], str] = {}
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
@@ -132,14 +132,15 @@ class Run:
         """Say that a joined run ends when it is left this time."""
         self._finish = True
 
-    def waiting(self, reason: str) -> None:
+    def waiting(self, reason: str, of: str = "") -> None:
         """Say that the run pauses when it is left without an error; it has not succeeded yet.
 
         Args:
             reason: for what it waits; empty if it waits for nothing any more. That takes back what
                 the runtime at work here has said, not what others have.
+            of: what in this runtime waits, where several things may.
         """
-        self._waits[type(self.host)] = reason
+        self._waits[type(self.host), of] = reason
 
     @contextlib.contextmanager
     def tool_call(self, call_id: str, occurrence: int = 0) -> Generator[None]:

@@ -278,6 +278,23 @@ def test_a_guarded_subgraph_of_an_unguarded_graph_can_wait(
     assert guard.runs.show("r-1").status == "succeeded"
 
 
+@pytest.mark.parametrize(("resumed", "status"), [(True, "succeeded"), (False, "waiting")])
+def test_a_graph_that_was_interrupted_and_goes_on_in_one_block_waits_no_more(
+    guard: Guard, saver: InMemorySaver, *, resumed: bool, status: str
+) -> None:
+    """The run of a block waits for its graphs' interrupts only as long as they stand."""
+
+    def node(_: Mapping[str, Any]) -> dict[str, Any]:
+        return {"messages": [("ai", interrupt("tell her?"))]}
+
+    graph = guard_graph(one_node(node).compile(checkpointer=saver), guard)
+    with guard.run("w", run_id="r-1"):
+        graph.invoke(HELLO, thread())
+        if resumed:
+            graph.invoke(Command(resume="yes"), thread())
+    assert guard.runs.show("r-1").status == status
+
+
 def test_a_graph_that_fails_leaves_a_failed_run(guard: Guard) -> None:
     """What the graph raises reaches the caller as it is, and the run says so."""
 
