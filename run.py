@@ -72,7 +72,7 @@ def docs(arguments: list[str]) -> int:
 def conformance(arguments: list[str]) -> int:
     """Show which behaviour each runtime has: one table, every cell a test that ran."""
     prepare("test", "sources")
-    table = ("-q", "--no-header", "--no-summary", "-p", "agentguard.testing.table")
+    table = ("-q", "--no-header", "-rN", "-p", "agentguard.testing.table")
     return python("-m", "pytest", "tests/conformance", *table, *arguments)
 
 
