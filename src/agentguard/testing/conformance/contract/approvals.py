@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from ...clock import FakeClock
     from ..stage import Stage
 
+PATIENCE = 20
+"""Turns that a runtime may take until it has begun all calls of a message."""
 PAY = call("pay", "T-1", amount="75")
 
 
@@ -174,11 +176,12 @@ def edited(stage: Stage) -> str:
 def settled(stage: Stage, waiting: tuple[str, ...], count: int) -> list[Approval]:
     """Return the approvals that wait once all *count* were asked for.
 
-    A runtime may show its caller the questions of one message one after the other.
+    A runtime may show its caller the questions of one message one after the other, and end a turn
+    at the first of them, before the other calls were begun.
     """
     found = stage.waiting()
     assert set(waiting) <= {a.id for a in found}
-    for _ in range(count):
+    for _ in range(PATIENCE):
         if len(found) < count:
             stage.play()
             found = stage.waiting()
