@@ -619,3 +619,17 @@ def test_verified_results_are_checked_values(guard: Guard) -> None:
     with guard.run("prices"):
         verified_by(look)(as_write(price))({"product": "p", "price": "2.50"})
     assert seen == [({"line": Line(product="p", price=Decimal("2.50"))}, Decimal("2.50"))]
+
+
+def test_an_annotation_that_nothing_defines_is_refused_before_the_first_call(guard: Guard) -> None:
+    """A type that only a type checker can see is named when the tool is bound."""
+
+    @tool_contract(effect="read")
+    def look(ticket: Missing) -> str:  # type: ignore[name-defined]  # noqa: F821 - the test is about this
+        return str(ticket)
+
+    (problem,) = guard.check([look])
+    assert problem == (
+        "look: its arguments cannot be checked: name 'Missing' is not defined;"
+        " import it for real, not under TYPE_CHECKING"
+    )

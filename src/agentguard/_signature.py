@@ -254,9 +254,17 @@ def _adapter(asked: Sequence[inspect.Parameter], tool: str, *, strict: bool) -> 
         extra="forbid", strict=strict, allow_inf_nan=False, arbitrary_types_allowed=True
     )
     try:
-        return TypeAdapter(shape)
+        adapter = TypeAdapter(shape)
+        adapter.rebuild()  # a name that nothing defines is an error here, not at the first call
     except (PydanticUserError, NameError, TypeError) as error:
-        raise ConfigurationError(f"{tool}: its arguments cannot be checked: {error}") from error
+        said = str(error).partition("\n")[0]
+        mend = (
+            "; import it for real, not under TYPE_CHECKING" if isinstance(error, NameError) else ""
+        )
+        raise ConfigurationError(
+            f"{tool}: its arguments cannot be checked: {said}{mend}"
+        ) from error
+    return adapter
 
 
 class Returned:
