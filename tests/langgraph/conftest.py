@@ -1,29 +1,13 @@
-"""Every test gets a world of its own, and a guard with a store in a file."""
+"""Every test gets a world of its own, a guard with a store in a file, and a checkpointer."""
 
 from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from langgraph.checkpoint.memory import InMemorySaver
 
-from agentguard import Guard
-from tests.support import World
+from tests.fixtures import guard, world
 
-
-@pytest.fixture
-def world(tmp_path: Path) -> World:
-    """Where effects happen."""
-    return World(tmp_path / "world.txt")
-
-
-@pytest.fixture
-def guard(tmp_path: Path) -> Iterator[Guard]:
-    """A guard on an embedded store."""
-    opened = Guard(f"sqlite:///{tmp_path}/agentguard.db")
-    yield opened
-    opened.close()
+__all__ = ["guard", "saver", "world"]
 
 
 @pytest.fixture
