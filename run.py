@@ -27,7 +27,8 @@ LOCKS = {  # test first: the others keep to its versions, so that all of them fi
     " --no-emit-package pybars4 --no-emit-package pymeta3",
     "sources": "requirements/sources.in --no-deps",  # of Semantic Kernel; they come without wheels
     "demo": "pyproject.toml --extra langgraph --group build --group demo -c requirements/test.lock",
-    "bench": "pyproject.toml --extra langgraph --extra otel --extra jsonschema"
+    "bench": "pyproject.toml --extra langgraph --extra otel --extra jsonschema --extra postgres"
+    " --extra semantic-kernel --extra llamaindex --no-emit-package pybars4 --no-emit-package pymeta3"
     " --group build --group bench -c requirements/test.lock",
     "bfcl": "requirements/bfcl.in --no-deps",  # its requirements are huge, and tests need none
     "tools": "requirements/tools.in",
@@ -78,7 +79,7 @@ def conformance(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Measure guarded calls beside their floors and their peers."""
-    prepare("bench")
+    prepare("bench", "sources")
     return python("-m", "benchmarks", *arguments)
 
 
