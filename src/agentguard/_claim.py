@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ._apart import write_apart
+from ._apart import keep_trying, write_apart
 from ._attempt import End
 from .ledger import settling
 from .ledger.values import Interrupted, Pending
@@ -59,15 +59,26 @@ class Claim:
         """
         if self._id is None:
             return
+        usage = write_apart(self._run.around.store, settling.abandon, self._lost(self._id))
+        if usage is not None:
+            self._run.meter.synced(usage, Pending())
+
+    def leave(self) -> None:
+        """Have it written down, as soon as the store answers, that the body never began.
+
+        It is not known whether the start was: its commit got no answer.
+        """
+        if self._id is not None:
+            keep_trying(self._run.around.store, settling.abandon, self._lost(self._id))
+        self.drop()
+
+    def _lost(self, claim_id: str) -> Interrupted:
         began = self.began or self._follows_a_doubt()
-        lost = Interrupted(
+        return Interrupted(
             self._run.ref,
             self._call.idempotency_key,
-            self._id,
+            claim_id,
             end=self.end,
             began=began,
             may_act=began and self._call.tool.isolation == "thread",
         )
-        usage = write_apart(self._run.around.store, settling.abandon, lost)
-        if usage is not None:
-            self._run.meter.synced(usage, Pending())

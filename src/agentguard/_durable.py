@@ -113,7 +113,7 @@ class DurableCall:
         except BaseException as error:
             meter.expect(-1, -1)
             if isinstance(error, StoreUnavailable):
-                self.claim.drop()
+                self.claim.leave() if error.uncertain else self.claim.drop()
             raise
         if not isinstance(answer, Started):
             self.claim.drop()

@@ -269,9 +269,20 @@ class RunHalted(GuardError):
 
 
 class StoreUnavailable(GuardError):
-    """The store could not answer; writes do not start without a record (guarantee G6)."""
+    """The store could not answer; writes do not start without a record (guarantee G6).
+
+    Attributes:
+        uncertain: what was to be written may have been; otherwise nothing was.
+    """
 
     kind = "store_unavailable"
     retryable = True
     halts = True
     advice = "The record cannot be written, so nothing was started. Stop and report this."
+
+    def __init__(
+        self, message: str, *, uncertain: bool = False, run_id: str | None = None,
+        step: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message, run_id=run_id, step=step)
+        self.uncertain = uncertain

@@ -33,12 +33,20 @@ class Tx(Protocol):
         """The process that runs this transaction."""
         ...
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Execute one statement; a store may have it wait for the next one that is answered."""
+        ...
+
+    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
         ...
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None."""
+        ...
+
+    def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
+        """Return the first row or None; nobody else changes that row until this transaction ends."""
         ...
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
@@ -47,6 +55,10 @@ class Tx(Protocol):
 
     def is_dead(self, owner: str) -> bool:
         """Return whether *owner* is proven to be gone; False when that cannot be proven."""
+        ...
+
+    def is_lost(self, owner: str) -> bool:
+        """Return whether *owner* is dead, or silent for longer than a living one would be."""
         ...
 
     def is_alive(self, owner: str) -> bool:
@@ -74,8 +86,11 @@ class Store(Protocol):
     def transact(self, verb: Callable[..., T], *args: Any) -> T:
         """Run *verb*(tx, *args) in one durable transaction.
 
+        The verb may be run more than once, when another transaction got in its way; what it wrote
+        before is undone then.
+
         Raises:
-            StoreUnavailable: nothing was written, or it is not known whether it was.
+            StoreUnavailable: nothing was written; with `uncertain`, it is not known whether it was.
         """
         ...
 

@@ -187,7 +187,7 @@ def use(tx: Tx, log: RunLog, approval: Approval, step: int) -> None:
 
 def expire(tx: Tx, log: RunLog, approval: Approval) -> None:
     """Write down that the time is over; a clock that is set back cannot undo this."""
-    changed = tx.run(
+    changed = tx.changed(
         "UPDATE approvals SET status = 'expired' WHERE tenant = ? AND approval_id = ?"
         " AND status IN ('pending', 'approved')",
         (approval.tenant, approval.id),

@@ -42,7 +42,7 @@ def throw(tx: Tx, kind: str, name: str, by: str, reason: str) -> None:
 
 def lift(tx: Tx, kind: str, name: str, by: str) -> int:
     """Lift the switches on *kind* and *name* and return how many there were."""
-    return tx.run(
+    return tx.changed(
         "UPDATE switches SET lifted_at = ?, lifted_by = ?"
         " WHERE kind = ? AND name = ? AND lifted_at IS NULL",
         (tx.now, by, kind, name),

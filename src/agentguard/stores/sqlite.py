@@ -57,13 +57,19 @@ class SqliteTx:
         """The process that runs this transaction."""
         return self._owner.id
 
-    def run(self, sql: str, values: Sequence[Any] = ()) -> int:
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Execute one statement."""
+        self._connection.execute(sql, values)
+
+    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
         return self._connection.execute(sql, values).rowcount
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None."""
         return self._connection.execute(sql, values).fetchone()
+
+    lock = row  # nobody else writes while this transaction does
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
         """Return all rows."""
@@ -72,6 +78,8 @@ class SqliteTx:
     def is_dead(self, owner: str) -> bool:
         """Return whether *owner* is proven to be gone."""
         return self._owner.is_dead(self, owner)
+
+    is_lost = is_dead  # on one machine a lock tells for sure
 
     def is_alive(self, owner: str) -> bool:
         """Return whether *owner* is seen to live."""
