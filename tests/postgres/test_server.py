@@ -11,7 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.postgres.server import Server, alive, until
+from tests.postgres.home import alive, until
+from tests.postgres.server import Server
 from tests.support import ROOT
 
 INSERT = """
@@ -105,7 +106,8 @@ def test_transactions_go_through_the_pooler(pooled_url: str) -> None:
 def test_servers_end_with_the_tests_that_were_killed(tmp_path: Path) -> None:
     """A killed test process leaves neither server nor folder behind."""
     program = (
-        "import os, signal; from tests.postgres.server import Server, home; server = Server().start();"
+        "import os, signal; from tests.postgres.server import Server, home\n"
+        "server = Server().start();"
         "print(home().folder, server._process.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     said = subprocess.run(
