@@ -51,10 +51,11 @@ def demo(arguments: list[str]) -> int:
 
 
 def test(arguments: list[str]) -> int:
-    """Lint, then test; --no-lint leaves out the first, all else goes to pytest."""
+    """Lint, then test on all cores; --no-lint leaves out the first, all else goes to pytest."""
     prepare("test", "sources", "bfcl")
     linted = 0 if "--no-lint" in arguments else lint([])
-    return python("-m", "pytest", *(word for word in arguments if word != "--no-lint")) or linted
+    rest = [word for word in arguments if word != "--no-lint"]
+    return python("-m", "pytest", *side_by_side(), *rest) or linted
 
 
 def lint(_: list[str]) -> int:
@@ -74,7 +75,13 @@ def conformance(arguments: list[str]) -> int:
     """Show which behaviour each runtime has: one table, every cell a test that ran."""
     prepare("test", "sources")
     table = ("-q", "--no-header", "-rN", "-p", "agentguard.testing.table")
-    return python("-m", "pytest", "tests/conformance", *table, *arguments)
+    return python("-m", "pytest", "tests/conformance", *side_by_side(), *table, *arguments)
+
+
+def faults(arguments: list[str]) -> int:
+    """Kill, cut off, fill up, slow down and tamper; show what came of it. --long: everywhere."""
+    prepare("test", "sources", "bfcl")
+    return python("-m", "tests.faults", *arguments)
 
 
 def bench(arguments: list[str]) -> int:
@@ -161,6 +168,11 @@ def ended(name: str, linter: subprocess.Popen[str]) -> int:
     return linter.wait()
 
 
+def side_by_side() -> list[str]:
+    """Let pytest use the cores; what must stay together says so by a mark `xdist_group`."""
+    return ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadgroup"]
+
+
 def python(*words: str) -> int:
     """Run the Python of `.venv`, on this terminal."""
     return subprocess.call([PYTHON, *words], cwd=ROOT)
@@ -179,7 +191,10 @@ def say(sentence: str) -> None:
     print(f"run.py: {sentence}", file=sys.stderr, flush=True)
 
 
-VERBS = {verb.__name__: verb for verb in (demo, test, lint, docs, conformance, bench, fresh, lock)}
+VERBS = {
+    verb.__name__: verb
+    for verb in (demo, test, lint, docs, conformance, faults, bench, fresh, lock)
+}
 
 
 def main(words: list[str]) -> int | str:

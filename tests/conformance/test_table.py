@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 from tests.support import ROOT
 
 ROW = "the record is whole"
@@ -25,9 +27,11 @@ def row(ended: subprocess.CompletedProcess[str], name: str = ROW) -> list[str]:
     return found.removeprefix(name).split()
 
 
-def test_a_cell_that_no_test_has_filled_fails_the_run() -> None:
+@pytest.mark.parametrize("processes", ["0", "2"])
+def test_a_cell_that_no_test_has_filled_fails_the_run(processes: str) -> None:
     """With one behaviour run and the others left out, all tests pass and the run does not."""
-    ended = table("tests/conformance/test_plain.py", "-k", ROW.replace(" ", "_"))
+    asked = ("tests/conformance/test_plain.py", "-k", ROW.replace(" ", "_"))
+    ended = table(*asked, "-n", processes)
     assert (row(ended), row(ended, "the record tells the same story on every runtime")) == (
         ["sa"],
         ["MISSING"],

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import runpy
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -20,10 +21,13 @@ from types import CodeType, ModuleType
 
 from tests.conformance.seeded_bugs import ADAPTER_MUTANTS
 from tests.faults.seeded_bugs import CORE_MUTANTS, Mutant
+from tests.support import ROOT
 
 VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 MUTANTS: dict[str, Mutant] = {**CORE_MUTANTS, **ADAPTER_MUTANTS}
-ROOTS = [Path(__file__).resolve().parents[2] / folder for folder in ("src", "integrations")]
+ROOTS = [ROOT / folder for folder in ("src", "integrations")]
+TESTS_FAILED = 1  # pytest's exit code
+Ended = subprocess.CompletedProcess[str]
 
 
 @cache
@@ -87,6 +91,26 @@ def install() -> None:
     if name:
         assert "agentguard" not in sys.modules, "the mutant comes too late"
         sys.meta_path.insert(0, _Finder(MUTANTS[name]))
+
+
+def trial(name: str) -> Ended:
+    """Run the test that is to catch a mutant with the mutant in it."""
+    module = [sys.executable, "-m", "tests.faults.mutants", "pytest"]
+    return subprocess.run(
+        [*module, "-x", "-vv", "-p", "no:cacheprovider", f"tests/{MUTANTS[name].caught_by}"],
+        cwd=ROOT,
+        env={**os.environ, VARIABLE: name, PLACES: MUTANTS[name].places},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def is_caught(name: str, ended: Ended) -> bool:
+    """Tell whether the test has failed, and for the mutant's own reason."""
+    said = ended.stdout
+    return ended.returncode == TESTS_FAILED and "1 failed" in said and MUTANTS[name].says in said
 
 
 def main() -> None:

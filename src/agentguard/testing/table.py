@@ -1,6 +1,6 @@
 """The table of a conformance run: behaviours down, runtimes across, every cell a test that ran.
 
-A pytest plugin: `pytest tests/conformance -p agentguard.testing.table`.
+A pytest plugin: `pytest tests/conformance -p agentguard.testing.table`, with or without `-n`.
 """
 
 from __future__ import annotations
@@ -57,6 +57,13 @@ class Table:
         self._runtimes.setdefault(runtime.name)
         self._behaviours.setdefault((theme, sentence(item.originalname)))
 
+    @pytest.hookimpl(optionalhook=True)  # of pytest-xdist
+    def pytest_testnodedown(self, node: Any) -> None:
+        """Take over what one of several processes has collected: this one collects nothing."""
+        runtimes, behaviours = getattr(node, "workeroutput", {}).get(__name__, ((), ()))
+        self._runtimes.update(dict.fromkeys(runtimes))
+        self._behaviours.update(dict.fromkeys(map(tuple, behaviours)))
+
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """Take a test's end into its cell."""
         seen: dict[str, Any] = dict(report.user_properties)
@@ -105,6 +112,9 @@ class Table:
 
     def pytest_sessionfinish(self, session: pytest.Session, exitstatus: int) -> None:
         """Fail if a cell is empty, and keep the table where the caller wants it."""
+        if (told := getattr(session.config, "workeroutput", None)) is not None:
+            told[__name__] = (list(self._runtimes), list(self._behaviours))
+            return  # one of several processes, which has seen a part
         path = session.config.getoption("--conformance-table")
         if path and exitstatus == pytest.ExitCode.OK:
             Path(str(path)).write_text("\n".join(self.lines([])) + "\n", encoding="utf-8")
