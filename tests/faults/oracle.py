@@ -7,6 +7,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
 from agentguard import Guard
 from tests.faults.world import World
@@ -44,13 +45,27 @@ def effect_rows(world: World) -> Rows:
 
 
 def read(world: World, sql: str) -> Rows:
-    """Run a query of our own over the store's file."""
+    """Run a query of our own over the store."""
+    if world.url.startswith("postgres"):
+        return _read_server(world.url, sql)
     connection = sqlite3.connect(world.store)
     connection.row_factory = sqlite3.Row
     try:
         return [dict(row) for row in connection.execute(sql)]
     finally:
         connection.close()
+
+
+def _read_server(url: str, sql: str) -> Rows:
+    import psycopg
+    from psycopg.rows import dict_row
+
+    place, _, query = url.partition("?")
+    theirs = [pair for pair in parse_qsl(query) if pair[0] not in ("lease", "prepare", "schema")]
+    where = f"{place}?{urlencode(theirs)}"
+    with psycopg.connect(where, row_factory=dict_row, autocommit=True) as connection:
+        connection.execute("SET search_path = agentguard")
+        return connection.execute(sql.encode()).fetchall()
 
 
 def _against_the_world(world: World, rows: Rows, denied: set[str]) -> Iterator[str]:

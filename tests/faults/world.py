@@ -22,17 +22,24 @@ def lines(path: Path) -> list[str]:
 
 
 class World:
-    """What really happened, and what callers were told, in one folder."""
+    """What really happened, and what callers were told, in one folder.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        url: the store that belongs to this world, from now on; a file in the folder, if nobody says.
+    """
+
+    def __init__(self, folder: Path, url: str | None = None) -> None:
         self.folder, self.store = folder, folder / "store.db"
+        if url is not None:
+            (folder / "url").write_text(url)
         self._effects, self._told = folder / "effects", folder / "told"
         self._reads = folder / "reads"
 
     @property
     def url(self) -> str:
         """The store that belongs to this world."""
-        return f"sqlite:///{self.store}"
+        other = self.folder / "url"
+        return other.read_text() if other.exists() else f"sqlite:///{self.store}"
 
     def act(self, name: str, key: str = "") -> None:
         """Make the effect *name* happen, asked for under the idempotency key *key*."""

@@ -1,0 +1,163 @@
+"""Workers that share one store and one list of things to do, each until it has seen all of it done.
+
+    python -m tests.faults.fleet '{"folder": …, "number": 3}'
+
+is one of them, as another host would start it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import itertools
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from agentguard import Guard, StoreUnavailable
+from tests.faults import oracle
+from tests.faults.processes import PATIENCE, ended, fork
+from tests.faults.scenes import attempt, payer
+from tests.faults.world import World
+from tests.postgres.server import Server, database_of
+
+MEMORY = Path("/dev/shm")
+
+_PAUSE = 0.02
+"""Seconds after which a worker asks again for what it did not get."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a worker has to do.
+
+    Attributes:
+        number: which worker it is; each begins at another place of the list.
+        tickets: how long the list is.
+        body_ms: how long the tool takes, half of it before and half after its effect.
+        stops_in: the body, counted from 1, in which it stops itself before the effect; 0 for none.
+        patience: seconds after which it gives up what is still not done.
+    """
+
+    folder: str
+    number: int = 0
+    tickets: int = 50
+    hook: bool = True
+    body_ms: float = 0
+    stops_in: int = 0
+    patience: float = PATIENCE
+
+
+def work(job: Job) -> None:
+    """Be a worker: call for every ticket until it is done, as often as that takes."""
+    world, left = World(Path(job.folder)), turned(job)
+    guard: Guard | None = None
+    pause, deadline = threading.Event(), time.monotonic() + job.patience
+    bodies = itertools.count(1)
+
+    def before() -> None:
+        pause.wait(job.body_ms / 2000)
+        if next(bodies) == job.stops_in:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    pay = payer(world, hook=job.hook, before=before, after=lambda: pause.wait(job.body_ms / 2000))
+    while left and time.monotonic() < deadline:
+        try:
+            guard = guard or Guard(world.url)
+            with guard.run("fleet"):
+                for ticket in list(left):
+                    if attempt(pay, ticket, world) == "success":
+                        left.remove(ticket)
+        except StoreUnavailable:
+            """It is asked again, like everything else that was not done."""
+        if left:
+            pause.wait(_PAUSE)
+    if left:
+        sys.exit(f"worker {job.number} has not seen done: {left}")
+
+
+def turned(job: Job) -> list[str]:
+    """Return the list, from this worker's place on."""
+    tickets = [f"T-{number}" for number in range(job.tickets)]
+    turn = job.number * 7 % job.tickets
+    return tickets[turn:] + tickets[:turn]
+
+
+@contextlib.contextmanager
+def world_on(server: Server, options: str = "") -> Iterator[World]:
+    """Make a world whose store is a new database of *server*, with *options* in its URL."""
+    home = MEMORY if MEMORY.is_dir() else None
+    with (
+        tempfile.TemporaryDirectory(dir=home, prefix="agentguard-") as folder,
+        database_of(server) as name,
+    ):
+        yield World(Path(folder), server.url(name) + options)
+
+
+class Fleet:
+    """Workers in forks of this process, who are started again when they are killed."""
+
+    def __init__(self, world: World, size: int, seed: int, **job: object) -> None:
+        self.world, self.random = world, random.Random(seed)
+        self._job = Job(str(world.folder), **job)  # type: ignore[arg-type]
+        self._numbers = iter(range(10**6))
+        self.workers = [self._start() for _ in range(size)]
+
+    def _start(self) -> int:
+        return fork(work, dataclasses.replace(self._job, number=next(self._numbers)))
+
+    def at_progress(self, times: int, act: Callable[[], object]) -> int:
+        """Do something that often while the work goes on, spread over all of it; return how often."""
+        done, total = 0, self._job.tickets
+        for count in range(times):
+            target = (count + self.random.random()) / times * total * 0.95
+            if not self._wait(lambda least=target: self.world.effects().total() >= least):  # type: ignore[misc]
+                break
+            act()
+            done += 1
+        return done
+
+    def _wait(self, condition: Callable[[], bool]) -> bool:
+        deadline, pause = time.monotonic() + PATIENCE, threading.Event()
+        while not condition():
+            if time.monotonic() > deadline:
+                return False
+            pause.wait(0.002)
+        return True
+
+    def kill_one(self) -> None:
+        """Kill a worker wherever it is, and let another take its place."""
+        index = self.random.randrange(len(self.workers))
+        os.kill(self.workers[index], signal.SIGKILL)
+        ended(self.workers[index])
+        self.workers[index] = self._start()
+
+    def finish(self) -> list[str]:
+        """Wait until the last worker has ended; return what the oracle says, and who gave up."""
+        exits = [ended(worker) for worker in self.workers]
+        return [*gave_up(exits), *judged(self.world)]
+
+
+def gave_up(exits: list[int]) -> list[str]:
+    """Say which workers did not see everything done."""
+    return [f"stuck: worker {n} ended with {code}" for n, code in enumerate(exits) if code]
+
+
+def judged(world: World) -> list[str]:
+    """Ask the oracle, with a guard opened afresh."""
+    guard = Guard(world.url)
+    found = oracle.problems(guard, world)
+    guard.close()
+    return found
+
+
+if __name__ == "__main__":
+    work(Job(**json.loads(sys.argv[1])))
