@@ -40,9 +40,9 @@ from tests.faults.world import World, append, lines
 Tool = Callable[[str], str]
 
 
-def play(scene: str, folder: Path) -> dict[str, Any]:
+def play(scene: str, folder: Path, *numbers: int) -> dict[str, Any]:
     """Play a scene in a fresh process and return what it saw."""
-    found: dict[str, Any] = ask("scenes", scene, str(folder))
+    found: dict[str, Any] = ask("scenes", scene, str(folder), *map(str, numbers))
     return found
 
 
@@ -94,8 +94,8 @@ def report(world: World, **more: Any) -> dict[str, Any]:
 # Crowds.
 
 
-def crowd(world: World) -> dict[str, Any]:
-    """Sixteen processes make the same fifty calls, each beginning at another place."""
+def crowd(world: World, count: int = 16) -> dict[str, Any]:
+    """So many processes make the same fifty calls, each beginning at another place."""
     Guard(world.url).close()
     start, tickets = Gate(), [f"T-{number}" for number in range(50)]
 
@@ -107,8 +107,8 @@ def crowd(world: World) -> dict[str, Any]:
             ends = {attempt(pay, ticket, world) for ticket in tickets[turn:] + tickets[:turn]}
         assert ends == {"success"}, ends
 
-    children = [fork(work, number) for number in range(16)]
-    start.open(16)
+    children = [fork(work, number) for number in range(count)]
+    start.open(count)
     exits = [ended(child) for child in children]
     told = world.told()
     return report(world, exits=exits, told={name: len(results) for name, results in told.items()})
@@ -597,7 +597,7 @@ def race_to_decide(world: World) -> dict[str, Any]:
     return report(world, exits=exits, said=said, shown=shown, ends=ends)
 
 
-SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
+SCENES: dict[str, Callable[..., dict[str, Any]]] = {
     scene.__name__: scene
     for scene in (
         crowd,
@@ -625,4 +625,5 @@ SCENES: dict[str, Callable[[World], dict[str, Any]]] = {
 }
 
 if __name__ == "__main__":
-    print(json.dumps(SCENES[sys.argv[1]](World(Path(sys.argv[2])))))  # noqa: T201 - the answer
+    name, folder, *numbers = sys.argv[1:]
+    print(json.dumps(SCENES[name](World(Path(folder)), *map(int, numbers))))  # noqa: T201 - the answer

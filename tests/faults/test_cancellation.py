@@ -23,6 +23,7 @@ from agentguard import (
     tool_contract,
 )
 from tests.faults import oracle
+from tests.faults.test_kills import Record
 from tests.faults.world import World
 
 # A cancellation can arrive while the awaited thing is under way, or when it has just ended and
@@ -113,7 +114,7 @@ MOMENTS = pytest.mark.parametrize("moment", [while_waiting, as_it_wakes])
 
 @MOMENTS
 async def test_a_call_cancelled_anywhere_is_never_repeated_in_silence(
-    world: World, moment: Moment, monkeypatch: pytest.MonkeyPatch
+    world: World, moment: Moment, monkeypatch: pytest.MonkeyPatch, record_property: Record
 ) -> None:
     """Wherever a task is cancelled, its call has not started, is recorded, or is in doubt."""
     monkeypatch.setattr(_meter, "FLUSH_AFTER", 1)  # so that a read has a commit to be cancelled in
@@ -126,6 +127,7 @@ async def test_a_call_cancelled_anywhere_is_never_repeated_in_silence(
         cancelled = await cancel(number, moment, work(each, guard, payer(each, hook=False), "T-1"))
         await assert_one_effect_or_a_doubt(guard, each)
         guard.close()
+    record_property("points", number)
     assert number > 8, "the enumeration found too few awaits"
 
 
@@ -147,7 +149,7 @@ async def assert_one_effect_or_a_doubt(guard: Guard, world: World) -> None:
 
 @MOMENTS
 async def test_a_replay_cancelled_anywhere_stays_a_replay(
-    guard: Guard, world: World, moment: Moment
+    guard: Guard, world: World, moment: Moment, record_property: Record
 ) -> None:
     """Cancelling a call that is a repetition cancels the task and runs nothing."""
     pay = payer(world, hook=False)
@@ -155,12 +157,15 @@ async def test_a_replay_cancelled_anywhere_stays_a_replay(
     number = 1
     while await cancel(number, moment, work(world, guard, pay, "T-1", "T-1")):
         number += 1
+    record_property("points", number)
     assert world.effects() == {"T-1": 1}
     assert oracle.problems(guard, world) == []
 
 
 @MOMENTS
-async def test_a_reconciliation_cancelled_anywhere_converges(world: World, moment: Moment) -> None:
+async def test_a_reconciliation_cancelled_anywhere_converges(
+    world: World, moment: Moment, record_property: Record
+) -> None:
     """Cancelling the call that asks the hook leaves the doubt, or its answer, and one effect."""
     number, cancelled = 0, True
     while cancelled:
@@ -176,11 +181,12 @@ async def test_a_reconciliation_cancelled_anywhere_converges(world: World, momen
         assert each.effects() == {"T-1": 1}
         assert oracle.problems(guard, each) == []
         guard.close()
+    record_property("points", number)
 
 
 @MOMENTS
 async def test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt(
-    world: World, moment: Moment
+    world: World, moment: Moment, record_property: Record
 ) -> None:
     """A repeat that is cancelled before its body began does not make the first try unhappen."""
 
@@ -203,6 +209,7 @@ async def test_a_cancelled_repeat_under_the_same_key_leaves_its_doubt(
         (effect,) = guard.effects.list()
         assert effect.state in (("in_doubt", "succeeded") if cancelled else ("succeeded",))
         guard.close()
+    record_property("points", number)
     assert number > 5, "the enumeration found too few awaits"
 
 

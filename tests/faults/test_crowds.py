@@ -12,15 +12,20 @@ import pytest
 from agentguard import Guard, GuardError, budget, current_run, idempotent, tool_contract
 from tests.faults import oracle
 from tests.faults.scenes import attempt, in_threads, payer, play
+from tests.faults.test_kills import Record
 from tests.faults.world import World
 
 AFFORDABLE = 33  # calls at 0.03 that fit into 1.00
 
 
-def test_sixteen_processes_with_fifty_equal_keys_make_fifty_effects(folder: Path) -> None:
+@pytest.mark.parametrize("count", [2, 8, 16])
+def test_processes_with_fifty_equal_keys_make_fifty_effects(
+    folder: Path, record_property: Record, count: int
+) -> None:
     """However many processes ask for the same key, it happens once and all get one result."""
-    seen = play("crowd", folder)
-    assert seen["exits"] == [0] * 16
+    seen = play("crowd", folder, count)
+    record_property("points", count * 50)
+    assert seen["exits"] == [0] * count
     assert seen["effects"] == {f"T-{number}": 1 for number in range(50)} == seen["told"]
     assert (seen["doubts"], seen["problems"]) == ([], [])
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.faults.processes import ask
 from tests.faults.scenes import play
-from tests.faults.test_kills import LONG, Cases, Variant, is_as_promised
+from tests.faults.test_kills import LONG, Cases, Record, Variant, is_as_promised
 
 SHORT = [
     Variant("plain", interrupted=True),
@@ -31,10 +31,11 @@ EVERY = [
 
 @pytest.mark.parametrize("variant", EVERY if LONG else SHORT, ids=str)
 def test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck(
-    variant: Variant, folder: Path
+    variant: Variant, folder: Path, record_property: Record
 ) -> None:
     """Interrupted at any place, a call can be made again in the same process, or is in doubt."""
     cases: Cases = ask("zygote", json.dumps({**dataclasses.asdict(variant), "folder": str(folder)}))
+    record_property("points", len(cases))
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
     needless = [case for case in cases if in_doubt_in_a_commit(case)]
@@ -49,11 +50,14 @@ def in_doubt_in_a_commit(case: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
-def test_no_instruction_is_a_bad_moment_for_an_interrupt(folder: Path, *, is_async: bool) -> None:
+def test_no_instruction_is_a_bad_moment_for_an_interrupt(
+    folder: Path, record_property: Record, *, is_async: bool
+) -> None:
     """Wherever in our code a signal handler raises, nothing is done twice, stuck, or locked."""
     step = 1 if LONG else 23
     plan = {"folder": str(folder), "story": "plain", "is_async": is_async, "step": step}
     seen = ask("instructions", json.dumps(plan))
+    record_property("points", seen["cases"])
     assert seen["problems"] == []
     assert seen["cases"] > 1000 // step, "too few places to be interrupted at"
 

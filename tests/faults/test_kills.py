@@ -11,7 +11,7 @@ import itertools
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from tests.faults.processes import ask
 
 LONG = os.environ.get("AGENTGUARD_LONG") == "1"
 Cases = list[dict[str, Any]]
+Record = Callable[[str, object], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,12 +78,13 @@ def table_of_all_cases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[lis
 
 @pytest.mark.parametrize("variant", EVERY if LONG else SHORT, ids=str)
 def test_a_worker_killed_anywhere_leaves_nothing_twice_and_nothing_lost(
-    variant: Variant, folder: Path, table: list[str]
+    variant: Variant, folder: Path, table: list[str], record_property: Record
 ) -> None:
     """Killed at any place, a call is done once or its doubt is listed; a hook resolves it."""
     plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder)})
     cases: Cases = ask("zygote", plan)
     table += rows(variant, cases)
+    record_property("points", len(cases))
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
     assert len(cases) >= 18, "too few places to die at"
