@@ -169,7 +169,7 @@ def test_the_query_is_kept_beside_the_chain(guard: Guard, store: Path) -> None:
     with guard.run(run_id="r"):
         search(query="about Jane Doe")
     with sqlite3.connect(store) as database:
-        database.execute("DELETE FROM contents")
+        database.execute("UPDATE events SET salt = NULL, body = NULL")
     assert guard.runs.verify("r") is None
     step = step_of(guard)
     assert (step.arguments, step.retrieved) == (None, FOUND)

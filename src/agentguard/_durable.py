@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._runtime import Runtime
+    from .ledger.rows import EffectRow
     from .ledger.values import Answer, Intent
     from .model import Effect
     from .run import Run
@@ -76,14 +77,14 @@ class DurableCall:
 
     async def _run(self) -> tuple[Any, str]:
         first = self.run_.meter.visit(self.call.idempotency_key)
-        known: Effect | None = self.store.read(
+        known: EffectRow | None = self.store.read(
             load_effect, self.run_.principal.tenant, self.call.idempotency_key
         )
         self.continues = self._is_same_call(known, first=first)
         if not self.continues:
             self.run_.meter.count_repeat(self.tool.name, self.call.payload_hash)
         if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
-            return self._replay(known), "duplicate_noop"
+            return self._replay(known.public()), "duplicate_noop"
         intent = _decide.intent_of(self.run_, self.call)
         intent.continues, self.call.rule = self.continues, intent.rule
         while True:
@@ -97,7 +98,7 @@ class DurableCall:
             else:
                 intent = await self._answered(answer, intent)
 
-    def _is_same_call(self, known: Effect | None, *, first: bool) -> bool:
+    def _is_same_call(self, known: EffectRow | None, *, first: bool) -> bool:
         """Return whether this is the call that took the effect's step, delivered once more."""
         if known is None or known.run_id != self.run_.id:
             return False

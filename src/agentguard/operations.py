@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .canonical import jsonable
 from .codec import encode
 from .errors import DecisionRefused, GuardError
-from .ledger import approvals, queries, runs, settling
+from .ledger import approvals, lifecycle, queries, settling
 
 if TYPE_CHECKING:
     import builtins
@@ -174,7 +174,7 @@ class Runs:
         if not by.strip() or not reason.strip():
             raise DecisionRefused("cancelling a run needs by and reason")
         run = self.show(run_id, tenant=tenant)
-        self._store.transact(runs.cancel_run, run.tenant, run.id, by, reason)
+        self._store.transact(lifecycle.cancel_run, run.tenant, run.id, by, reason)
 
 
 def _only(found: Sequence[T], what: str, name: str) -> T:

@@ -25,8 +25,15 @@ class Clock(Protocol):
 class Tx(Protocol):
     """One transaction of a store; every ledger verb gets one and never commits it itself."""
 
-    now: int
-    """Microseconds since the epoch, read once per transaction and never running backwards."""
+    @property
+    def now(self) -> int:
+        """Microseconds since the epoch, read once per transaction and never running backwards."""
+        ...
+
+    @property
+    def quarantine_us(self) -> int:
+        """So long an owner that is lost but not proven dead may still act."""
+        ...
 
     @property
     def owner(self) -> str:
@@ -47,6 +54,13 @@ class Tx(Protocol):
 
     def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None; nobody else changes that row until this transaction ends."""
+        ...
+
+    def gate(self, name: str, *, alone: bool) -> None:
+        """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all.
+
+        Whoever has passed it stays in it until the transaction ends.
+        """
         ...
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:

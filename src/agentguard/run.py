@@ -19,7 +19,7 @@ from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .errors import ApprovalRequired, ConfigurationError, GuardError, RunHalted
-from .ledger import runs
+from .ledger import lifecycle
 from .ledger.values import Opened, Opening, Pending, RunRef
 from .protocols import CallRef
 from .redaction import Redactor
@@ -210,7 +210,7 @@ class Run:
         span = telemetry.start_workflow(self.workflow, self.id, traced=self.around.traced)
         opening = self._opening(telemetry.traceparent(span))
         try:
-            opened = await runtime.commit(self.around.store, runs.open_run, opening)
+            opened = await runtime.commit(self.around.store, lifecycle.open_run, opening)
         except BaseException as error:
             telemetry.end_workflow(span, "failed", error)
             raise
@@ -289,7 +289,7 @@ class Run:
         taken = self.meter.drain()
         try:
             stands, usage = await self.commit(
-                runtime, taken, runs.close_run, self.ref, status, why, taken
+                runtime, taken, lifecycle.close_run, self.ref, status, why, taken
             )
         except GuardError as failure:
             if error is None:
@@ -314,7 +314,7 @@ class Run:
         taken = self.meter.drain()
         if not taken.drafts:
             return
-        usage = await self.commit(runtime, taken, runs.flush, self.ref, taken)
+        usage = await self.commit(runtime, taken, lifecycle.flush, self.ref, taken)
         self.meter.synced(usage, taken)
 
     def check_switches(self, tool: str) -> None:
@@ -325,7 +325,7 @@ class Run:
         """
         now = time.monotonic()
         if now - self._looked >= _LOOK_SECONDS:
-            self._switches = self.around.store.read(runs.stops, self.ref, self.principal.agent)
+            self._switches = self.around.store.read(lifecycle.stops, self.ref, self.principal.agent)
             self._looked = now
         reason = self._switches.get("") or self._switches.get(tool)
         if reason is not None:

@@ -17,7 +17,7 @@ from tests.cli import world
 from tests.cli.conftest import Call
 
 CHECKS = [
-    "python", "packages", "sqlite", "name", "store", "file", "record", "clock", "folder", "locks",
+    "python", "packages", "sqlite", "name", "store", "file", "rows", "record", "clock", "folder", "locks",
     "telemetry",
 ]  # fmt: skip
 
@@ -39,7 +39,7 @@ def test_a_healthy_machine_passes(run: Call) -> None:
     ended = run("doctor")
     assert ended.exit_code == 0
     assert [line.split()[0] for line in ended.stdout.splitlines()] == CHECKS
-    assert "schema 1 of 1" in ended.stdout
+    assert "schema 2 of 2" in ended.stdout
 
 
 def test_the_checks_as_json_have_the_documented_keys(run: Call) -> None:

@@ -43,18 +43,18 @@ def code_of_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let this code know one schema more than the store has."""
     more = (*schema.MIGRATIONS, ("CREATE TABLE tomorrow (id INTEGER PRIMARY KEY) STRICT",))
     monkeypatch.setattr(_files, "MIGRATIONS", more)
-    monkeypatch.setattr(_files, "VERSION", len(more))
-    monkeypatch.setattr(store_commands, "VERSION", len(more))
+    monkeypatch.setattr(_files, "VERSION", len(more) + 1)
+    monkeypatch.setattr(store_commands, "VERSION", len(more) + 1)
 
 
 @pytest.mark.usefixtures("newer_code")
 def test_an_older_store_is_migrated_on_a_yes_only(run: Call) -> None:
     """`store migrate` looks with `--dry-run`, refuses without `--yes`, and then does it."""
     assert "store migrate" in run("runs", "list").stderr
-    assert "from schema 1 to 2; nothing was changed" in run("store", "migrate", "--dry-run").stderr
+    assert "from schema 2 to 3; nothing was changed" in run("store", "migrate", "--dry-run").stderr
     assert run("store", "migrate").exit_code == 2
     assert run("store", "migrate", "--yes").exit_code == 0
-    assert json.loads(run("store", "info", "--json").stdout)["schema"] == 2
+    assert json.loads(run("store", "info", "--json").stdout)["schema"] == 3
     assert run("runs", "list").exit_code == 0
 
 

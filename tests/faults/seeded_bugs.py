@@ -50,7 +50,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
     "no fence in settle": bug(
         f"{OWNERSHIP}a_late_answer_is_evidence_and_never_truth",
         "somebody ruled on it",
-        change("{_HELD} AND fence = ? AND state IN", "{_HELD} AND ? > 0 AND state IN"),
+        change("row.fence != end.fence or row.state not in _OPEN", "row.state not in _OPEN"),
     ),
     "take-over when the lease is over": bug(
         f"{OWNERSHIP}a_paused_process_is_not_dead",
@@ -143,8 +143,8 @@ CORE_MUTANTS: dict[str, Mutant] = {
         "['T-1', 'T-1', 'T-1']",
         change("if known and known.state in effects.FINAL and", "if False and"),
         change(
-            "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:\n",
-            "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:",
+            "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:\n",
+            "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:",
             "    if not json.loads(row.result[1:]):",
             "        return _start(_tx, _log, _intent, row, None)\n",
         ),

@@ -75,7 +75,7 @@ def test_any_other_transition_is_refused(ledger: Ledger, situation: str, verb: s
 
 def without_evidence(ledger: Ledger) -> list[list[object]]:
     """Everything but what a late answer may leave behind."""
-    ledger.workers[0].transact(lambda tx: tx.run("UPDATE effects SET late = NULL"))
+    ledger.amend(late=None)
     return ledger.everything()
 
 
@@ -153,7 +153,7 @@ def test_a_hook_does_not_decide_while_the_body_may_still_run(ledger: Ledger) -> 
     """A hook's no counts only once the owner is dead or the abandoned body's time is over."""
     ledger.reach("executing")
     set_lease(ledger, hours=1)
-    ledger.workers[0].transact(lambda tx: tx.run("UPDATE effects SET state = 'in_doubt'"))
+    ledger.amend(state="in_doubt")
     ledger.do("reconciled")
     assert ledger.situation() == "in_doubt"
     ledger.clock.advance(hours=2)
@@ -182,8 +182,7 @@ def test_who_is_interrupted_with_an_end_at_hand_leaves_that_end(ledger: Ledger) 
 
 def set_lease(ledger: Ledger, hours: int) -> None:
     """Let the effect's body have that much time left."""
-    until = ledger.clock.now() + hours * 3_600_000_000
-    ledger.workers[0].transact(lambda tx: tx.run("UPDATE effects SET lease_until = ?", (until,)))
+    ledger.amend(lease_until=ledger.clock.now() + hours * 3_600_000_000)
 
 
 @dataclass

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from agentguard.ledger import approvals, effects, settling
-from agentguard.ledger.rows import load_effect
-from agentguard.ledger.runs import close_run, open_run
+from agentguard.ledger.rows import load_effect, lock_effect
+from agentguard.ledger.lifecycle import close_run, open_run
 from agentguard.ledger.values import (
     Answer,
     Ask,
@@ -22,6 +22,7 @@ from agentguard.ledger.values import (
     Settlement,
 )
 from agentguard.model import Approval, Effect, EffectState, Limits
+from agentguard.protocols import Tx
 from agentguard.stores.sqlite import SqliteStore
 from agentguard.testing import FakeClock
 
@@ -145,11 +146,24 @@ class Ledger:
 
     def row(self, key: str = "k") -> Effect | None:
         """Return the effect's row."""
-        return self.workers[0].read(load_effect, TENANT, key)
+        found = self.workers[0].read(load_effect, TENANT, key)
+        return None if found is None else found.public()
 
     def table(self, sql: str, *values: Any) -> list[Any]:
         """Return rows as they stand in the store."""
         return list(self.workers[0].read(lambda tx: tx.rows(sql, values)))
+
+    def amend(self, key: str = "k", **changes: Any) -> None:
+        """Write into the effect's row what no verb would, sealed as if one had."""
+
+        def change(tx: Tx) -> None:
+            row = lock_effect(tx, TENANT, key)
+            assert row is not None
+            for name, value in changes.items():
+                setattr(row, name, value)
+            row.update(tx)
+
+        self.workers[0].transact(change)
 
     def everything(self) -> list[list[Any]]:
         """Return all that a refused verb must leave as it is."""

@@ -43,7 +43,10 @@ def contents(guard: Guard, run_id: str = "r-1") -> list[dict[str, Any]]:
     """What stands beside the chain about the run's model calls, in order."""
     rows: Any = guard.store.read(
         lambda tx: list(
-            tx.rows("SELECT seq, body FROM contents WHERE run_id = ? ORDER BY seq", [run_id])
+            tx.rows(
+                "SELECT seq, body FROM events WHERE body IS NOT NULL AND run_id = ? ORDER BY seq",
+                [run_id],
+            )
         )
     )
     asked = {e.seq for e in guard.runs.events(run_id) if e.kind == "model.called"}

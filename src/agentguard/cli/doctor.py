@@ -17,6 +17,7 @@ import click
 
 from ..errors import GuardError
 from ..guard import Guard
+from ..ledger import queries
 from ..stores._files import file_system
 from ..stores.schema import VERSION
 from .loading import now
@@ -157,6 +158,12 @@ def _opened(path: Path) -> Iterator[Check]:
 
 
 def _record(guard: Guard) -> Iterator[Check]:
+    hurt = guard.store.read(queries.damaged)
+    yield (
+        Check("rows", "failed", f"{hurt[0]} ({count(len(hurt), 'row')} in all): restore a backup")
+        if hurt
+        else _ok("rows", "every run and effect is as it was written")
+    )
     newest = guard.runs.list(limit=_RECENT)
     broken = [said for run in newest if (said := guard.runs.verify(run.id, tenant=run.tenant))]
     whole = f"the hash chains of the newest {count(len(newest), 'run')} are whole"

@@ -41,6 +41,7 @@ COLUMNS = (
     "payload_hash", "contract_version", "policy_version", "edits", "edited_by", "input_schema",
 )  # fmt: skip
 SELECT = f"SELECT {', '.join(COLUMNS)} FROM approvals"  # noqa: S608 - fixed names
+_ONE = f"{SELECT} WHERE tenant = ? AND approval_id = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,13 @@ class Ruling:
 
 def load(tx: Tx, tenant: str, approval_id: str) -> Approval | None:
     """Return an approval with the votes of its generation."""
-    row = tx.row(f"{SELECT} WHERE tenant = ? AND approval_id = ?", (tenant, approval_id))
+    row = tx.row(_ONE, (tenant, approval_id))
+    return None if row is None else from_row(tx, row)
+
+
+def lock(tx: Tx, tenant: str, approval_id: str) -> Approval | None:
+    """Return an approval that nobody else decides on, or uses, until this transaction ends."""
+    row = tx.lock(_ONE, (tenant, approval_id))
     return None if row is None else from_row(tx, row)
 
 
@@ -142,7 +149,7 @@ def request(tx: Tx, log: RunLog, intent: Intent, ask: Ask, step: int, generation
         "roles": list(ask.roles), "quorum": ask.quorum, "payload_hash": intent.payload_hash,
         "preview_hash": sha256(preview.encode()).hex(),
     }, step))  # fmt: skip
-    return _reload(tx, intent.run.tenant, approval_id)
+    return _locked(tx, intent.run.tenant, approval_id)
 
 
 def _text(value: Any) -> str | None:
@@ -204,20 +211,23 @@ def expire_late(tx: Tx) -> None:
     process, finds them expired.
     """
     late = tx.rows(
-        f"{SELECT} WHERE status IN ('pending', 'approved') AND expires_at <= ?", (tx.now,)
+        "SELECT tenant, run_id, approval_id FROM approvals"
+        " WHERE status IN ('pending', 'approved') AND expires_at <= ?",
+        (tx.now,),
     )
-    for approval in [from_row(tx, row) for row in late]:
-        log = RunLog(tx, RunRef(approval.tenant, approval.run_id, "system:clock"))
-        expire(tx, log, approval)
+    for tenant, run_id, approval_id in list(late):
+        log = RunLog(tx, RunRef(tenant, run_id, "system:clock"))
+        expire(tx, log, _locked(tx, tenant, approval_id))
         log.save()
 
 
 def decide(tx: Tx, ruling: Ruling) -> Approval | GuardError:
     """Take one person's decision, or return why it cannot be taken."""
-    approval = load(tx, ruling.tenant, ruling.approval_id)
-    if approval is None:
+    found = load(tx, ruling.tenant, ruling.approval_id)
+    if found is None:
         return DecisionRefused(f"there is no approval {ruling.approval_id!r} in this tenant")
-    log = RunLog(tx, RunRef(approval.tenant, approval.run_id, f"person:{ruling.by}"))
+    log = RunLog(tx, RunRef(found.tenant, found.run_id, f"person:{ruling.by}"))
+    approval = _locked(tx, found.tenant, found.id)
     refusal = _refusal(tx, log, approval, ruling)
     if refusal is None:
         if ruling.decision == "edit":
@@ -225,11 +235,11 @@ def decide(tx: Tx, ruling: Ruling) -> Approval | GuardError:
         else:
             _vote(tx, log, approval, ruling)
     log.save()
-    return refusal or _reload(tx, approval.tenant, approval.id)
+    return refusal or _locked(tx, approval.tenant, approval.id)
 
 
-def _reload(tx: Tx, tenant: str, approval_id: str) -> Approval:
-    found = load(tx, tenant, approval_id)
+def _locked(tx: Tx, tenant: str, approval_id: str) -> Approval:
+    found = lock(tx, tenant, approval_id)
     if found is None:
         raise StoreUnavailable(f"the approval {approval_id} vanished inside a transaction")
     return found

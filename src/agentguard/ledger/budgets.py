@@ -27,11 +27,20 @@ def over(tx: Tx, tenant: str, wanted: Iterable[Reservation], run_id: str) -> Bud
     return None
 
 
+_BUDGET = "SELECT calls, spent, held FROM budgets WHERE tenant = ? AND name = ? AND span = ?"
+_RATE = "SELECT next_at FROM rates WHERE tenant = ? AND tool = ?"
+
+
 def _row(tx: Tx, tenant: str, name: str, span: str) -> Any:
-    found = tx.row(
-        "SELECT calls, spent, held FROM budgets WHERE tenant = ? AND name = ? AND span = ?",
-        (tenant, name, span),
-    )
+    place = (tenant, name, span)
+    found = tx.lock(_BUDGET, place)
+    if found is None:  # a row that is not there cannot be locked
+        tx.run(
+            "INSERT INTO budgets (tenant, name, span, calls, spent, held) VALUES (?,?,?,0,0,0)"
+            " ON CONFLICT DO NOTHING",
+            place,
+        )
+        found = tx.lock(_BUDGET, place)
     return found or (0, 0, 0)
 
 
@@ -39,10 +48,9 @@ def hold(tx: Tx, tenant: str, wanted: Iterable[Reservation]) -> None:
     """Reserve one call and its cost in every budget; `over` was asked in this transaction."""
     for item in wanted:
         tx.run(
-            "INSERT INTO budgets (tenant, name, span, calls, spent, held) VALUES (?,?,?,1,0,?)"
-            " ON CONFLICT (tenant, name, span) DO UPDATE"
-            " SET calls = budgets.calls + 1, held = budgets.held + excluded.held",
-            (tenant, item.name, item.span, item.amount),
+            "UPDATE budgets SET calls = calls + 1, held = held + ?"
+            " WHERE tenant = ? AND name = ? AND span = ?",
+            (item.amount, tenant, item.name, item.span),
         )
 
 
@@ -61,7 +69,13 @@ def take_turn(tx: Tx, tenant: str, tool: str, rate: Rate) -> RateLimited | None:
 
     The generic cell rate algorithm (ITU-T I.371): one number a tool, no window to straddle.
     """
-    found = tx.row("SELECT next_at FROM rates WHERE tenant = ? AND tool = ?", (tenant, tool))
+    found = tx.lock(_RATE, (tenant, tool))
+    if found is None:
+        tx.run(
+            "INSERT INTO rates (tenant, tool, next_at) VALUES (?,?,0) ON CONFLICT DO NOTHING",
+            (tenant, tool),
+        )
+        found = tx.lock(_RATE, (tenant, tool))
     due = max(tx.now, found[0] if found else 0)
     early = due - tx.now - rate.interval_us * (rate.burst - 1)
     if early > 0:
@@ -70,8 +84,7 @@ def take_turn(tx: Tx, tenant: str, tool: str, rate: Rate) -> RateLimited | None:
             f"{tool} may be called {rate.text}; try again in {wait:.3f} s", retry_after=wait
         )
     tx.run(
-        "INSERT INTO rates (tenant, tool, next_at) VALUES (?,?,?)"
-        " ON CONFLICT (tenant, tool) DO UPDATE SET next_at = excluded.next_at",
-        (tenant, tool, due + rate.interval_us),
+        "UPDATE rates SET next_at = ? WHERE tenant = ? AND tool = ?",
+        (due + rate.interval_us, tenant, tool),
     )
     return None

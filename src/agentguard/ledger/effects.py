@@ -32,11 +32,11 @@ from ..errors import (
     GuardError,
     IdempotencyConflict,
 )
-from ..model import Approval, Effect, EffectState, Usage
+from ..model import Approval, EffectState, Usage
 from . import approvals, budgets, switches
-from .rows import first_start, load_doubt, load_effect
+from .rows import EffectRow, load_doubt, lock_effect
 from .runs import RunLog, record_of
-from .settling import mark_doubt
+from .settling import mark_lost
 from .values import (
     Answer,
     Ask,
@@ -69,9 +69,9 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     stopped = log.stopped() or switches.closed(tx, intent.run.tenant, intent.agent, intent.tool)
     if stopped is not None:
         return _refuse(log, intent, stopped, intent.step)
-    row = load_effect(tx, intent.run.tenant, intent.key)
+    row = lock_effect(tx, intent.run.tenant, intent.key)
     if row is None:
-        return _fresh(tx, log, intent, 0)
+        return _fresh(tx, log, intent)
     if row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)
     return (
@@ -79,15 +79,15 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     )
 
 
-def _is_denied(tx: Tx, row: Effect) -> bool:
+def _is_denied(tx: Tx, row: EffectRow) -> bool:
     """A no counts from the moment it is said, not only once the agent has come back to hear it."""
     if row.state is not EffectState.AWAITING_APPROVAL:
         return row.state is EffectState.DENIED
-    approval = approvals.load(tx, row.tenant, row.approval_id or "")
+    approval = approvals.lock(tx, row.tenant, row.approval_id or "")
     return approval is not None and approval.status in ("rejected", "expired")
 
 
-def _conflict(log: RunLog, intent: Intent, row: Effect) -> Refused:
+def _conflict(log: RunLog, intent: Intent, row: EffectRow) -> Refused:
     error = IdempotencyConflict(
         f"{intent.tool}: this key was used with other arguments in run {row.run_id}, step {row.step};"
         " the same intent must carry the same arguments, another intent another key"
@@ -117,16 +117,17 @@ def _decision(intent: Intent) -> dict[str, Any]:
     return fact if intent.call_id is None else {**fact, "call_id": intent.call_id}
 
 
-def _fresh(tx: Tx, log: RunLog, intent: Intent, generation: int) -> Answer:
+def _fresh(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     """A key that is free: ask people if the rule says so, else start."""
     if intent.ask is not None:
-        return _ask(tx, log, intent, intent.ask, generation + 1, None)
+        return _ask(tx, log, intent, intent.ask, None, 1, None)
     return _start(tx, log, intent, None, None)
 
 
 def _ask(
-    tx: Tx, log: RunLog, intent: Intent, ask: Ask, generation: int, step: int | None
-) -> Waiting | Refused:
+    tx: Tx, log: RunLog, intent: Intent, ask: Ask, row: EffectRow | None, generation: int,
+    step: int | None,
+) -> Waiting | Refused:  # fmt: skip
     limits = intent.limits
     full = (
         None
@@ -140,7 +141,7 @@ def _ask(
     log.add(Draft("step.decided", {**_decision(intent), "decision": "ask", "rule": ask.rule},
                   step, {"arguments": intent.arguments}))  # fmt: skip
     approval = approvals.request(tx, log, intent, ask, step, generation)
-    _write_row(tx, intent, EffectState.AWAITING_APPROVAL, step, generation, approval.id)
+    _wait(tx, intent, row, step, approval)
     return Waiting(approval, step, counted)
 
 
@@ -149,27 +150,30 @@ def _refuse_budget(log: RunLog, intent: Intent, error: GuardError, step: int | N
     return _refuse(log, intent, error, step if step is not None else log.last_step)
 
 
-def _write_row(
-    tx: Tx, intent: Intent, state: EffectState, step: int, generation: int, approval_id: str | None
-) -> None:
-    tx.run(
-        "INSERT INTO effects (tenant, key, tool, effect, scope, state, payload_hash,"
-        " contract_version, run_id, step, call_id, generation, approval_id, created_at, undo)"
-        " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
-        " ON CONFLICT (tenant, key) DO UPDATE SET state = excluded.state,"
-        " payload_hash = excluded.payload_hash, contract_version = excluded.contract_version,"
-        " run_id = excluded.run_id, step = excluded.step, call_id = excluded.call_id,"
-        " generation = excluded.generation, approval_id = excluded.approval_id, error = NULL,"
-        " undo = excluded.undo",
-        (intent.run.tenant, intent.key, intent.tool, intent.effect, intent.scope, state,
-         intent.payload_hash,
-         intent.contract_version, intent.run.run_id, step, intent.call_id, generation, approval_id,
-         tx.now, intent.undo),
-    )  # fmt: skip
+def _wait(tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval) -> None:
+    """Write that nothing starts under the key until people have decided."""
+    tenant = intent.run.tenant
+    waiting = EffectRow.new(tenant, intent.key, tx.now) if row is None else row
+    _take(waiting, intent, intent.run.run_id, step)
+    waiting.state, waiting.error = EffectState.AWAITING_APPROVAL, None
+    waiting.generation, waiting.approval_id = approval.generation, approval.id
+    waiting.insert(tx) if row is None else waiting.update(tx)
+
+
+def _take(row: EffectRow, intent: Intent, run_id: str, step: int) -> None:
+    """Write into the row which call it belongs to now."""
+    row.tool, row.scope, row.effect, row.undo = (
+        intent.tool,
+        intent.scope,
+        intent.effect,
+        intent.undo,
+    )
+    row.payload_hash, row.contract_version = intent.payload_hash, intent.contract_version
+    row.run_id, row.step, row.call_id = run_id, step, intent.call_id
 
 
 def _start(
-    tx: Tx, log: RunLog, intent: Intent, row: Effect | None, approval: Approval | None
+    tx: Tx, log: RunLog, intent: Intent, row: EffectRow | None, approval: Approval | None
 ) -> Started | Refused:
     """The point of no return: check everything first, then write everything."""
     tenant = intent.run.tenant
@@ -188,18 +192,16 @@ def _start(
     step = log.next_step() if step is None else step
     if approval is not None and approval.status == "approved":
         approvals.use(tx, log, approval, step)
-    fence = (row.fence if row else 0) + 1
-    fact: dict[str, Any] = {"key": intent.key, "fence": fence, "attempt": intent.attempt}
+    executing = _execute(tx, intent, row, step, approval)
+    fact: dict[str, Any] = {"key": intent.key, "fence": executing.fence, "attempt": intent.attempt}
     if counted:
         fact |= {**_decision(intent), "decision": "allow"}
     if not held:
         fact |= _hold(tx, log, intent)
-    _execute(tx, intent, row, step, fence, approval)
     content = {"arguments": intent.arguments} if counted else None
     log.add(Draft("step.started", fact, step, content))
-    first = tx.now if row is None else first_start(tx, tenant, intent.key) or tx.now
-    edits = approval.edits if approval else None
-    return Started(step, fence, intent.attempt, counted, first, edits, approval)
+    first, edits = executing.first_started_at or tx.now, approval.edits if approval else None
+    return Started(step, executing.fence, intent.attempt, counted, first, edits, approval)
 
 
 def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
@@ -218,7 +220,7 @@ def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
     )
 
 
-def _step_of(intent: Intent, row: Effect | None) -> int | None:
+def _step_of(intent: Intent, row: EffectRow | None) -> int | None:
     """A call that goes on where it stopped keeps its step; anything else gets a new one."""
     if row is None or row.run_id != intent.run.run_id or not intent.continues:
         return None
@@ -246,68 +248,59 @@ def _hold(tx: Tx, log: RunLog, intent: Intent) -> dict[str, Any]:
 
 
 def _execute(
-    tx: Tx, intent: Intent, row: Effect | None, step: int, fence: int,
-    approval: Approval | None,
-) -> None:  # fmt: skip
-    reserved = json.dumps([[r.name, r.span, r.amount] for r in intent.reservations])
-    run_id = intent.run.run_id
-    if row is not None and row.state is EffectState.IN_DOUBT and row.run_id != run_id:
-        run_id, step = row.run_id, row.step  # what is held stays with the run that holds it
-    lease = tx.now + intent.lease_us if intent.lease_us else None
-    if row is None:
-        tx.run(
-            "INSERT INTO effects (tenant, key, tool, effect, scope, state, payload_hash,"
-            " contract_version, run_id, step, call_id, fence, attempt, owner, claim_id, lease_until,"
-            " first_started_at, created_at, started_at, reserved, cost, undo)"
-            " VALUES (?,?,?,?,?,'executing',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-            (intent.run.tenant, intent.key, intent.tool, intent.effect, intent.scope,
-             intent.payload_hash,
-             intent.contract_version, intent.run.run_id, step, intent.call_id, fence, intent.attempt,
-             tx.owner, intent.claim_id, lease, tx.now, tx.now, tx.now, reserved, intent.cost,
-             intent.undo),
-        )  # fmt: skip
-        return
-    tx.run(
-        "UPDATE effects SET state = 'executing', payload_hash = ?, contract_version = ?, run_id = ?,"
-        " step = ?, call_id = ?, fence = ?, attempt = ?, owner = ?, claim_id = ?, lease_until = ?,"
-        " first_started_at = coalesce(first_started_at, ?), started_at = ?, finished_at = NULL,"
-        " reserved = CASE state WHEN 'in_doubt' THEN reserved ELSE ? END,"
-        " cost = CASE state WHEN 'in_doubt' THEN cost ELSE ? END,"
-        " error = NULL, doubt_reason = NULL, approval_id = ?"
-        " WHERE tenant = ? AND key = ?",
-        (intent.payload_hash, intent.contract_version, run_id, step, intent.call_id, fence,
-         intent.attempt, tx.owner, intent.claim_id, lease, tx.now, tx.now, reserved, intent.cost,
-         approval.id if approval else row.approval_id, intent.run.tenant, intent.key),
-    )  # fmt: skip
+    tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval | None
+) -> EffectRow:
+    """Write the row of a body that may run from now on, under the next fence."""
+    started = EffectRow.new(intent.run.tenant, intent.key, tx.now) if row is None else row
+    if started.state is EffectState.IN_DOUBT:  # what is held stays with the run that holds it
+        same = started.run_id == intent.run.run_id
+        _take(started, intent, started.run_id, step if same else started.step)
+    else:
+        _take(started, intent, intent.run.run_id, step)
+        started.reserved, started.cost = _reserved(intent), intent.cost
+    started.state = EffectState.EXECUTING
+    started.fence, started.attempt = started.fence + 1, intent.attempt
+    started.owner, started.claim_id = tx.owner, intent.claim_id
+    started.lease_until = tx.now + intent.lease_us if intent.lease_us else None
+    started.first_started_at = started.first_started_at or tx.now
+    started.started_at, started.finished_at = tx.now, None
+    started.error = started.doubt_reason = None
+    started.approval_id = approval.id if approval else started.approval_id
+    started.insert(tx) if row is None else started.update(tx)
+    return started
 
 
-def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: Effect) -> Answer:
-    return Replay(row)
+def _reserved(intent: Intent) -> str:
+    return json.dumps([[r.name, r.span, r.amount] for r in intent.reservations])
 
 
-def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
-    if row.owner is not None and row.owner != tx.owner and tx.is_dead(row.owner):
+def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:
+    return Replay(row.public())
+
+
+def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
+    if row.owner is not None and row.owner != tx.owner and tx.is_lost(row.owner):
         with record_of(tx, log, row.run_id) as own:
-            row = mark_doubt(tx, own, row, "owner_lost")
+            mark_lost(tx, own, row)
         return _FROM[row.state](tx, log, intent, row)
-    return Busy(row, own=row.owner == tx.owner)
+    return Busy(row.public(), own=row.owner == tx.owner)
 
 
-def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """A backend that drops repeats of the key may be asked again while its window is open."""
-    first = first_start(tx, intent.run.tenant, intent.key)
+    first = row.first_started_at
     if intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us:
         fact = {"key": intent.key, "ruling": "retry_same_key", "fence": row.fence}
         with record_of(tx, log, row.run_id) as own:
             own.add(Draft("effect.resolved", fact, row.step))
         return _start(tx, log, intent, row, None)
-    return Doubt(row)
+    return Doubt(row.public())
 
 
-def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
-    approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
+def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
+    approval = approvals.lock(tx, intent.run.tenant, row.approval_id or "")
     if approval is None or approval.status == "superseded":
-        return _ask(tx, log, intent, _again(intent, None), 1, row.step)
+        return _ask(tx, log, intent, _again(intent, None), row, 1, row.step)
     if approval.status == "pending":
         return Waiting(approval, row.step)
     if approval.status == "approved":
@@ -315,13 +308,14 @@ def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     return _denied(tx, log, intent, row, approval)
 
 
-def _approved(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval) -> Answer:
+def _approved(tx: Tx, log: RunLog, intent: Intent, row: EffectRow, approval: Approval) -> Answer:
     """Start only what was approved: this payload, this contract, this policy."""
     stale = (approval.contract_version, approval.policy_version) != (
         intent.contract_version, intent.policy_version,
     )  # fmt: skip
     if stale or approvals.is_own(approval, intent):
-        return _ask(tx, log, intent, _again(intent, approval), approval.generation + 1, row.step)
+        again, generation = _again(intent, approval), approval.generation + 1
+        return _ask(tx, log, intent, again, row, generation, row.step)
     if approval.edits != intent.edits:
         return Edited(approval)
     return _start(tx, log, intent, row, approval)
@@ -337,28 +331,26 @@ def _again(intent: Intent, approval: Approval | None) -> Ask:
                allow_edit=approval.allow_edit)  # fmt: skip
 
 
-def _denied(tx: Tx, log: RunLog, intent: Intent, row: Effect, approval: Approval) -> Refused:
+def _denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow, approval: Approval) -> Refused:
     if approval.status == "expired":
         with record_of(tx, log, approval.run_id) as own:
             approvals.expire(tx, own, approval)
         error: GuardError = ApprovalExpired(f"{row.tool}: nobody decided on {approval.id} in time")
     else:
         error = _rejected(row, approval)
-    tx.run(
-        "UPDATE effects SET state = 'denied', finished_at = ?, doubt_reason = NULL, error = ?"
-        " WHERE tenant = ? AND key = ?",
-        (tx.now, json.dumps({"kind": error.kind}), row.tenant, row.id),
-    )
+    row.state, row.finished_at, row.doubt_reason = EffectState.DENIED, tx.now, None
+    row.error = json.dumps({"kind": error.kind})
+    row.update(tx)
     return _refuse(log, intent, error, row.step)
 
 
-def _rejected(row: Effect, approval: Approval) -> ApprovalRejected:
+def _rejected(row: EffectRow, approval: Approval) -> ApprovalRejected:
     who = ", ".join(d.person for d in approval.decisions if d.decision == "reject")
     reason = approval.reason() or "no reason given"
     return ApprovalRejected(f"{row.tool} was rejected by {who}: {reason}", approval=approval)
 
 
-def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """A no stands for this payload in this run; another payload or run is asked about anew.
 
     It is asked about even where no rule asks: nobody gets below a threshold by way of a no.
@@ -366,20 +358,20 @@ def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
     no = approvals.rejection(tx, intent)
     if no is not None:
         return _refuse(log, intent, _rejected(row, no), no.step if intent.continues else None)
-    approval = approvals.load(tx, intent.run.tenant, row.approval_id or "")
+    approval = approvals.lock(tx, intent.run.tenant, row.approval_id or "")
     generation = approval.generation if approval else 0
-    return _ask(tx, log, intent, _again(intent, approval), generation + 1, None)
+    return _ask(tx, log, intent, _again(intent, approval), row, generation + 1, None)
 
 
-def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: Effect) -> Answer:
+def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """Nothing happened: start again, under the same approval if there is one and it still holds."""
     if row.approval_id is None:
         if intent.ask is not None and row.fence == 0:
-            return _ask(tx, log, intent, intent.ask, 1, None)
+            return _ask(tx, log, intent, intent.ask, row, 1, None)
         return _start(tx, log, intent, row, None)
-    approval = approvals.load(tx, intent.run.tenant, row.approval_id)
+    approval = approvals.lock(tx, intent.run.tenant, row.approval_id)
     if approval is None or tx.now >= int(approval.expires_at.timestamp() * 1_000_000):
-        return _ask(tx, log, intent, _again(intent, approval), 1, _step_of(intent, row))
+        return _ask(tx, log, intent, _again(intent, approval), row, 1, _step_of(intent, row))
     return _approved(tx, log, intent, row, approval)
 
 

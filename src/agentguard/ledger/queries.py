@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..errors import StoreUnavailable
 from ..model import Approval, Effect, Event, Limits, RunInfo, dollars, moment
 from . import approvals
-from .rows import SELECT_EFFECT, effect_of
-from .runs import commitment, limit_of, link
+from .lifecycle import limit_of
+from .rows import SELECT as SELECT_EFFECT
+from .rows import EffectRow, load_effect
+from .runs import SELECT_COUNTERS, check_seal, commitment, link
 from .values import RunRef
 
 if TYPE_CHECKING:
@@ -95,9 +98,8 @@ def events(tx: Tx, tenant: str, run_id: str, after: int = 0) -> list[Event]:
 
 def _events(tx: Tx, ref: RunRef, after: int) -> Iterator[Event]:
     rows = tx.rows(
-        "SELECT e.seq, e.at, e.step, e.kind, e.actor, e.data, e.hash, c.body FROM events e"
-        " LEFT JOIN contents c ON c.tenant = e.tenant AND c.run_id = e.run_id AND c.seq = e.seq"
-        " WHERE e.tenant = ? AND e.run_id = ? AND e.seq >= ? ORDER BY e.seq",
+        "SELECT seq, at, step, kind, actor, data, hash, body FROM events"
+        " WHERE tenant = ? AND run_id = ? AND seq >= ? ORDER BY seq",
         (ref.tenant, ref.run_id, after),
     )
     prev = bytes(32).hex()
@@ -115,9 +117,8 @@ def broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
     """Return one sentence on the first event that does not fit the chain, or None."""
     ref, prev, count = RunRef(tenant, run_id, ""), bytes(32), 0
     rows = tx.rows(
-        "SELECT e.seq, e.at, e.step, e.kind, e.actor, e.data, e.hash, c.salt, c.body FROM events e"
-        " LEFT JOIN contents c ON c.tenant = e.tenant AND c.run_id = e.run_id AND c.seq = e.seq"
-        " WHERE e.tenant = ? AND e.run_id = ? ORDER BY e.seq",
+        "SELECT seq, at, step, kind, actor, data, hash, salt, body FROM events"
+        " WHERE tenant = ? AND run_id = ? ORDER BY seq",
         (tenant, run_id),
     )
     for seq, at, step, kind, actor, data, digest, salt, body in rows:
@@ -134,6 +135,22 @@ def broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
     if head is not None and (head[0], head[1]) != (count, prev):
         return f"run {run_id} has {head[0]} events on record but {count} are there"
     return None
+
+
+def damaged(tx: Tx) -> list[str]:
+    """Return one sentence for every run and effect whose row is not as it was written."""
+    found: list[str] = []
+    for row in tx.rows(SELECT_EFFECT):
+        try:
+            EffectRow.of(row)
+        except StoreUnavailable as error:
+            found.append(error.message)
+    for tenant, run_id, *counters, sealed in tx.rows(SELECT_COUNTERS):
+        try:
+            check_seal(RunRef(tenant, run_id, ""), counters, sealed)
+        except StoreUnavailable as error:
+            found.append(error.message)
+    return found
 
 
 def waiting(tx: Tx, tenant: str | None, status: str | None, limit: int) -> list[Approval]:
@@ -156,20 +173,35 @@ def effects(
     tx: Tx, tenant: str | None, state: str | None, run_id: str | None, limit: int
 ) -> list[Effect]:
     """Return effects, newest first."""
-    where, values = _where(("tenant", tenant), ("state", state), ("run_id", run_id))
+    if run_id is not None:
+        return _effects_of(tx, tenant, state, run_id)[:limit]
+    where, values = _where(("tenant", tenant), ("state", state))
     rows = tx.rows(f"{SELECT_EFFECT}{where} ORDER BY created_at DESC LIMIT ?", (*values, limit))
-    return [effect_of(row) for row in rows]
+    return [EffectRow.of(row).public() for row in rows]
+
+
+def _effects_of(tx: Tx, tenant: str | None, state: str | None, run_id: str) -> list[Effect]:
+    """Find a run's effects by its events, so that no start pays for an index of them."""
+    where, values = _where(("tenant", tenant), ("run_id", run_id))
+    select = f"SELECT tenant, data FROM events{where} AND step IS NOT NULL"  # noqa: S608
+    rows = tx.rows(select, values)
+    keys = {(owner, json.loads(data).get("key")) for owner, data in rows}
+    found = [load_effect(tx, owner, key) for owner, key in keys if key is not None]
+    chosen = [r for r in found if r and r.run_id == run_id and state in (None, r.state)]
+    return [row.public() for row in sorted(chosen, key=lambda row: row.created_at, reverse=True)]
 
 
 def effect(tx: Tx, tenant: str | None, name: str) -> list[Effect]:
     """Return the effects whose id is *name* or begins with it."""
-    return [effect_of(row) for row in _named(tx, SELECT_EFFECT, "key", tenant, name)]
+    return [EffectRow.of(row).public() for row in _named(tx, SELECT_EFFECT, "key", tenant, name)]
 
 
 def counts(tx: Tx) -> dict[str, int]:
     """Return how many rows each table has, and how many effects are in doubt or waiting."""
-    tables = ("runs", "events", "effects", "approvals", "budgets", "leaves", "contents")
+    tables = ("runs", "events", "effects", "approvals", "budgets", "leaves")
     found = {name: tx.row(f"SELECT count(*) FROM {name}")[0] for name in tables}  # type: ignore[index]  # noqa: S608
+    kept = tx.row("SELECT count(*) FROM events WHERE body IS NOT NULL")
+    found["contents"] = kept[0] if kept else 0
     for state in ("in_doubt", "awaiting_approval", "executing"):
         row = tx.row("SELECT count(*) FROM effects WHERE state = ?", (state,))
         found[state] = row[0] if row else 0
@@ -178,10 +210,10 @@ def counts(tx: Tx) -> dict[str, int]:
 
 def tally(tx: Tx, tenant: str, run_id: str) -> dict[str, int]:
     """Return how many effects of a run were written, started again, wait or are in doubt."""
-    row = tx.row(
-        "SELECT coalesce(sum(effect = 'write' AND state = 'succeeded'), 0),"
-        " coalesce(sum(max(fence - 1, 0)), 0), coalesce(sum(state = 'awaiting_approval'), 0),"
-        " coalesce(sum(state = 'in_doubt'), 0) FROM effects WHERE tenant = ? AND run_id = ?",
-        (tenant, run_id),
-    )
-    return dict(zip(("writes", "retries", "waiting", "in_doubt"), row or (0,) * 4, strict=True))
+    found = _effects_of(tx, tenant, None, run_id)
+    return {
+        "writes": sum(e.kind == "write" and e.state == "succeeded" for e in found),
+        "retries": sum(max(e.fence - 1, 0) for e in found),
+        "waiting": sum(e.state == "awaiting_approval" for e in found),
+        "in_doubt": sum(e.state == "in_doubt" for e in found),
+    }

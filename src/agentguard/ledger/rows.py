@@ -1,10 +1,12 @@
-"""Rows as values: what the verbs and the readers load."""
+"""The effect's row: read whole, written whole, and sealed, so that a damaged one is never believed."""
 
 from __future__ import annotations
 
 import json
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from ..canonical import seal
 from ..errors import StoreUnavailable
 from ..model import Effect, EffectState, dollars, moment
 
@@ -12,69 +14,148 @@ if TYPE_CHECKING:
     from ..protocols import Tx
     from .values import RunRef
 
-EFFECT = (
-    "key", "tenant", "tool", "effect", "scope", "state", "run_id", "step", "fence", "attempt",
-    "payload_hash", "contract_version", "doubt_reason", "result_state", "result", "error",
-    "approval_id", "cost", "created_at", "started_at", "finished_at", "owner", "undo", "call_id", "late",
+COLUMNS = (
+    "tenant", "key", "tool", "scope", "effect", "state", "payload_hash", "contract_version",
+    "run_id", "step", "call_id", "fence", "attempt", "generation", "approval_id", "owner",
+    "claim_id", "lease_until", "first_started_at", "created_at", "started_at", "finished_at",
+    "reserved", "cost", "result", "result_state", "error", "doubt_reason", "late", "undo",
 )  # fmt: skip
-SELECT_EFFECT = f"SELECT {', '.join(EFFECT)} FROM effects"  # noqa: S608 - fixed names
-_ONE = f"{SELECT_EFFECT} WHERE tenant = ? AND key = ?"
+SELECT = f"SELECT {', '.join(COLUMNS)}, seal FROM effects"  # noqa: S608 - fixed names
+_ONE = f"{SELECT} WHERE tenant = ? AND key = ?"
+_INSERT = (
+    f"INSERT INTO effects ({', '.join(COLUMNS)}, seal)"  # noqa: S608 - fixed names
+    f" VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
+)
+_UPDATE = (
+    f"UPDATE effects SET {', '.join(f'{name} = ?' for name in COLUMNS[2:])}, seal = ?"  # noqa: S608
+    " WHERE tenant = ? AND key = ?"
+)
 
 
-def load_effect(tx: Tx, tenant: str, key: str) -> Effect | None:
-    """Return the row of one effect."""
-    row = tx.row(_ONE, (tenant, key))
-    return None if row is None else effect_of(row)
+class EffectRow:
+    """One row of `effects`: changed here, then written by `insert` or `update`."""
+
+    __slots__ = COLUMNS
+
+    tenant: str
+    key: str
+    tool: str
+    scope: str
+    effect: str
+    state: EffectState
+    payload_hash: str
+    contract_version: str
+    run_id: str
+    step: int
+    call_id: str | None
+    fence: int
+    attempt: int
+    generation: int
+    approval_id: str | None
+    owner: str | None
+    claim_id: str | None
+    lease_until: int | None
+    first_started_at: int | None
+    created_at: int
+    started_at: int | None
+    finished_at: int | None
+    reserved: str
+    cost: int
+    result: str | None
+    result_state: str | None
+    error: str | None
+    doubt_reason: str | None
+    late: str | None
+    undo: str | None
+
+    @classmethod
+    def new(cls, tenant: str, key: str, created_at: int) -> EffectRow:
+        """Return a row in which nothing is said yet but whose it is."""
+        row = cls()
+        for name in COLUMNS:
+            setattr(row, name, None)
+        row.tenant, row.key, row.created_at = tenant, key, created_at
+        row.fence = row.attempt = row.generation = row.cost = 0
+        row.reserved = "[]"
+        return row
+
+    @classmethod
+    def of(cls, found: Any) -> EffectRow:
+        """Return what a row of `SELECT` says.
+
+        Raises:
+            StoreUnavailable: it is not as it was written.
+        """
+        row = cls()
+        *values, sealed = found
+        for name, value in zip(COLUMNS, values, strict=True):
+            setattr(row, name, value)
+        if seal(*values) != bytes(sealed):
+            raise StoreUnavailable(
+                f"the row of effect {row.key} is not as it was written: the store is damaged, and"
+                " nothing was started; see agentguard doctor"
+            )
+        row.state = EffectState(row.state)
+        return row
+
+    def insert(self, tx: Tx) -> None:
+        """Write the row of a key that is free; if it is not any more, the store begins anew."""
+        values = _VALUES(self)
+        tx.run(_INSERT, (*values, seal(*values)))
+
+    def update(self, tx: Tx) -> None:
+        """Write the row that this transaction has locked."""
+        values = _VALUES(self)
+        tx.run(_UPDATE, (*values[2:], seal(*values), self.tenant, self.key))
+
+    def public(self) -> Effect:
+        """Return the row as users see it."""
+        return Effect(
+            id=self.key,
+            tenant=self.tenant,
+            tool=self.tool,
+            kind=self.effect,
+            scope=self.scope,
+            state=self.state,
+            run_id=self.run_id,
+            step=self.step,
+            fence=self.fence,
+            attempt=self.attempt,
+            payload_hash=self.payload_hash,
+            contract_version=self.contract_version,
+            doubt_reason=self.doubt_reason,
+            result_state=self.result_state,
+            result=self.result,
+            error=_json(self.error),
+            approval_id=self.approval_id,
+            cost_usd=dollars(self.cost),
+            created_at=moment(self.created_at),  # type: ignore[arg-type]
+            started_at=moment(self.started_at),
+            finished_at=moment(self.finished_at),
+            owner=self.owner,
+            undo=self.undo,
+            call_id=self.call_id,
+            late=_json(self.late),
+        )
 
 
-def reload_effect(tx: Tx, tenant: str, key: str) -> Effect:
-    """Return the row of an effect that this transaction has just seen.
-
-    Raises:
-        StoreUnavailable: it is gone, so the file is damaged.
-    """
-    found = load_effect(tx, tenant, key)
-    if found is None:
-        raise StoreUnavailable(f"the effect {key} vanished from the store inside a transaction")
-    return found
-
-
-def effect_of(row: Any) -> Effect:
-    """Return the value that a row of `SELECT_EFFECT` stands for."""
-    (key, tenant, tool, kind, scope, state, run_id, step, fence, attempt, payload_hash, contract, doubt,
-     result_state, result, error, approval_id, cost, created, started, finished, owner, undo,
-     call_id, late) = row  # fmt: skip
-    return Effect(
-        id=key,
-        tenant=tenant,
-        tool=tool,
-        kind=kind,
-        scope=scope,
-        state=EffectState(state),
-        run_id=run_id,
-        step=step,
-        fence=fence,
-        attempt=attempt,
-        payload_hash=payload_hash,
-        contract_version=contract,
-        doubt_reason=doubt,
-        result_state=result_state,
-        result=result,
-        error=_json(error),
-        approval_id=approval_id,
-        cost_usd=dollars(cost),
-        created_at=moment(created),  # type: ignore[arg-type]
-        started_at=moment(started),
-        finished_at=moment(finished),
-        owner=owner,
-        undo=undo,
-        call_id=call_id,
-        late=_json(late),
-    )
+_VALUES = attrgetter(*COLUMNS)
 
 
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
+
+
+def load_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
+    """Return the row of one effect, to be looked at."""
+    found = tx.row(_ONE, (tenant, key))
+    return None if found is None else EffectRow.of(found)
+
+
+def lock_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
+    """Return the row of one effect, to be changed; its run's row was locked before it."""
+    found = tx.lock(_ONE, (tenant, key))
+    return None if found is None else EffectRow.of(found)
 
 
 def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:
@@ -90,11 +171,3 @@ def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:
         (run.tenant, run.run_id, key),
     )
     return found
-
-
-def first_start(tx: Tx, tenant: str, key: str) -> int | None:
-    """Return when a body was first started under *key*, in microseconds."""
-    found = tx.row(
-        "SELECT first_started_at FROM effects WHERE tenant = ? AND key = ?", (tenant, key)
-    )
-    return found[0] if found else None

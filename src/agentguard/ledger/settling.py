@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from . import budgets
-from .rows import load_effect, reload_effect
+from .rows import EffectRow, load_effect, lock_effect
 from .runs import RunLog, record_of
 from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from ..model import Effect, Usage
     from ..protocols import Tx
 
-_HELD = "SELECT reserved, cost, run_id, step FROM effects WHERE tenant = ? AND key = ?"
 _MAY_ACT_US = 60_000_000
 """So long no hook is believed that an abandoned thread has done nothing."""
+_OPEN = (EffectState.EXECUTING, EffectState.IN_DOUBT)
 _RULED = {
     "happened": EffectState.SUCCEEDED,
     "not_happened": EffectState.FAILED_RETRYABLE,
@@ -31,28 +31,31 @@ _RULED = {
 }
 
 
+def mark_lost(tx: Tx, log: RunLog, row: EffectRow) -> None:
+    """Put an effect in doubt whose owner is gone, or silent for so long that it may be.
+
+    Silence is no death: while the owner may still act, no hook is believed that nothing happened.
+    """
+    dead = row.owner is not None and tx.is_dead(row.owner)
+    mark_doubt(tx, log, row, "owner_lost", may_act_us=0 if dead else tx.quarantine_us)
+
+
 def mark_doubt(
-    tx: Tx, log: RunLog, row: Effect, reason: str, *, began: bool = True, may_act: bool = False
-) -> Effect:
+    tx: Tx, log: RunLog, row: EffectRow, reason: str, *, began: bool = True, may_act_us: int = 0
+) -> None:
     """An executing effect whose end nobody will tell becomes doubtful; its budget stays held.
 
     A read has no effect to be in doubt about, nor has a body that never began: it may simply be
     started again.
     """
-    harmless = row.kind == "read" or not began
-    state = EffectState.FAILED_RETRYABLE if harmless else EffectState.IN_DOUBT
-    held = tx.row(_HELD, (row.tenant, row.id))
-    tx.run(
-        "UPDATE effects SET state = ?, doubt_reason = ?, finished_at = ?, lease_until = ?"
-        " WHERE tenant = ? AND key = ? AND fence = ? AND state = 'executing'",
-        (state, None if harmless else reason, tx.now,
-         tx.now + _MAY_ACT_US if may_act else None, row.tenant, row.id, row.fence),
-    )  # fmt: skip
-    kind = "attempt.failed" if harmless else "effect.in_doubt"
-    settled = _give_back(tx, log, held, state, None)
-    fact = {"key": row.id, "fence": row.fence, "reason": reason, **settled}
-    log.add(Draft(kind, fact, row.step))
-    return reload_effect(tx, row.tenant, row.id)
+    harmless = row.effect == "read" or not began
+    row.state = EffectState.FAILED_RETRYABLE if harmless else EffectState.IN_DOUBT
+    row.doubt_reason, row.finished_at = None if harmless else reason, tx.now
+    row.lease_until = tx.now + may_act_us if may_act_us else None
+    row.update(tx)
+    settled = _give_back(tx, log, row, None)
+    fact = {"key": row.key, "fence": row.fence, "reason": reason, **settled}
+    log.add(Draft("attempt.failed" if harmless else "effect.in_doubt", fact, row.step))
 
 
 def settle(tx: Tx, end: Settlement) -> Settled:
@@ -64,50 +67,46 @@ def settle(tx: Tx, end: Settlement) -> Settled:
 
 
 def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
-    tenant = end.run.tenant
-    held = tx.row(
-        f"{_HELD} AND fence = ? AND state IN ('executing', 'in_doubt')",
-        (tenant, end.key, end.fence),
-    )
-    if held is None:
-        _leave_evidence(tx, log, end)
+    row = lock_effect(tx, end.run.tenant, end.key)
+    if row is None or row.fence != end.fence or row.state not in _OPEN:
+        _leave_evidence(tx, log, row, end)
         return False
-    lease = None if end.data.get("body_ended", True) else tx.now + _MAY_ACT_US
-    tx.run(
-        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = ?,"
-        " finished_at = ?, cost = ?, lease_until = ? WHERE tenant = ? AND key = ?",
-        (end.state, end.result, end.result_state, _text(end.error), end.doubt_reason, tx.now,
-         held[1] if end.cost is None else end.cost, lease, tenant, end.key),
-    )  # fmt: skip
-    with record_of(tx, log, held[2]) as own:
-        settled = _give_back(tx, own, held, end.state, end.cost)
+    row.state, row.result, row.result_state = end.state, end.result, end.result_state
+    row.error, row.doubt_reason, row.finished_at = _text(end.error), end.doubt_reason, tx.now
+    row.lease_until = None if end.data.get("body_ended", True) else tx.now + _MAY_ACT_US
+    with record_of(tx, log, row.run_id) as own:
+        settled = _give_back(tx, own, row, end.cost)
         if own is not log and settled:
-            own.add(Draft("budget.settled", settled, held[3]))
+            own.add(Draft("budget.settled", settled, row.step))
+    row.cost = row.cost if end.cost is None else end.cost
+    row.update(tx)
+    _tell(log, end, settled if own is log else {})
+    return True
+
+
+def _tell(log: RunLog, end: Settlement, settled: Mapping[str, Any]) -> None:
     for verdict in end.verdicts:
         _note_verdict(log, verdict, end.step)
     if end.state is EffectState.IN_DOUBT:
         data = {"key": end.key, "fence": end.fence, "reason": end.doubt_reason}
         log.add(Draft("effect.in_doubt", data, end.step))
-    fact = {"outcome": end.state.value, **end.data, **(settled if own is log else {})}
+    fact = {"outcome": end.state.value, **end.data, **settled}
     log.add(Draft(end_kind(fact), fact, end.step, end.content))
-    return True
 
 
 def _text(value: Mapping[str, Any] | None) -> str | None:
     return None if value is None else json.dumps(value)
 
 
-def _give_back(
-    tx: Tx, log: RunLog, held: Any, state: EffectState, actual: int | None
-) -> dict[str, Any]:
+def _give_back(tx: Tx, log: RunLog, row: EffectRow, actual: int | None) -> dict[str, Any]:
     """Spend what was held, or give it back; while in doubt it stays held.
 
     Returns what to say of it in the event of the end.
     """
-    if state is EffectState.IN_DOUBT:
+    if row.state is EffectState.IN_DOUBT:
         return {}
-    reserved, cost = json.loads(held[0]), held[1]
-    happened = state is EffectState.SUCCEEDED
+    reserved, cost = json.loads(row.reserved), row.cost
+    happened = row.state is EffectState.SUCCEEDED
     spent = (cost if actual is None else actual) if happened else 0
     log.held -= cost
     log.spent += spent
@@ -116,13 +115,12 @@ def _give_back(
     return {"spent_nanos": spent, "happened": happened} if cost or reserved else {}
 
 
-def _leave_evidence(tx: Tx, log: RunLog, end: Settlement) -> None:
+def _leave_evidence(tx: Tx, log: RunLog, row: EffectRow | None, end: Settlement) -> None:
     """Somebody else took over or ruled meanwhile: keep the late answer where people see it."""
     late = {"fence": end.fence, "outcome": end.state.value, "run_id": end.run.run_id}
-    tx.run(
-        "UPDATE effects SET late = ? WHERE tenant = ? AND key = ?",
-        (json.dumps(late), end.run.tenant, end.key),
-    )
+    if row is not None:
+        row.late = json.dumps(late)
+        row.update(tx)
     log.add(Draft("effect.evidence", {"key": end.key, **late}, end.step))
 
 
@@ -135,25 +133,37 @@ def resolve(
 
     *by* is a person, or `reconcile` when the tool's own hook has found out.
     """
-    row = load_effect(tx, tenant, key)
-    if row is None:
-        return DecisionRefused(f"there is no effect {key!r} in this tenant")
     actor = f"system:{by}" if by == "reconcile" else f"person:{by}"
-    log = RunLog(tx, RunRef(tenant, row.run_id, actor))
+    found = _with_its_run(tx, tenant, key, actor)
+    if found is None:
+        return DecisionRefused(f"there is no effect {key!r} in this tenant")
+    log, row = found
     if row.state is EffectState.EXECUTING and row.owner and _is_lost(tx, row.owner, by):
-        row = mark_doubt(tx, log, row, "owner_lost")
+        mark_lost(tx, log, row)
     for verdict in verdicts:
         _note_verdict(log, verdict, row.step)
     refusal = _cannot_rule(tx, row, ruling, by, fence)
     if refusal is None:
         _rule(tx, log, row, ruling, reason, result)
     log.save()
-    return refusal or reload_effect(tx, tenant, key)
+    return refusal or row.public()
+
+
+def _with_its_run(tx: Tx, tenant: str, key: str, actor: str) -> tuple[RunLog, EffectRow] | None:
+    """Lock an effect after its run, as every verb does it; the run is known by a look before."""
+    seen = load_effect(tx, tenant, key)
+    while seen is not None:
+        log = RunLog(tx, RunRef(tenant, seen.run_id, actor))
+        row = lock_effect(tx, tenant, key)
+        if row is not None and row.run_id == seen.run_id:
+            return log, row
+        seen = row  # another run took it over at this moment
+    return None
 
 
 def _is_lost(tx: Tx, owner: str, by: str) -> bool:
     """A person may also rule where nothing proves the owner's life or death any more."""
-    return tx.is_dead(owner) or (by != "reconcile" and not tx.is_alive(owner))
+    return tx.is_lost(owner) or (by != "reconcile" and not tx.is_alive(owner))
 
 
 def _note_verdict(log: RunLog, verdict: Mapping[str, Any], step: int) -> None:
@@ -162,71 +172,75 @@ def _note_verdict(log: RunLog, verdict: Mapping[str, Any], step: int) -> None:
     log.add(Draft("verified", fact, step, None if diff is None else {"diff": diff}))
 
 
-def _cannot_rule(tx: Tx, row: Effect, ruling: str, by: str, fence: int | None) -> GuardError | None:
-    if ruling not in ("happened", "not_happened", "failed"):
+def _cannot_rule(
+    tx: Tx, row: EffectRow, ruling: str, by: str, fence: int | None
+) -> GuardError | None:
+    if ruling not in _RULED:
         return DecisionRefused(f"{ruling!r} is not a ruling; say happened, not_happened or failed")
     if row.state is not EffectState.IN_DOUBT or fence not in (None, row.fence):
-        return DecisionRefused(f"{row.id} is {row.state}, not in doubt; nothing was changed")
+        return DecisionRefused(f"{row.key} is {row.state}, not in doubt; nothing was changed")
     if by == "reconcile" and ruling != "happened" and _may_still_act(tx, row):
-        return DecisionRefused(f"{row.id}: its body may still be running; ask again later")
+        return DecisionRefused(f"{row.key}: its body may still be running; ask again later")
     return None
 
 
-def _may_still_act(tx: Tx, row: Effect) -> bool:
-    """An abandoned thread of a live process can still make the effect happen."""
-    found = tx.row("SELECT lease_until FROM effects WHERE tenant = ? AND key = ?",
-                   (row.tenant, row.id))  # fmt: skip
-    lease = found[0] if found else None
+def _may_still_act(tx: Tx, row: EffectRow) -> bool:
+    """An abandoned thread, or an owner that was only silent, can still make the effect happen."""
+    lease = row.lease_until
     if lease is None or tx.now >= lease:
         return False
     return row.owner is None or not tx.is_dead(row.owner)
 
 
-def _rule(tx: Tx, log: RunLog, row: Effect, ruling: str, reason: str, result: str | None) -> None:
-    state = _RULED[ruling]
-    happened = state is EffectState.SUCCEEDED
-    result_state = ("stored" if result is not None else "none") if happened else None
-    error = None if happened else json.dumps({"kind": "ruled", "message": reason})
-    held = tx.row(_HELD, (row.tenant, row.id))
-    tx.run(
-        "UPDATE effects SET state = ?, result = ?, result_state = ?, error = ?, doubt_reason = NULL,"
-        " finished_at = ?, lease_until = NULL WHERE tenant = ? AND key = ?",
-        (state, result, result_state, error, tx.now, row.tenant, row.id),
-    )
-    settled = _give_back(tx, log, held, state, None)
-    fact = {"key": row.id, "ruling": ruling, "fence": row.fence, **settled}
+def _rule(
+    tx: Tx, log: RunLog, row: EffectRow, ruling: str, reason: str, result: str | None
+) -> None:
+    row.state = _RULED[ruling]
+    happened = row.state is EffectState.SUCCEEDED
+    row.result = result
+    row.result_state = ("stored" if result is not None else "none") if happened else None
+    row.error = None if happened else json.dumps({"kind": "ruled", "message": reason})
+    row.doubt_reason, row.finished_at, row.lease_until = None, tx.now, None
+    row.update(tx)
+    settled = _give_back(tx, log, row, None)
+    fact = {"key": row.key, "ruling": ruling, "fence": row.fence, **settled}
     log.add(Draft("effect.resolved", fact, row.step, {"reason": reason} if reason else None))
 
 
 def abandon(tx: Tx, start: Interrupted) -> Usage:
     """Settle for a caller that cannot, unless its start was never made or its end is written."""
     log = RunLog(tx, start.run)
-    held = tx.row(
-        "SELECT 1 FROM effects WHERE tenant = ? AND key = ? AND claim_id = ? AND state = 'executing'",
-        (start.run.tenant, start.key, start.claim_id),
-    )
-    if held is not None and start.end is not None:
+    row = lock_effect(tx, start.run.tenant, start.key)
+    held = row is not None and row.claim_id == start.claim_id and row.state is EffectState.EXECUTING
+    if held and start.end is not None:
         _settle(tx, log, start.end)
-    elif held is not None:
-        row = reload_effect(tx, start.run.tenant, start.key)
+    elif row is not None and held:
         with record_of(tx, log, row.run_id) as own:
-            mark_doubt(tx, own, row, "cancelled", began=start.began, may_act=start.may_act)
+            may_act_us = _MAY_ACT_US if start.may_act else 0
+            mark_doubt(tx, own, row, "cancelled", began=start.began, may_act_us=may_act_us)
     return log.save()
 
 
 def sweep(tx: Tx) -> int:
-    """Put effects of owners that are proven dead in doubt, so that they are listed; how many."""
-    dead = [name for (name,) in list(tx.rows("SELECT owner FROM owners")) if tx.is_dead(name)]
+    """Put effects of owners that are lost in doubt, so that they are listed; how many."""
+    owners = [name for (name,) in tx.rows("SELECT owner FROM owners") if name != tx.owner]
     found = 0
-    for owner in dead:
-        rows = tx.rows(
-            "SELECT tenant, key FROM effects WHERE state = 'executing' AND owner = ?", (owner,)
-        )
-        for tenant, key in list(rows):
-            row = reload_effect(tx, tenant, key)
-            log = RunLog(tx, RunRef(tenant, row.run_id, "system:sweep"))
-            mark_doubt(tx, log, row, "owner_lost")
-            log.save()
+    for owner in filter(tx.is_lost, owners):
+        found += _sweep_owner(tx, owner)
+        if tx.is_dead(owner):
+            tx.forget(owner)
+    return found
+
+
+def _sweep_owner(tx: Tx, owner: str) -> int:
+    rows = tx.rows(
+        "SELECT tenant, key FROM effects WHERE state = 'executing' AND owner = ?", (owner,)
+    )
+    found = 0
+    for tenant, key in list(rows):
+        held = _with_its_run(tx, tenant, key, "system:sweep")
+        if held is not None and held[1].state is EffectState.EXECUTING and held[1].owner == owner:
+            mark_lost(tx, *held)
+            held[0].save()
             found += 1
-        tx.forget(owner)
     return found

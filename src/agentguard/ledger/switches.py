@@ -9,9 +9,12 @@ from ..errors import RunHalted
 if TYPE_CHECKING:
     from ..protocols import Tx
 
+_GATE = "switches"
+
 
 def closed(tx: Tx, tenant: str, agent: str, tool: str) -> RunHalted | None:
     """Return the refusal, if a switch stands over this call."""
+    tx.gate(_GATE, alone=False)
     row = tx.row(
         "SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL AND (kind = 'all'"
         " OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
@@ -34,6 +37,7 @@ def tools(tx: Tx) -> dict[str, str]:
 
 def throw(tx: Tx, kind: str, name: str, by: str, reason: str) -> None:
     """Stop everything that *kind* and *name* stand for, from this commit on."""
+    tx.gate(_GATE, alone=True)  # starts that have looked already are waited for
     tx.run(
         "INSERT INTO switches (kind, name, by, reason, at) VALUES (?,?,?,?,?)",
         (kind, name, by, reason, tx.now),

@@ -9,13 +9,14 @@ import sqlite3
 import threading
 from pathlib import Path
 
+from ..canonical import seal
 from ..errors import ConfigurationError, StoreUnavailable
-from .schema import APPLICATION_ID, MIGRATIONS, VERSION
+from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 _CREATING = threading.Lock()
 _WAL_BYTES = 4 * 1024 * 1024
 _MOUNTS = Path("/proc/self/mounts")
-_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
+NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
 
 
 def prepare(path: Path) -> None:
@@ -41,7 +42,7 @@ def prepare(path: Path) -> None:
             f"the store {path} cannot be written ({error.strerror}): give another path or its rights"
         ) from error
     kind = file_system(path)
-    if kind in _NETWORK:
+    if kind in NETWORK:
         raise StoreUnavailable(
             f"{path} lies on a network file system ({kind}), whose locks cannot be trusted:"
             " put the store on a local disk"
@@ -133,9 +134,10 @@ def check_schema(connection: sqlite3.Connection, path: str, *, migrate: bool) ->
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if check_kind(connection, path):
             _check_version(version, path, migrate=migrate)
-        for number in range(version, VERSION):
-            for statement in MIGRATIONS[number]:
-                connection.execute(statement)
+        connection.create_function("agentguard_seal", -1, seal, deterministic=True)
+        steps = MIGRATIONS[version - 1 : VERSION - 1] if version else (TABLES,)
+        for statement in (statement for step in steps for statement in step):
+            connection.execute(statement)
         if version < VERSION:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {VERSION}")

@@ -48,6 +48,9 @@ class SqliteTx:
 
     __slots__ = ("_connection", "_owner", "afterwards", "now")
 
+    quarantine_us = 0
+    """Nobody is lost here but the dead."""
+
     def __init__(self, connection: sqlite3.Connection, owner: Owner, now: int) -> None:
         self._connection, self._owner, self.now = connection, owner, now
         self.afterwards: list[Callable[[], object]] = []
@@ -71,6 +74,9 @@ class SqliteTx:
 
     lock = row  # nobody else writes while this transaction does
 
+    def gate(self, name: str, *, alone: bool) -> None:
+        """Nobody else is in any gate while this transaction writes."""
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
         """Return all rows."""
         return self._connection.execute(sql, values).fetchall()
@@ -93,6 +99,22 @@ class SqliteTx:
     def after_commit(self, done: Callable[[], object]) -> None:
         """Call *done* once this transaction is durable."""
         self.afterwards.append(done)
+
+
+class SqliteRead(SqliteTx):
+    """A look at what is committed: it refuses to write, also where reads share the connection."""
+
+    __slots__ = ()
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Refuse."""
+        del values
+        raise StoreUnavailable(f"a read of the store cannot write: {sql}")
+
+    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Refuse."""
+        self.run(sql, values)
+        return 0
 
 
 class SqliteStore:
@@ -208,7 +230,7 @@ class SqliteStore:
         with self._lock if self.memory else self._read_lock:
             self._check_open()
             try:
-                return query(SqliteTx(self._reading(), self._owner, self._now()), *args)
+                return query(SqliteRead(self._reading(), self._owner, self._now()), *args)
             except sqlite3.Error as error:
                 raise self._unavailable(error) from error
 

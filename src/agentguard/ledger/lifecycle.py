@@ -1,0 +1,176 @@
+"""How runs begin, go on and end: each part of a run is entered and left in one transaction."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from ..canonical import dumps, seal
+from ..errors import ConfigurationError
+from ..model import Limits, Usage
+from . import switches
+from .runs import COUNTERS, RunLog, hash_key
+from .values import Draft, Opened, Opening, Pending, RunRef
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..protocols import Tx
+
+_EMPTY_HASH = bytes(32)
+_INSERT = (
+    f"INSERT INTO runs ({', '.join(COUNTERS)}, seal, tenant, run_id, workflow, agent, subject,"  # noqa: S608
+    f" limits, policy_version, trace) VALUES ({', '.join('?' * (len(COUNTERS) + 9))})"
+)
+
+
+def open_run(tx: Tx, opening: Opening) -> Opened:
+    """Enter a run: begin it, or resume it with all that it has used and done."""
+    ref = opening.ref
+    row = tx.row(
+        "SELECT workflow, limits, trace FROM runs WHERE tenant = ? AND run_id = ?",
+        (ref.tenant, ref.run_id),
+    )
+    limits, trace = opening.limits, None
+    if row is None:
+        _insert_run(tx, opening)
+        log = RunLog(tx, ref)
+        log.add(Draft("run.started", _opening_data(opening, limits)))
+        log.leaf()
+    else:
+        limits, trace = _merged(opening.limits, row[1]), row[2]
+        log = _resume(tx, opening, row[0], limits)
+    usage = log.save()
+    return Opened(
+        part=log.part,
+        usage=usage,
+        limits=limits,
+        active_us=log.active_us,
+        started_at=log.part_started_at,
+        hash_key=hash_key(tx, ref.tenant),
+        earlier_trace=trace,
+    )
+
+
+def _insert_run(tx: Tx, opening: Opening) -> None:
+    ref, now = opening.ref, tx.now
+    fresh = dict.fromkeys(COUNTERS, 0) | {
+        "status": "running", "part": 1, "started_at": now, "part_started_at": now,
+        "updated_at": now, "cost_complete": 1, "head_hash": _EMPTY_HASH, "finished_at": None,
+        "error": None,
+    }  # fmt: skip
+    tx.run(
+        _INSERT,
+        (*fresh.values(), seal(ref.tenant, ref.run_id, *fresh.values()), ref.tenant, ref.run_id,
+         opening.workflow, opening.agent, opening.subject, limits_text(opening.limits),
+         opening.policy_version, opening.trace),
+    )  # fmt: skip
+
+
+def _resume(tx: Tx, opening: Opening, workflow: str, limits: Limits) -> RunLog:
+    ref = opening.ref
+    if workflow != opening.workflow:
+        raise ConfigurationError(
+            f"run {ref.run_id!r} belongs to the workflow {workflow!r}, not to {opening.workflow!r}:"
+            " use another run_id"
+        )
+    log = RunLog(tx, ref)
+    stopped = log.stopped()
+    if stopped is not None:
+        raise stopped
+    if log.status == "running" and opening.join:
+        return log
+    if log.status == "running":
+        # The earlier part ended without saying so, or still runs beside us: what it was seen to
+        # use of its time counts.
+        log.active_us += log.updated_at - log.part_started_at
+    log.part, log.status, log.part_started_at = log.part + 1, "running", tx.now
+    log.finished_at, log.error = None, None
+    tx.run(
+        "UPDATE runs SET limits = ?, policy_version = ?, trace = ? WHERE tenant = ? AND run_id = ?",
+        (limits_text(limits), opening.policy_version, opening.trace, ref.tenant, ref.run_id),
+    )
+    log.add(Draft("run.resumed", {**_opening_data(opening, limits), "part": log.part}))
+    return log
+
+
+def _opening_data(opening: Opening, limits: Limits) -> dict[str, Any]:
+    return {**opening.data, "limits": json.loads(limits_text(limits))}
+
+
+def _merged(asked: Limits, stored: str) -> Limits:
+    """Return the run's limits: what this entry names replaces what an earlier one set."""
+    kept = json.loads(stored)
+    names = Limits.__dataclass_fields__
+    chosen = {name: getattr(asked, name) for name in names}
+    return Limits(**{n: v if v is not None else limit_of(kept, n) for n, v in chosen.items()})
+
+
+def limit_of(kept: Mapping[str, Any], name: str) -> Any:
+    """Return one limit as stored; seconds are kept as text, since the chain holds no floats."""
+    value = kept.get(name)
+    return float(value) if name == "max_seconds" and value is not None else value
+
+
+def limits_text(limits: Limits) -> str:
+    """Return limits as canonical JSON without floats and without what is not set."""
+    found = {name: getattr(limits, name) for name in Limits.__dataclass_fields__}
+    return dumps(
+        {
+            name: str(value) if isinstance(value, float) else value
+            for name, value in found.items()
+            if value is not None
+        }
+    )
+
+
+def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
+    """Write events that waited for a commit."""
+    log = RunLog(tx, ref)
+    log.absorb(pending)
+    return log.save()
+
+
+def close_run(
+    tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending
+) -> tuple[str, Usage]:
+    """Leave a run: succeeded, failed, or waiting while people have not decided; how it stands."""
+    log = RunLog(tx, ref)
+    log.absorb(pending)
+    log.active_us += tx.now - log.part_started_at
+    if log.status == "running":
+        log.status = "waiting" if _waits(tx, ref) else status
+        log.error = None if log.status == "waiting" else error
+    log.finished_at = tx.now
+    log.add(Draft("run.finished", {"status": log.status, "part": log.part}, content=_why(error)))
+    log.leaf()
+    return log.status, log.save()
+
+
+def _why(error: str | None) -> dict[str, str] | None:
+    return None if error is None else {"error": error}
+
+
+def _waits(tx: Tx, ref: RunRef) -> bool:
+    row = tx.row(  # worded as `load_doubt` is, and for the same reason
+        "SELECT 1 FROM effects WHERE state IN ('executing', 'in_doubt', 'awaiting_approval')"
+        " AND state = 'awaiting_approval' AND tenant || '' = ? AND run_id || '' = ? LIMIT 1",
+        (ref.tenant, ref.run_id),
+    )
+    return row is not None
+
+
+def stops(tx: Tx, ref: RunRef, agent: str) -> dict[str, str]:
+    """Return why plain reads may not start: by tool, or under no name for all of them."""
+    everything = RunLog(tx, ref).stopped() or switches.closed(tx, ref.tenant, agent, "")
+    found = switches.tools(tx)
+    return found if everything is None else {"": everything.message}
+
+
+def cancel_run(tx: Tx, tenant: str, run_id: str, by: str, reason: str) -> None:
+    """Stop a run for good: nothing more starts in it, and it cannot be resumed."""
+    log = RunLog(tx, RunRef(tenant, run_id, f"person:{by}"))
+    log.status, log.error, log.finished_at = "cancelled", reason, tx.now
+    log.add(Draft("run.finished", {"status": "cancelled", "part": log.part}, content=_why(reason)))
+    log.leaf()
+    log.save()
