@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 import threading
 import time
-import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
-from . import _files
+from . import _files, _forks
 from ._owner import Owner
 from ._writer import Item, Writer
 
@@ -32,7 +30,6 @@ _BUSY_FROM = 16
 _OF_THE_VERB = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _LOOK_EVERY_US = 1_000_000
 """So often, by the store's clock, commits write down which approvals' time is over."""
-_STORES: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 
 
 class SystemClock:
@@ -149,7 +146,7 @@ class SqliteStore:
                 self._writing()
         except (sqlite3.Error, OSError) as error:
             raise self._unavailable(error) from error
-        _STORES.add(self)
+        _forks.watch(self)
 
     def _reset(self) -> None:
         """Begin with nothing open: at first, and in a forked child."""
@@ -408,31 +405,3 @@ class SqliteStore:
             self._owner_.drop()
         self._reset()
         self._connection = connection if self.memory else None
-
-
-_FORKING: list[SqliteStore] = []
-
-
-def _before_fork() -> None:
-    _FORKING[:] = [store for store in list(_STORES) if not store.closed]
-    for store in _FORKING:
-        store.before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for store in _FORKING:
-        store.after_fork_in_parent()
-    _FORKING.clear()
-
-
-def _after_fork_in_child() -> None:
-    for store in _FORKING:
-        store.after_fork_in_child()
-    _FORKING.clear()
-
-
-os.register_at_fork(
-    before=_before_fork,
-    after_in_parent=_after_fork_in_parent,
-    after_in_child=_after_fork_in_child,
-)
