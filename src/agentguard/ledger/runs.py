@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import canonical, plain_text, quoted, seal, sha256
 from ..errors import BudgetExceeded, ConfigurationError, RunHalted, StoreUnavailable
 from ..model import Limits, Usage, dollars
+from . import tree
 from .values import NEW_STEP, Draft, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -168,10 +169,9 @@ class RunLog:
         each other's commits.
         """
         tenant, run_id = self.ref.tenant, self.ref.run_id
-        body = canonical({"head": self.head_hash.hex(), "run_id": run_id, "seq": self.head_seq})
         self._tx.run(
             "INSERT INTO leaves (tenant, run_id, seq, hash) VALUES (?,?,?,?)",
-            (tenant, run_id, self.head_seq, sha256(b"\x00" + body)),
+            (tenant, run_id, self.head_seq, leaf_of(run_id, self.head_seq, self.head_hash)),
         )
 
     def save(self) -> Usage:
@@ -230,6 +230,11 @@ def link(
         f'"step":{"null" if step is None else step},"tenant":{quoted(ref.tenant)}}}'
     )
     return sha256(b"\x00" + body.encode())
+
+
+def leaf_of(run_id: str, seq: int, head: bytes) -> bytes:
+    """Return the leaf of a run whose chain ends, for now, with the hash *head* at *seq*."""
+    return tree.leaf(canonical({"head": head.hex(), "run_id": run_id, "seq": seq}))
 
 
 def commitment(salt: bytes, body: str) -> str:
