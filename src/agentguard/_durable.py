@@ -137,7 +137,7 @@ class DurableCall:
         elif isinstance(answer, Busy):
             await self._wait_for_owner(answer)
         elif isinstance(answer, Doubt):
-            await self._reconcile(answer.effect)
+            await self._reconcile(answer)
         return intent
 
     def _wait_for_people(self, answer: Waiting) -> None:
@@ -177,13 +177,13 @@ class DurableCall:
             outer = outer.outer
         return outer is not None
 
-    async def _reconcile(self, effect: Effect) -> None:
+    async def _reconcile(self, doubt: Doubt) -> None:
         """Ask the tool's hook what happened to an effect in doubt, and write its answer down."""
-        said = await self._ask_hook()
+        effect, said = doubt.effect, await self._ask_hook()
         ruled: End | Effect | GuardError | None
         if isinstance(said, Happened):
             ruled = await self._confirm(said, effect.fence)
-        elif isinstance(said, NotHappened):
+        elif isinstance(said, NotHappened) and not doubt.may_act:
             ruled = await self._rule("not_happened", effect.fence, End(EffectState.IN_DOUBT))
         else:
             ruled = None
@@ -250,12 +250,7 @@ class DurableCall:
                 self.runtime, settlement.pending, settling.settle, settlement
             )
         except StoreUnavailable as error:
-            settlement.pending = Pending()  # the run keeps those events for its next commit
-            self.claim.drop()
-            keep_trying(self.store, settling.settle, settlement)
-            end.error = unrecorded(self.call, end, error)
-            end.state = EffectState.IN_DOUBT
-            return end
+            return self._unrecorded(end, settlement, error)
         self.claim.drop()
         self.run_.meter.synced(settled.usage, settlement.pending)
         if end.state is EffectState.SUCCEEDED:
@@ -265,6 +260,15 @@ class DurableCall:
         elif end.state is EffectState.IN_DOUBT and isinstance(end.error, Exception):
             await self._look_at_once(end)
         self.runtime.check_cancelled()
+        return end
+
+    def _unrecorded(self, end: End, settlement: Settlement, error: StoreUnavailable) -> End:
+        """The body has ended and that cannot be written: it is in doubt until it is."""
+        settlement.pending = Pending()  # the run keeps those events for its next commit
+        self.claim.drop()
+        keep_trying(self.store, settling.settle, settlement)
+        end.error = unrecorded(self.call, end, error)
+        end.state = EffectState.IN_DOUBT
         return end
 
     async def _look_at_once(self, end: End) -> None:

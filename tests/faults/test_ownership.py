@@ -115,10 +115,14 @@ class Slow:
         self.bodies: list[threading.Thread] = []
         self.world = world
         self.during_the_second: Callable[[], None] | None = None
+        self.after_the_look: Callable[[], None] | None = None
+        self.error: Exception | None = None
         self.tool = self._tool(self._look if hook else None)
 
     def _look(self, call: Any) -> Happened | NotHappened:
         done = self.world.effects()[call.arguments["ticket"]]
+        if self.after_the_look:
+            self.after_the_look()
         return Happened("found") if done else NotHappened()
 
     def _tool(self, look: Callable[[Any], Any] | None) -> Callable[[str], str]:
@@ -132,6 +136,8 @@ class Slow:
                 return "second"
             self.go_on.wait()
             self.world.act(ticket, current_run().call.idempotency_key)
+            if self.error:
+                raise self.error
             return "first"
 
         return pay
@@ -181,6 +187,24 @@ def test_no_hook_is_believed_while_the_body_may_still_act(guard: Guard, world: W
             slow.tool("T-1")
         slow.end_the_first()
         assert slow.tool("T-1") == "first"
+    assert (len(slow.bodies), world.effects()) == (1, {"T-1": 1})
+    assert oracle.problems(guard, world) == []
+
+
+def test_no_hook_is_believed_that_looked_while_the_body_could_act(
+    guard: Guard, world: World
+) -> None:
+    """A hook's no from before the abandoned body acted does not count after that body has ended."""
+    slow = Slow(world, hook=True)
+    slow.error = OSError("the reply was lost")
+    slow.after_the_look = slow.end_the_first
+    with guard.run("late", run_id="r"):
+        with pytest.raises(ToolTimeout):
+            slow.tool("T-1")
+        with pytest.raises(EffectInDoubt):
+            slow.tool("T-1")
+        slow.after_the_look = None
+        assert slow.tool("T-1") == "found"
     assert (len(slow.bodies), world.effects()) == (1, {"T-1": 1})
     assert oracle.problems(guard, world) == []
 

@@ -36,7 +36,7 @@ from ..model import Approval, EffectState, Usage
 from . import approvals, budgets, switches
 from .rows import EffectRow, load_doubt, lock_effect
 from .runs import RunLog, record_of
-from .settling import mark_lost
+from .settling import mark_lost, may_still_act
 from .values import (
     Answer,
     Ask,
@@ -294,7 +294,7 @@ def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
         with record_of(tx, log, row.run_id) as own:
             own.add(Draft("effect.resolved", fact, row.step))
         return _start(tx, log, intent, row, None)
-    return Doubt(row.public())
+    return Doubt(row.public(), may_still_act(tx, row))
 
 
 def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:

@@ -179,12 +179,12 @@ def _cannot_rule(
         return DecisionRefused(f"{ruling!r} is not a ruling; say happened, not_happened or failed")
     if row.state is not EffectState.IN_DOUBT or fence not in (None, row.fence):
         return DecisionRefused(f"{row.key} is {row.state}, not in doubt; nothing was changed")
-    if by == "reconcile" and ruling != "happened" and _may_still_act(tx, row):
+    if by == "reconcile" and ruling != "happened" and may_still_act(tx, row):
         return DecisionRefused(f"{row.key}: its body may still be running; ask again later")
     return None
 
 
-def _may_still_act(tx: Tx, row: EffectRow) -> bool:
+def may_still_act(tx: Tx, row: EffectRow) -> bool:
     """An abandoned thread, or an owner that was only silent, can still make the effect happen."""
     lease = row.lease_until
     if lease is None or tx.now >= lease:

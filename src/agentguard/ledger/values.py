@@ -216,9 +216,15 @@ class Busy:
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """It is not known whether the effect happened."""
+    """It is not known whether the effect happened.
+
+    Attributes:
+        may_act: its body may still be at work, so a hook that is asked now cannot say that nothing
+            happens, however late its answer is written down.
+    """
 
     effect: Effect
+    may_act: bool
 
 
 @dataclass(frozen=True, slots=True)
