@@ -39,7 +39,16 @@ class Outcome:
 def make(row: Row, *, long: bool, seed: int) -> Outcome:
     """Make one trial in a fresh process, and end it with all its children."""
     form = "long" if long else "short"
-    words = [sys.executable, "-m", "tests.faults.trials", row.fault, row.store, form, str(seed)]
+    words = [
+        sys.executable,
+        "-m",
+        "tests.faults.mutants",
+        "tests.faults.trials",
+        row.fault,
+        row.store,
+        form,
+        str(seed),
+    ]
     trial = subprocess.Popen(
         words, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
