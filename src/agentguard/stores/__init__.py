@@ -8,16 +8,20 @@ from ..errors import ConfigurationError
 
 if TYPE_CHECKING:
     from ..protocols import Clock
+    from .postgres import PostgresStore
     from .sqlite import SqliteStore
 
 DEFAULT_URL = "sqlite:///.agentguard/agentguard.db"
 
 
-def open_store(url: str, *, clock: Clock | None = None, migrate: bool = False) -> SqliteStore:
+def open_store(
+    url: str, *, clock: Clock | None = None, migrate: bool = False
+) -> SqliteStore | PostgresStore:
     """Open the store that *url* names.
 
     Args:
-        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, or `memory://`.
+        url: `sqlite:///relative.db`, `sqlite:////absolute.db`, `postgresql://user@host/database`,
+            or `memory://`.
         clock: the time, for tests.
         migrate: bring an older schema up to date.
 
@@ -25,6 +29,8 @@ def open_store(url: str, *, clock: Clock | None = None, migrate: bool = False) -
         ConfigurationError: the URL names no store that this version has.
         StoreUnavailable: the store cannot be opened.
     """
+    if url.startswith(("postgresql://", "postgres://")):
+        return _postgres()(url, clock=clock, migrate=migrate)
     from .sqlite import SqliteStore
 
     if url == "memory://":
@@ -32,7 +38,17 @@ def open_store(url: str, *, clock: Clock | None = None, migrate: bool = False) -
     prefix = "sqlite:///"
     if not url.startswith(prefix) or url == prefix:
         raise ConfigurationError(
-            f"{url!r} is not a store: write sqlite:///agentguard.db, sqlite:////var/lib/agentguard.db"
-            " or memory://"
+            f"{url!r} is not a store: write sqlite:///agentguard.db, sqlite:////var/lib/agentguard.db,"
+            " postgresql://user@host/database or memory://"
         )
     return SqliteStore(url.removeprefix(prefix), clock=clock, migrate=migrate)
+
+
+def _postgres() -> type[PostgresStore]:
+    try:
+        from .postgres import PostgresStore
+    except ImportError as error:
+        raise ConfigurationError(
+            f"a store on PostgreSQL needs psycopg ({error}): pip install 'agentguard[postgres]'"
+        ) from error
+    return PostgresStore

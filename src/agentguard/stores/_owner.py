@@ -36,17 +36,21 @@ class Owner:
     def _path(self, owner: str) -> Path:
         return (self._directory or Path()) / f"{owner}.lock"
 
+    def who(self) -> tuple[str, str, int, int | None, int | None]:
+        """Return id, host and process, and the lock that proves its life: its device and inode."""
+        found = None if self._descriptor is None else os.fstat(self._descriptor)
+        device, inode = (found.st_dev, found.st_ino) if found else (None, None)
+        return self.id, socket.gethostname(), os.getpid(), device, inode
+
     def register(self, tx: Tx) -> None:
         """Write down, once, which lock proves that this process lives."""
         if self._registered:
             return
-        stat = os.fstat(self._descriptor) if self._descriptor is not None else None
         tx.run(
-            "INSERT INTO owners (owner, host, pid, started_at, lock_device, lock_inode)"
+            "INSERT INTO owners (owner, host, pid, lock_device, lock_inode, started_at)"
             " VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-            (self.id, socket.gethostname(), os.getpid(), tx.now,
-             stat.st_dev if stat else None, stat.st_ino if stat else None),
-        )  # fmt: skip
+            (*self.who(), tx.now),
+        )
 
     def committed(self, afterwards: Iterable[Callable[[], object]]) -> None:
         """Remember that the transaction with `register` was committed, and do what waits for that."""
@@ -66,16 +70,14 @@ class Owner:
         """Return whether the lock of *owner* is free, or None if nothing can be told from it."""
         if self._directory is None:
             return None
-        row = tx.row("SELECT lock_device, lock_inode FROM owners WHERE owner = ?", (owner,))
-        if row is None:
-            return None
         try:
             descriptor = os.open(self._path(owner), os.O_RDWR)
         except OSError:
             return None  # no file, no proof
         try:
             stat = os.fstat(descriptor)
-            same = (stat.st_dev, stat.st_ino) == tuple(row)
+            row = tx.row("SELECT lock_device, lock_inode FROM owners WHERE owner = ?", (owner,))
+            same = row is not None and (stat.st_dev, stat.st_ino) == tuple(row)
             return _is_free(descriptor) if same else None
         finally:
             os.close(descriptor)

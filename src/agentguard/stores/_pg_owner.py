@@ -1,0 +1,100 @@
+"""Proof of life across hosts: a lock where one can look, a lease by the store's clock elsewhere.
+
+A lease that ran out does not mean that its owner is dead; it means that nobody knows. So there are
+two words: *dead* is proven by the lock of a process on this host, *lost* is also whoever has not
+renewed its lease. What a lost owner was doing is in doubt, and nothing is done again for it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ._files import NETWORK, file_system
+from ._owner import Owner
+
+if TYPE_CHECKING:
+    from ..protocols import Tx
+
+_FOLDER = "AGENTGUARD_RUNTIME_DIR"
+
+
+def runtime_folder() -> Path | None:
+    """Return a folder of this host and user for lock files, or None if there is no safe one.
+
+    Others must not be able to put files there, and its locks must be this machine's own.
+    """
+    named = os.environ.get(_FOLDER)
+    private = os.environ.get("XDG_RUNTIME_DIR")
+    default = Path(private) if private else Path(tempfile.gettempdir())
+    folder = Path(named) if named else default / f"agentguard-{os.geteuid()}"
+    try:
+        folder.mkdir(mode=0o700, parents=bool(named), exist_ok=True)
+        found = folder.lstat()
+    except OSError:
+        return None
+    private_ = stat.S_ISDIR(found.st_mode) and found.st_uid == os.geteuid()
+    closed = not found.st_mode & 0o022
+    return folder if private_ and closed and file_system(folder) not in NETWORK else None
+
+
+class LeasedOwner(Owner):
+    """This process as an owner whom other hosts know by its lease.
+
+    Args:
+        lease: seconds for which it is taken for alive after its last word.
+    """
+
+    def __init__(self, lease: float) -> None:
+        super().__init__(runtime_folder())
+        self.lease_us = int(lease * 1_000_000)
+        self._until = 0.0
+
+    def renewed(self, at: float) -> None:
+        """Remember that the lease was renewed by what was said at *at*, by `awake`."""
+        self._until = max(self._until, at + self.lease_us / 1_000_000)
+
+    def may_begin(self) -> bool:
+        """Return whether nobody can have taken this process for lost yet."""
+        return awake() < self._until
+
+    def is_lost(self, tx: Tx, owner: str) -> bool:
+        """Return whether *owner* is dead or has let its lease run out."""
+        if owner == self.id:
+            return False
+        row = tx.row("SELECT lease_until FROM owners WHERE owner = ?", (owner,))
+        over = row is None or (row[0] is not None and tx.now >= row[0])
+        return over or self.is_dead(tx, owner)
+
+    def is_alive(self, tx: Tx, owner: str) -> bool:
+        """Return whether *owner* holds its lock or its lease."""
+        return super().is_alive(tx, owner) or not self.is_lost(tx, owner)
+
+
+def awake() -> float:
+    """Return seconds on a clock that nobody sets and that goes on while the machine sleeps."""
+    return time.clock_gettime(_BOOT)
+
+
+_BOOT = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class DatabaseClock:
+    """The database's time, carried on by this machine's own clock since it was last told."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._ahead: float | None = None
+
+    def told(self, now: int) -> None:
+        """Take *now*, in microseconds, for what the database's clock says at this moment."""
+        self._ahead = now / 1_000_000 - awake()
+
+    def now(self) -> int:
+        """Return microseconds since the epoch."""
+        return int(time.time() * 1e6 if self._ahead is None else (awake() + self._ahead) * 1e6)

@@ -1,0 +1,176 @@
+"""Transactions on PostgreSQL, as the ledger's verbs see them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ..errors import StoreUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from ._pg_owner import LeasedOwner
+    from ._pg_wire import Reply, Wire
+
+_CLOCK = "(extract(epoch FROM clock_timestamp()) * 1000000)::bigint"
+_BUMP = (
+    "INSERT INTO owners (owner, host, pid, lock_device, lock_inode, started_at, lease_until, commits)"  # noqa: S608 - fixed words
+    f" VALUES (?, ?, ?, ?, ?, coalesce(?, {_CLOCK}), coalesce(?, {_CLOCK}) + ?, ?)"
+    " ON CONFLICT (owner) DO UPDATE SET lease_until = excluded.lease_until,"
+    " commits = owners.commits + excluded.commits"
+    " RETURNING lease_until, commits, set_config('lock_timeout', ?, true),"
+    " set_config('idle_in_transaction_session_timeout', ?, true)"
+)
+"""The first statement of every transaction: it renews the lease, tells the time, and numbers it.
+
+It locks the owner's row. Who loses the answer to a COMMIT counts nothing up in a second
+transaction: that waits for the lock, and then reads whether the first one's number was reached.
+The first must not have been still on its way then; it was not, since this statement was answered
+before the COMMIT was sent.
+"""
+_IDLE_MS = 5_000
+"""A process that stops inside a transaction holds up others for no longer than this."""
+
+
+class Reading:
+    """What a query may do.
+
+    Args:
+        wire: where it asks.
+        owner: this process.
+        time: the time that was injected, if one was.
+        not_before: what the time was already.
+    """
+
+    quarantine_us: int
+
+    def __init__(self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int) -> None:
+        self._wire, self._owner = wire, owner
+        self._time, self._not_before = time, not_before
+        self.quarantine_us = owner.lease_us
+
+    @property
+    def now(self) -> int:
+        """Microseconds since the epoch, by the database's clock; never running backwards."""
+        if self._time is None:
+            self._time = max(self._told(), self._not_before)
+        return self._time
+
+    def _told(self) -> int:
+        found: int = self._wire.wait(self._wire.send(f"SELECT {_CLOCK}")).rows[0][0]
+        return found
+
+    @property
+    def owner(self) -> str:
+        """The process that runs this transaction."""
+        return self._owner.id
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:  # noqa: ARG002 - a verb's
+        """Refuse to write."""
+        raise StoreUnavailable(f"a query may not write: {sql}")
+
+    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:  # noqa: ARG002 - a verb's
+        """Refuse to write."""
+        raise StoreUnavailable(f"a query may not write: {sql}")
+
+    def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
+        """Return the first row or None."""
+        rows = self._wire.wait(self._wire.send(sql, values)).rows
+        return rows[0] if rows else None
+
+    lock = row  # what was read in one snapshot does not change
+
+    def gate(self, name: str, *, alone: bool) -> None:
+        """Nobody who only reads is in anybody's way."""
+
+    def rows(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
+        """Return all rows."""
+        return self._wire.wait(self._wire.send(sql, values)).rows
+
+    def is_dead(self, owner: str) -> bool:
+        """Return whether *owner* is proven to be gone."""
+        return self._owner.is_dead(self, owner)
+
+    def is_lost(self, owner: str) -> bool:
+        """Return whether *owner* is dead, or has let its lease run out."""
+        return self._owner.is_lost(self, owner)
+
+    def is_alive(self, owner: str) -> bool:
+        """Return whether *owner* is seen to live."""
+        return self._owner.is_alive(self, owner)
+
+    def forget(self, owner: str) -> None:
+        """Refuse to write."""
+        raise StoreUnavailable(f"a query may not write: {owner}")
+
+    def after_commit(self, done: Callable[[], object]) -> None:
+        """Refuse to write."""
+        raise StoreUnavailable(f"a query may not write: {done}")
+
+
+class Writing(Reading):
+    """What a verb may do.
+
+    Args:
+        lock_ms: so long it waits for a lock.
+        counts: whether it is counted as one of its owner's commits.
+
+    Attributes:
+        afterwards: what is called once this is durable.
+    """
+
+    def __init__(
+        self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int, lock_ms: int,
+        *, counts: bool = True,
+    ) -> None:  # fmt: skip
+        super().__init__(wire, owner, time, not_before)
+        self.afterwards: list[Callable[[], object]] = []
+        wire.send("BEGIN")
+        self._bump: Reply = wire.send(
+            _BUMP,
+            (
+                *owner.who(),
+                time,
+                time,
+                owner.lease_us,
+                int(counts),
+                f"{lock_ms}ms",
+                f"{_IDLE_MS}ms",
+            ),
+        )
+
+    def _told(self) -> int:
+        found: int = self._wire.wait(self._bump).rows[0][0]
+        return found - self._owner.lease_us
+
+    @property
+    def number(self) -> int:
+        """How many transactions of its owner there were, with this one if it counts."""
+        found: int = self._wire.wait(self._bump).rows[0][1]
+        return found
+
+    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
+        """Queue one statement; its failure is told by the next that is answered, or the commit."""
+        self._wire.send(sql, values)
+
+    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
+        """Execute one statement and return how many rows it changed."""
+        return self._wire.wait(self._wire.send(sql, values)).changed
+
+    def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
+        """Return the first row or None; nobody else changes that row until this ends."""
+        return self.row(f"{sql} FOR UPDATE", values)
+
+    def gate(self, name: str, *, alone: bool) -> None:
+        """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all."""
+        shared = "" if alone else "_shared"
+        self.run(f"SELECT pg_advisory_xact_lock{shared}(?)", (self._wire.number_of(name),))
+
+    def forget(self, owner: str) -> None:
+        """Remove what is kept about a dead owner."""
+        self.after_commit(lambda: self._owner.forget(owner))
+        self.run("DELETE FROM owners WHERE owner = ?", (owner,))
+
+    def after_commit(self, done: Callable[[], object]) -> None:
+        """Call *done* once this transaction is durable."""
+        self.afterwards.append(done)
