@@ -80,7 +80,7 @@ class Points:
 
 def install(points: Points) -> None:
     """Cut open everything between a caller and the disk."""
-    _at_statements(points)
+    at_statements(points)
     _at_transactions(points)
     points.around(_owner.Owner, "__init__", "the owner's lock")
     points.around(_owner.Owner, "forget", "forgetting a dead owner")
@@ -109,7 +109,9 @@ def _at_transactions(points: Points) -> None:
     sqlite.SqliteStore._commit = commit  # type: ignore[method-assign, assignment]
 
 
-def _at_statements(points: Points) -> None:
+def at_statements(points: Points) -> None:
+    """Make a place before each statement that changes something, and after each BEGIN and COMMIT."""
+
     class Connection(sqlite3.Connection):
         def execute(self, sql: str, *values: Any) -> sqlite3.Cursor:
             name = statement(sql)
@@ -128,7 +130,7 @@ def statement(sql: str) -> str:
     words = sql.replace("(", " ").split()
     if words[0] in ("BEGIN", "COMMIT"):
         return words[0]
-    if words[0] in ("INSERT", "DELETE", "CREATE"):
+    if words[0] in ("INSERT", "DELETE", "CREATE", "ALTER", "DROP"):
         return f"{words[0]} {words[2]}"
     if words[0] == "UPDATE" or (words[0] == "PRAGMA" and "=" in sql and "user_version" in sql):
         return f"{words[0]} {words[1]}"
