@@ -99,7 +99,7 @@ def files(folder: Path) -> dict[str, bytes]:
 # What is opened.
 
 
-@pytest.mark.parametrize("url", ["postgresql://x/y", "sqlite://a.db", "sqlite:///", "a.db", ""])
+@pytest.mark.parametrize("url", ["mysql://x/y", "sqlite://a.db", "sqlite:///", "a.db", ""])
 def test_a_url_that_names_no_store_is_refused(url: str) -> None:
     """A URL that this version has no store for is answered with those it has."""
     with pytest.raises(ConfigurationError, match=r"write sqlite:///agentguard\.db"):
@@ -690,7 +690,7 @@ def test_a_verb_that_waits_while_its_store_closes_opens_it_no_more(store: Sqlite
     """A verb in the caller's own thread, which no queue knows, is refused: its owner has no lock."""
     found: list[str | None] = []
     caller = threading.Thread(target=lambda: found.append(attempt(store, "late")))
-    with store._lock:
+    with store.lock:
         caller.start()
         while not store._writer._busy:  # all that it can do without the lock
             time.sleep(0)
