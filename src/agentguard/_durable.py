@@ -227,7 +227,7 @@ class DurableCall:
     async def _execute(self, started: Started) -> End:
         """Run the body under its fence and settle its end."""
         call, timeout = self.call, self.tool.timeout
-        call.fence, call.attempt = started.fence, started.attempt
+        call.fence, call.attempt, call.repeat = started.fence, started.attempt, started.repeat
         call.first_started_at = moment(started.first_started_at)
         if started.approval is not None:
             call.approval_id, call.edits = started.approval.id, started.edits

@@ -11,10 +11,11 @@ import os
 import threading
 import time
 import weakref
+from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import LoopDetected
+from .errors import ConfigurationError, LoopDetected
 from .ledger.runs import exceeded
 from .ledger.values import NEW_STEP, Draft, Pending
 from .model import Limits, Usage
@@ -33,6 +34,8 @@ FLUSH_SECONDS = 1.0
 """So old does a waiting event of a read get before the next call writes it."""
 
 
+OPEN: ContextVar[Runtime | None] = ContextVar("agentguard_open", default=None)
+"""The runtime of the call whose body is being executed inside a transaction of the store."""
 _METERS: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
@@ -84,7 +87,7 @@ class Meter:
 
     def due(self) -> bool:
         """Return whether waiting events should be written now."""
-        count = len(self._pending.drafts)
+        count = len(self._pending.drafts) if OPEN.get() is None else 0
         return count >= self._patience() or (
             count > 0 and time.monotonic() - self._oldest > FLUSH_SECONDS
         )
@@ -143,8 +146,13 @@ class Meter:
     async def commit(
         self, runtime: Runtime, store: Store, taken: Pending, verb: Callable[..., T], *args: Any
     ) -> T:
-        """Run one verb that also writes the waiting events *taken*; keep those if it fails."""
+        """Run one verb that also writes the waiting events *taken*; keep those if it fails.
+
+        Raises:
+            ConfigurationError: the caller is the body of a tool whose transaction is open.
+        """
         try:
+            _check_not_inside(runtime)
             return await runtime.commit(store, verb, *args)
         except BaseException:
             self.restore(taken)
@@ -230,6 +238,14 @@ class Meter:
             first = key not in self._visited
             self._visited.add(key)
             return first
+
+
+def _check_not_inside(runtime: Runtime) -> None:
+    if OPEN.get() not in (None, runtime):
+        raise ConfigurationError(
+            "a tool with same_database=True cannot make guarded writes or model calls in its body,"
+            " while its transaction is open: make them before or after it"
+        )
 
 
 def _after_fork_in_child() -> None:

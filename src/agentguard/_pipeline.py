@@ -18,6 +18,7 @@ from ._decide import decide, needs_start, note_refusal
 from ._durable import DurableCall
 from ._read import read
 from ._runtime import InlineRuntime, ThreadRuntime, run_inline
+from ._together import TogetherCall, TogetherRuntime
 from .errors import BudgetExceeded, GuardError
 from .ledger import settling
 from .ledger.values import Draft
@@ -50,7 +51,8 @@ async def guarded(
         runtime.late = _late_answer(run, call, body)
     try:
         if needs_start(run, call):
-            value, outcome = await DurableCall(runtime, run, call, body).run()
+            path = TogetherCall if isinstance(runtime, TogetherRuntime) else DurableCall
+            value, outcome = await path(runtime, run, call, body).run()
         else:
             value, outcome = await read(runtime, run, call, body)
     except GuardError as error:

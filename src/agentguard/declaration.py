@@ -11,6 +11,7 @@ import wrapt
 
 from ._pipeline import guarded
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, ThreadRuntime, run_inline
+from ._together import TogetherRuntime
 from .errors import ConfigurationError
 from .run import Run, active_run
 
@@ -178,6 +179,8 @@ def runtime_for(tool: Tool) -> Runtime:
     """Return where a sync tool's body runs."""
     if tool.isolation == "thread":
         return ThreadRuntime()
+    if tool.same_database:
+        return TogetherRuntime()
     if tool.isolation == "process":
         from ._isolated import ProcessRuntime
 

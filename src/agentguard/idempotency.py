@@ -35,6 +35,7 @@ def idempotent(
     on_doubt: DoubtPolicy | None = None,
     downstream_dedupe: str | None = None,
     volatile: Sequence[str] = (),
+    same_database: bool = False,
 ) -> Callable[[F], F]:
     """Declare which calls are one effect.
 
@@ -52,6 +53,9 @@ def idempotent(
         on_doubt: `halt` (default), `reconcile` (default with a hook) or `retry_same_key`.
         downstream_dedupe: how long the backend drops repeats of a key, such as `24h`.
         volatile: arguments that are no part of the intent, left out of the payload hash.
+        same_database: the tool writes only through `current_run().call.connection`, into the
+            database that holds the record: both are committed together, so that the effect happens
+            exactly once. For plain `def` tools without a timeout.
 
     Raises:
         ConfigurationError: the declaration contradicts itself or names no argument.
@@ -67,6 +71,7 @@ def idempotent(
         if downstream_dedupe is None
         else seconds(downstream_dedupe, "downstream_dedupe"),
         volatile=frozenset([volatile] if isinstance(volatile, str) else volatile),
+        same_database=same_database,
     )
     policy.check()
     return lambda function: declare(function, policy)
@@ -84,6 +89,7 @@ class Idempotency:
     on_doubt: DoubtPolicy
     dedupe: float | None
     volatile: frozenset[str]
+    same_database: bool = False
 
     @property
     def stage(self) -> Stage:
@@ -116,6 +122,11 @@ class Idempotency:
                 'idempotent: on_doubt="retry_same_key" needs downstream_dedupe=, the time for which'
                 " the backend drops repeats of a key"
             )
+        if self.same_database and (self.reconcile or self.dedupe is not None):
+            raise ConfigurationError(
+                "idempotent: same_database=True leaves no doubt, so leave out reconcile= and"
+                " downstream_dedupe="
+            )
         if self.retention is not None and self.retention < _SHORTEST_RETENTION:
             raise ConfigurationError("idempotent: retention is at least 7d")
 
@@ -127,6 +138,9 @@ class Idempotency:
         if self.reconcile is not None and not tool.is_async and _is_async(self.reconcile):
             raise ConfigurationError(f"{tool.name} is sync, so its reconcile hook must be sync")
         tool.volatile, tool.reconcile, tool.on_doubt = self.volatile, self.reconcile, self.on_doubt
+        if self.same_database:
+            _check_can_share(tool)
+        tool.same_database = self.same_database
         tool.dedupe_seconds, tool.per_call = self.dedupe, self.per == "call"
         if isinstance(self.key, str):
             tool.key_fields = _fields_of(self.key, names, tool.name)
@@ -154,6 +168,14 @@ class Idempotency:
         if made is None or made == "":
             raise ContractViolation(f"{call.tool.name}: its key callable returned nothing")
         return ["callable", made]
+
+
+def _check_can_share(tool: Tool) -> None:
+    if tool.is_async or tool.isolation is not None or tool.effect != "write":
+        raise ConfigurationError(
+            f"{tool.name}: same_database=True is for a write that is a plain def without timeout and"
+            " isolation: its statements run on the store's own connection, in the caller's thread"
+        )
 
 
 def _is_async(function: Any) -> bool:

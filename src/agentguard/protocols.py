@@ -91,6 +91,43 @@ class Tx(Protocol):
         ...
 
 
+class OpenTransaction(Protocol):
+    """One transaction that stays open over several verbs and over a tool's own statements.
+
+    A store that can be shared so has a method `open()` that begins one; it belongs to the calling
+    thread.
+    """
+
+    @property
+    def connection(self) -> Any:
+        """The database driver's connection, for the tool's own statements."""
+        ...
+
+    def apply(self, verb: Callable[..., T], *args: Any) -> T:
+        """Run *verb*(tx, *args) in it; nothing is durable yet."""
+        ...
+
+    def keep(self) -> None:
+        """Remember this point, after the start and before the tool's own statements."""
+        ...
+
+    def undo(self) -> None:
+        """Go back to that point: what the tool's statements have done is undone."""
+        ...
+
+    def commit(self) -> None:
+        """Make all of it durable, and end.
+
+        Raises:
+            StoreUnavailable: nothing of it is; with `uncertain`, all of it is or nothing.
+        """
+        ...
+
+    def rollback(self) -> None:
+        """Make nothing of it durable, and end. Ended already, nothing happens."""
+        ...
+
+
 class Store(Protocol):
     """A transactional engine. What is written, and when, is the ledger's; it is SQL once."""
 

@@ -175,6 +175,7 @@ class Tool:
     reconcile: Callable[..., Any] | None = None
     on_doubt: DoubtPolicy = "halt"
     dedupe_seconds: float | None = None
+    same_database: bool = False
     rules: list[Callable[[Call], Ask | None]] = field(default_factory=list)
     reserve: Callable[[Call], tuple[tuple[Reservation, ...], int]] | None = None
     checks: list[tuple[str, Callable[..., bool | Verdict | None]]] = field(default_factory=list)
@@ -207,6 +208,8 @@ class Call:
         attempt: 1 for the first try of this call.
         deadline: when the body must be done, or None.
         first_started_at: when the body was first started under this key.
+        repeat: an earlier body under this key may have acted, and nobody knows; the backend drops
+            repeats.
         decision: allow, deny or require_approval, because of *rule*.
         outer: the guarded call inside whose body this one was made, if any.
         ask: what the rules want people to decide; valid once *ruled*, and never asked again.
@@ -214,6 +217,8 @@ class Call:
         edits: what an approver changed in the arguments, if anything.
         replayed: an earlier end of the same effect was given back; the body did not run.
         retrieved: what the record says of the documents that a retrieval returned.
+        connection: for a tool with `same_database=True`, the driver's connection on which the
+            store's transaction is open; what it writes there is committed with the record.
     """
 
     tool: Tool
@@ -233,6 +238,7 @@ class Call:
     attempt: int = 1
     deadline: dt.datetime | None = None
     first_started_at: dt.datetime | None = None
+    repeat: bool = False
     decision: str = "allow"
     rule: str | None = None
     approval_id: str | None = None
@@ -242,6 +248,7 @@ class Call:
     ruled: bool = False
     outer: Call | None = None
     retrieved: list[dict[str, Any]] | None = None
+    connection: Any = None
 
     @property
     def id(self) -> str | None:

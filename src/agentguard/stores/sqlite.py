@@ -12,13 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
 from . import _files, _forks
+from ._held import HeldTransaction
 from ._owner import Owner
 from ._writer import Item, Writer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..protocols import Clock
+    from ..protocols import Clock, OpenTransaction
 
 T = TypeVar("T")
 
@@ -142,15 +143,15 @@ class SqliteStore:
         if not self.memory:
             _files.prepare(self.path)
         try:
-            with self._lock:
+            with self.lock:
                 self._writing()
         except (sqlite3.Error, OSError) as error:
-            raise self._unavailable(error) from error
+            raise self.unavailable(error) from error
         _forks.watch(self)
 
     def _reset(self) -> None:
         """Begin with nothing open: at first, and in a forked child."""
-        self._lock, self._read_lock = threading.RLock(), threading.RLock()
+        self.lock, self._read_lock = threading.RLock(), threading.RLock()
         self._writer = Writer(self._run_batch)
         self._connection: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
@@ -163,7 +164,7 @@ class SqliteStore:
             try:
                 self._owner_ = Owner(None if self.memory else Path(f"{self.path}.owners"))
             except OSError as error:
-                raise self._unavailable(error) from error
+                raise self.unavailable(error) from error
         return self._owner_
 
     def _writing(self) -> sqlite3.Connection:
@@ -222,14 +223,22 @@ class SqliteStore:
         self._check_open()
         self._writer.put(Item(done, verb, args))
 
+    def open(self) -> OpenTransaction:
+        """Begin a transaction that the caller's thread holds open and ends itself.
+
+        Raises:
+            StoreUnavailable: the file could not be written.
+        """
+        return HeldTransaction(self)
+
     def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run *query*(tx, *args) over the committed state."""
-        with self._lock if self.memory else self._read_lock:
+        with self.lock if self.memory else self._read_lock:
             self._check_open()
             try:
                 return query(SqliteRead(self._reading(), self._owner, self._now()), *args)
             except sqlite3.Error as error:
-                raise self._unavailable(error) from error
+                raise self.unavailable(error) from error
 
     @property
     def closed(self) -> bool:
@@ -246,19 +255,19 @@ class SqliteStore:
         return self._last
 
     def _run_batch(self, batch: list[Item]) -> None:
-        with self._lock:
+        with self.lock:
             try:
                 self._commit(batch)
             except sqlite3.Error as error:
-                self._rollback()
+                self.rollback()
                 if len(batch) > 1 and isinstance(error, _OF_THE_VERB):
                     self._run_again_apart(batch)
                     return
-                failure = self._unavailable(error)
+                failure = self.unavailable(error)
                 for item in batch:
                     item.result, item.error = None, failure
             except BaseException as error:  # noqa: BLE001 - delivered to whoever asked for the verb
-                self._rollback()
+                self.rollback()
                 if len(batch) > 1 and isinstance(error, Exception):
                     self._run_again_apart(batch)
                     return
@@ -270,12 +279,13 @@ class SqliteStore:
         try:
             self._commit(batch, apart=True)
         except Exception as error:  # noqa: BLE001 - delivered to whoever asked for the verbs
-            self._rollback()
-            failure = self._unavailable(error) if isinstance(error, sqlite3.Error) else error
+            self.rollback()
+            failure = self.unavailable(error) if isinstance(error, sqlite3.Error) else error
             for item in batch:
                 item.result, item.error = None, failure
 
-    def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
+    def begin(self) -> tuple[sqlite3.Connection, SqliteTx]:
+        """Begin a transaction; under the lock."""
         self._check_open()  # once more, under the lock: the store may have been closed meanwhile
         connection = self._writing()
         if self._file is not None:
@@ -286,6 +296,10 @@ class SqliteStore:
             _files.extend_wal(self.path)
         tx = SqliteTx(connection, self._owner, self._now())
         self._owner.register(tx)
+        return connection, tx
+
+    def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
+        connection, tx = self.begin()
         late = tx.now >= self._look_at
         if late:
             expire_late(tx)
@@ -297,12 +311,12 @@ class SqliteStore:
                 item.result = item.verb(tx, *item.args)
         if late:
             tx.after_commit(lambda: self._looked(tx.now))
-        self._end(connection, tx)
+        self.end(connection, tx)
 
     def _looked(self, now: int) -> None:
         self._look_at = now + _LOOK_EVERY_US
 
-    def _end(self, connection: sqlite3.Connection, tx: SqliteTx) -> None:
+    def end(self, connection: sqlite3.Connection, tx: SqliteTx) -> None:
         """Commit; an exception that a signal handler raises meanwhile takes nothing back."""
         try:
             connection.execute("COMMIT")
@@ -324,17 +338,19 @@ class SqliteStore:
             broken = isinstance(error, sqlite3.Error)
             if broken and not isinstance(error, _OF_THE_VERB):
                 raise  # the disk is full or the file damaged: nobody's verb can be kept
-            item.error = self._unavailable(error) if isinstance(error, _OF_THE_VERB) else error
+            item.error = self.unavailable(error) if isinstance(error, _OF_THE_VERB) else error
             connection.execute("ROLLBACK TO verb")
             del tx.afterwards[before:]
         connection.execute("RELEASE verb")
 
-    def _rollback(self) -> None:
+    def rollback(self) -> None:
+        """Undo the transaction that is open, if one is; under the lock."""
         if self._connection is not None and self._connection.in_transaction:
             with contextlib.suppress(sqlite3.Error):  # the first error is the one to tell
                 self._connection.execute("ROLLBACK")
 
-    def _unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
+    def unavailable(self, error: sqlite3.Error | OSError) -> StoreUnavailable:
+        """Return the sentence for what SQLite or the system says."""
         text = str(error)
         if "malformed" in text or "not a database" in text:
             text += "; restore it from a backup, and see `agentguard doctor`"
@@ -342,7 +358,7 @@ class SqliteStore:
 
     def check(self) -> str:
         """Return `ok` or what SQLite's own check finds wrong in the file."""
-        with self._lock if self.memory else self._read_lock:
+        with self.lock if self.memory else self._read_lock:
             try:
                 return str(self._reading().execute("PRAGMA integrity_check(1)").fetchone()[0])
             except sqlite3.Error as error:
@@ -362,7 +378,7 @@ class SqliteStore:
             return
         self._writer.close()
         self._closed = True
-        with self._lock, self._read_lock:
+        with self.lock, self._read_lock:
             with contextlib.suppress(sqlite3.Error):  # then the lock stays, which is safe
                 if not self._has_open_effects():
                     self._owner.close()
@@ -388,7 +404,7 @@ class SqliteStore:
         SQLite keeps its locks in the process's memory: a child that inherits them believes to
         hold locks that the kernel gave to its parent, and writes past everybody.
         """
-        self._lock.acquire()
+        self.lock.acquire()
         self._read_lock.acquire()
         if not self.memory:
             self._disconnect()
@@ -396,7 +412,7 @@ class SqliteStore:
     def after_fork_in_parent(self) -> None:
         """Go on; connections open again at their next use."""
         self._read_lock.release()
-        self._lock.release()
+        self.lock.release()
 
     def after_fork_in_child(self) -> None:
         """Start afresh: own connections, own lock, own identity, each at its first use."""
