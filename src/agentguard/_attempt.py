@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _WHOLE = frozenset({str, int, float, bool, type(None), Decimal})
 """Types whose values nobody can change."""
+_FAILED = (EffectState.FAILED_RETRYABLE, EffectState.FAILED_FINAL)
 _CONTROL_FLOW = frozenset({"GraphBubbleUp", "WaitingForEvent"})
 """Exceptions by which runtimes steer themselves, by name: the core imports no runtime."""
 
@@ -141,7 +142,19 @@ async def judge(run: Run, call: Call, outcome: Outcome) -> End:
         end = End(EffectState.IN_DOUBT, error=error, doubt="cancelled")
     if end.state is EffectState.IN_DOUBT and call.tool.effect == "read":
         end.state, end.doubt = EffectState.FAILED_RETRYABLE, None  # a read has no effect to doubt
-    return end
+    return _repeat_failed(call, end) if call.repeat and end.state in _FAILED else end
+
+
+def _repeat_failed(call: Call, end: End) -> End:
+    """A repeat that had no effect tells nothing of the body before it."""
+    doubt = EffectInDoubt(
+        f"{call.tool.name} was repeated and that did nothing; whether it had happened before is still"
+        " not known",
+        reason="repeat_failed",
+    )
+    found = _doubtful(call, doubt, "repeat_failed", end.error or doubt)
+    found.again, found.wait = end.again, end.wait
+    return found
 
 
 async def _judged(run: Run, call: Call, outcome: Outcome) -> End:

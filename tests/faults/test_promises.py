@@ -13,11 +13,13 @@ from agentguard import (
     EffectInDoubt,
     Guard,
     IdempotencyConflict,
+    NoEffect,
     current_run,
     idempotent,
     requires_approval,
     tool_contract,
 )
+from agentguard.testing import FakeClock
 from tests.faults import oracle
 from tests.faults.scenes import payer
 from tests.faults.world import World
@@ -73,6 +75,34 @@ def test_a_falsy_result_replays_as_itself(guard: Guard, result: Any) -> None:
         answers = [pay("T-1") for _ in range(3)]
     assert (answers, ran) == ([result] * 3, ["T-1"])
     assert {type(answer) for answer in answers} == {type(result)}
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_repeat_that_did_nothing_leaves_the_doubt(world: World, *, retryable: bool) -> None:
+    """That a repeat had no effect says nothing of the body before it, which may have acted."""
+    ends: list[Exception] = [OSError("the reply was lost"), NoEffect(retryable=retryable)]
+    clock = FakeClock()
+    guard = Guard(world.url, clock=clock)
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", on_doubt="retry_same_key", downstream_dedupe="24h")
+    def pay(ticket: str) -> str:
+        error = ends.pop(0) if ends else None
+        if not isinstance(error, NoEffect):
+            world.act(ticket, current_run().call.idempotency_key)
+        if error is not None:
+            raise error
+        return "paid"
+
+    with guard.run("repeats"):
+        for _ in range(2):
+            with pytest.raises(EffectInDoubt):
+                pay("T-1")
+        clock.advance(hours=48)  # the backend has forgotten the key
+        with pytest.raises(EffectInDoubt):
+            pay("T-1")
+    assert (world.effects()["T-1"], len(guard.effects.list(state="in_doubt"))) == (1, 1)
+    guard.close()
 
 
 def test_an_error_that_tells_nothing_leaves_a_doubt(guard: Guard, world: World) -> None:

@@ -201,7 +201,7 @@ def _start(
     content = {"arguments": intent.arguments} if counted else None
     log.add(Draft("step.started", fact, step, content))
     first, edits = executing.first_started_at or tx.now, approval.edits if approval else None
-    return Started(step, executing.fence, intent.attempt, counted, first, edits, approval)
+    return Started(step, executing.fence, intent.attempt, counted, first, edits, approval, held)
 
 
 def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:

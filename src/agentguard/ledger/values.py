@@ -172,7 +172,11 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """The point of no return is passed: the body may run, once, under this fence."""
+    """The point of no return is passed: the body may run, once, under this fence.
+
+    Attributes:
+        repeat: an earlier body under this key may have acted; the backend drops repeats.
+    """
 
     step: int
     fence: int
@@ -181,6 +185,7 @@ class Started:
     first_started_at: int
     edits: Mapping[str, Any] | None = None
     approval: Approval | None = None
+    repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
