@@ -1,188 +1,34 @@
-"""The effect ledger's table of transitions: each legal one, each other one, and any mixture."""
+"""Any mixture of the ledger's verbs: the reference model and the store end up at the same place.
+
+Each transition by itself, and everything that is no transition, is in the contract of stores
+(`agentguard.testing.stores`), which `tests/stores/test_contract.py` holds for each of ours.
+"""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from agentguard.ledger import settling
 from agentguard.ledger.queries import broken_link
-from agentguard.ledger.values import Busy, Interrupted, Refused, Settlement, Started
+from agentguard.ledger.values import Started
 from agentguard.model import EffectState
 from agentguard.testing import FakeClock
-from tests.ledger.verbs import (
+from agentguard.testing.stores.ledger import COST
+from agentguard.testing.stores.table import (
     BEGINS,
-    COST,
     CUT_OFF,
     LEGAL,
     PAYLOADS,
     RULINGS,
     SETTLES,
     SITUATIONS,
-    TENANT,
-    VERBS,
-    Ledger,
-    folder,
-    ref,
 )
-
-PAIRS = [(situation, verb) for situation in SITUATIONS for verb in VERBS]
-LEGAL_PAIRS = [(s, v) for s, v in PAIRS if v in LEGAL[s]]
-ILLEGAL_PAIRS = [(s, v) for s, v in PAIRS if v not in LEGAL[s]]
-
-
-@pytest.fixture(name="ledger")
-def ledger_in_a_file() -> Iterator[Ledger]:
-    """A ledger with two workers and two runs."""
-    with folder() as name:
-        ledger = Ledger(Path(name) / "a.db", FakeClock(), ("r", "s"))
-        yield ledger
-        ledger.close()
-
-
-@pytest.mark.parametrize("situation", SITUATIONS)
-def test_every_situation_can_be_reached(ledger: Ledger, situation: str) -> None:
-    """The table names no situation that an effect cannot be in."""
-    ledger.reach(situation)
-    assert ledger.situation() == situation
-
-
-@pytest.mark.parametrize(("situation", "verb"), LEGAL_PAIRS)
-def test_a_legal_transition_happens(ledger: Ledger, situation: str, verb: str) -> None:
-    """Each transition of the table leads where the table says."""
-    ledger.reach(situation)
-    ledger.do(verb)
-    assert ledger.situation() == LEGAL[situation][verb]
-
-
-@pytest.mark.parametrize(("situation", "verb"), ILLEGAL_PAIRS)
-def test_any_other_transition_is_refused(ledger: Ledger, situation: str, verb: str) -> None:
-    """What the table does not have changes nothing: no row, no vote, no money, no start."""
-    ledger.reach(situation)
-    before = ledger.everything()
-    answer = ledger.do(verb)
-    late = ledger.table("SELECT late FROM effects WHERE late IS NOT NULL")
-    assert not isinstance(answer, Started)
-    assert without_evidence(ledger) == before if late else ledger.everything() == before
-
-
-def without_evidence(ledger: Ledger) -> list[list[object]]:
-    """Everything but what a late answer may leave behind."""
-    ledger.amend(late=None)
-    return ledger.everything()
-
-
-@pytest.mark.parametrize(("situation", "verb"), [p for p in PAIRS if p[1] in BEGINS])
-def test_the_body_may_start_only_into_executing(ledger: Ledger, situation: str, verb: str) -> None:
-    """A caller is told to start exactly when the row says executing under a new fence."""
-    ledger.reach(situation)
-    row = ledger.row()
-    fence = row.fence if row else 0
-    started = isinstance(ledger.do(verb), Started)
-    after = ledger.row()
-    assert started == (LEGAL[situation].get(verb) == "executing")
-    assert (after.fence if after else 0) == fence + started
-
-
-@pytest.mark.parametrize("situation", ["succeeded", "failed", "failed_final"])
-def test_a_late_answer_is_kept_as_evidence(ledger: Ledger, situation: str) -> None:
-    """Whoever answers after the effect has its end changes nothing of it, but is heard."""
-    ledger.reach(situation)
-    assert ledger.do("unclear") is False
-    row = ledger.row()
-    assert row is not None
-    assert row.late == {"fence": 1, "outcome": "in_doubt", "run_id": "r"}
-    assert ledger.table("SELECT kind FROM events ORDER BY seq")[-1] == ("effect.evidence",)
-
-
-def test_a_refused_start_is_in_the_record(ledger: Ledger) -> None:
-    """A call that is not started leaves its reason in the run's chain."""
-    ledger.reach("succeeded")
-    answer = ledger.do("other")
-    assert isinstance(answer, Refused)
-    kind, error = ledger.table("SELECT kind, data ->> 'error' FROM events ORDER BY seq DESC")[0]
-    assert (kind, error) == ("step.decided", "idempotency_conflict")
-
-
-def test_a_rejection_stands_through_another_payload(ledger: Ledger) -> None:
-    """A payload that was rejected in a run stays rejected after others were asked and rejected."""
-    for verb in ("begin_asking", "reject", "other_asking", "reject"):
-        ledger.do(verb)
-    assert isinstance(ledger.do("other"), Refused)
-    assert ledger.situation() == "rejected"
-
-
-def test_a_living_owner_is_not_overtaken(ledger: Ledger) -> None:
-    """However long an owner takes, nobody else starts its effect while it lives."""
-    ledger.reach("executing")
-    ledger.do("wait")
-    assert isinstance(ledger.do("begin_deduped", worker=1), Busy)
-    ledger.do("sweep", worker=1)
-    assert ledger.situation() == "executing"
-
-
-def test_what_is_held_stays_with_the_run_that_holds_it(ledger: Ledger) -> None:
-    """A doubt that another run clears up is paid by the run that had reserved the money."""
-    ledger.reach("in_doubt")
-    assert isinstance(ledger.do("begin_deduped", run="s"), Started)
-    assert ledger.do("returned") is True
-    assert ledger.table("SELECT run_id, held, spent FROM runs ORDER BY run_id") == [
-        ("r", 0, COST),
-        ("s", 0, 0),
-    ]
-    assert ledger.table("SELECT span, held, spent FROM budgets") == [("run:r", 0, COST)]
-
-
-def test_a_lost_owner_is_told_in_the_run_it_worked_for(ledger: Ledger) -> None:
-    """The doubt about an effect is written into the record of the run that began it."""
-    ledger.reach("orphaned")
-    ledger.do("begin", run="s")
-    kinds = "SELECT kind FROM events WHERE run_id = ? ORDER BY seq"
-    assert ledger.table(kinds, "r")[-1] == ("effect.in_doubt",)
-    assert ledger.table(kinds, "s") == [("run.started",)]
-
-
-def test_a_hook_does_not_decide_while_the_body_may_still_run(ledger: Ledger) -> None:
-    """A hook's no counts only once the owner is dead or the abandoned body's time is over."""
-    ledger.reach("executing")
-    set_lease(ledger, hours=1)
-    ledger.amend(state="in_doubt")
-    ledger.do("reconciled")
-    assert ledger.situation() == "in_doubt"
-    ledger.clock.advance(hours=2)
-    ledger.do("reconciled")
-    assert ledger.situation() == "failed"
-
-
-def test_another_start_is_not_cut_off(ledger: Ledger) -> None:
-    """Who is interrupted lets go of the start it has made, and of nobody else's."""
-    ledger.reach("executing")
-    lost = Interrupted(ref("s"), "k", "another", None, began=True, may_act=False)
-    ledger.workers[0].transact(settling.abandon, lost)
-    assert ledger.situation() == "executing"
-
-
-def test_who_is_interrupted_with_an_end_at_hand_leaves_that_end(ledger: Ledger) -> None:
-    """An end that is known is written down instead of a doubt."""
-    ledger.reach("executing")
-    end = Settlement(ref(), "k", 1, 1, EffectState.SUCCEEDED, {}, result="1")
-    lost = Interrupted(ref(), "k", "c", end, began=True, may_act=False)
-    ledger.workers[0].transact(settling.abandon, lost)
-    row = ledger.row()
-    assert row is not None
-    assert (row.state, row.result) == ("succeeded", "1")
-
-
-def set_lease(ledger: Ledger, hours: int) -> None:
-    """Let the effect's body have that much time left."""
-    ledger.amend(lease_until=ledger.clock.now() + hours * 3_600_000_000)
+from tests.ledger.verbs import TENANT, Ledger, folder
 
 
 @dataclass
