@@ -158,8 +158,13 @@ class Lifetimes:
     @staticmethod
     def _interrupted(stores: list[Store], name: str, number: int) -> str | None:
         """Interrupt one transaction after a while; return its name if it is there afterwards."""
-        with interrupting(), pytest.raises(Interrupted):
+
+        def write() -> None:
             signal.setitimer(signal.ITIMER_REAL, 0.000_05 * number)
             stores[0].transact(note, name)
-            threading.Event().wait(PATIENCE)  # the signal comes after the commit
+            for _ in range(PATIENCE * 10):  # the signal comes after the commit
+                threading.Event().wait(0.1)  # short: one that comes just before a wait ends no wait
+
+        with interrupting(), pytest.raises(Interrupted):
+            write()
         return name if stores[-1].read(look, name) is not None else None
