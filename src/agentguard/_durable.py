@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import time
 from typing import TYPE_CHECKING, Any
 
 from . import _decide
 from ._apart import keep_trying
-from ._attempt import End, attempt, judge, retrieved_by
+from ._attempt import End, attempt, retrieved_by
 from ._backoff import Backoff
 from ._claim import Claim
+from ._doubts import Doubts
 from ._persist import error_of, unrecorded
-from ._runtime import outcome_of
 from .errors import (
     ApprovalRequired,
-    DecisionRefused,
-    EffectInDoubt,
     EffectInProgress,
-    GuardError,
     ResultUnavailable,
     StoreUnavailable,
     ToolFailed,
@@ -38,7 +34,7 @@ from .ledger.values import (
     Started,
     Waiting,
 )
-from .model import EffectState, Happened, NotHappened, moment
+from .model import EffectState, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,8 +46,6 @@ if TYPE_CHECKING:
     from .run import Run
     from .tool import Call
 
-_HOOK_SECONDS = 30.0
-"""Seconds that an async reconcile hook may take."""
 _PATIENCE = 30.0
 """Seconds that a second caller waits for the first, when the tool names no timeout."""
 
@@ -66,6 +60,7 @@ class DurableCall:
         self.patience = time.monotonic() + (self.tool.timeout or _PATIENCE)
         self.polls = 0
         self.claim = Claim(run, call)
+        self.doubts = Doubts(runtime, run, call)
 
     async def run(self) -> tuple[Any, str]:
         """Return the result and its outcome, or raise what the caller is told."""
@@ -137,7 +132,7 @@ class DurableCall:
         elif isinstance(answer, Busy):
             await self._wait_for_owner(answer)
         elif isinstance(answer, Doubt):
-            await self._reconcile(answer)
+            await self.doubts.reconcile(answer)
         return intent
 
     def _wait_for_people(self, answer: Waiting) -> None:
@@ -177,53 +172,6 @@ class DurableCall:
             outer = outer.outer
         return outer is not None
 
-    async def _reconcile(self, doubt: Doubt) -> None:
-        """Ask the tool's hook what happened to an effect in doubt, and write its answer down."""
-        effect, said = doubt.effect, await self._ask_hook()
-        ruled: End | Effect | GuardError | None
-        if isinstance(said, Happened):
-            ruled = await self._confirm(said, effect.fence)
-        elif isinstance(said, NotHappened) and not doubt.may_act:
-            ruled = await self._rule("not_happened", effect.fence, End(EffectState.IN_DOUBT))
-        else:
-            ruled = None
-        if ruled is None or isinstance(ruled, DecisionRefused):
-            raise self._in_doubt(effect.doubt_reason or "unknown")
-
-    async def _ask_hook(self) -> Any:
-        if self.tool.on_doubt != "reconcile" or self.tool.reconcile is None:
-            return None
-        hook, call = self.tool.reconcile, self.call
-        if inspect.iscoroutinefunction(hook):
-            said, error = await self.runtime.invoke(lambda: hook(call), _HOOK_SECONDS)
-        else:
-            said, error = outcome_of(lambda: hook(call))
-        if error is not None and not isinstance(error, Exception):
-            raise error
-        return said  # a hook that fails has found out nothing
-
-    async def _confirm(self, said: Happened, fence: int) -> End | GuardError:
-        """Take the hook's yes as the tool's answer: checked, verified and kept like one."""
-        end = await judge(self.run_, self.call, (said.result, None))
-        if end.error is not None:
-            raise end.error  # the doubt stays: it happened, but not as it was meant
-        ruled = await self._rule("happened", fence, end)
-        return ruled if isinstance(ruled, GuardError) else end
-
-    async def _rule(self, ruling: str, fence: int, end: End) -> Effect | GuardError:
-        return await self.runtime.commit(
-            self.store, settling.resolve, self.run_.principal.tenant, self.call.idempotency_key,
-            ruling, "reconcile", "", end.kept, fence, tuple(end.verdicts),
-        )  # fmt: skip
-
-    def _in_doubt(self, reason: str) -> EffectInDoubt:
-        return EffectInDoubt(
-            f"{self.tool.name}: it is not known whether this happened ({reason}); see agentguard effects"
-            f" show {self.call.idempotency_key}",
-            effect_id=self.call.idempotency_key,
-            reason=reason,
-        )
-
     async def _execute(self, started: Started) -> End:
         """Run the body under its fence and settle its end."""
         call, timeout = self.call, self.tool.timeout
@@ -236,12 +184,21 @@ class DurableCall:
         began = time.monotonic_ns()
         try:
             self.runtime.check_cancelled()
+            self._check_may_begin()
         except BaseException as error:  # noqa: BLE001 - cancelled after the start, before the body
             end = self.claim.not_begun(error)
         else:
             self.claim.began = True
             end = await attempt(self.runtime, self.run_, call, self.body)
         return await self._settle(end, (time.monotonic_ns() - began) // 1000)
+
+    def _check_may_begin(self) -> None:
+        """A process that was stopped after its start may have been taken for lost meanwhile."""
+        if not self.store.may_begin():
+            raise StoreUnavailable(
+                f"{self.tool.name} was not begun: this process was silent for longer than the store"
+                " waits for an owner; make the call again"
+            )
 
     async def _settle(self, end: End, duration_us: int) -> End:
         self.claim.end = settlement = self.settlement(end, duration_us)
@@ -256,9 +213,9 @@ class DurableCall:
         if end.state is EffectState.SUCCEEDED:
             self.run_.meter.progressed()
             if not settled.written:
-                end.error = self._in_doubt("somebody ruled on it before it ended")
+                end.error = self.doubts.error("somebody ruled on it before it ended")
         elif end.state is EffectState.IN_DOUBT and isinstance(end.error, Exception):
-            await self._look_at_once(end)
+            await self.doubts.look_at_once(end)
         self.runtime.check_cancelled()
         return end
 
@@ -270,16 +227,6 @@ class DurableCall:
         end.error = unrecorded(self.call, end, error)
         end.state = EffectState.IN_DOUBT
         return end
-
-    async def _look_at_once(self, end: End) -> None:
-        """Ask the hook right away; only a yes counts, since a slow backend may still be working."""
-        if end.doubt in ("verifier_failed", "output_contract") or not end.body_ended:
-            return
-        said = await self._ask_hook()
-        if isinstance(said, Happened):
-            found = await self._confirm(said, self.call.fence)
-            if isinstance(found, End):
-                end.state, end.value, end.error = found.state, found.value, None
 
     def settlement(self, end: End, duration_us: int) -> Settlement:
         call, error = self.call, end.error

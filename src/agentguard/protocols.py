@@ -155,6 +155,10 @@ class Store(Protocol):
         """Run *query*(tx, *args) over the committed state; it cannot write."""
         ...
 
+    def may_begin(self) -> bool:
+        """Return whether nobody can have taken this process for lost since its last commit."""
+        ...
+
     def lifeline(self) -> tuple[int, ...]:
         """Return the descriptors that prove this process alive; a child that acts for it keeps them."""
         ...

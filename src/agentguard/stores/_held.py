@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from ..errors import StoreUnavailable
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Callable
 
-    from .sqlite import SqliteStore, SqliteTx
+    from ..protocols import Tx
 
 T = TypeVar("T")
 
@@ -28,6 +29,28 @@ def _only_theirs(action: int, first: str | None, *_: str | None) -> int:
     return sqlite3.SQLITE_DENY if ours or action in _NEVER else sqlite3.SQLITE_OK
 
 
+class Holder(Protocol):
+    """What a SQLite store lets a transaction of this kind do."""
+
+    lock: threading.RLock
+
+    def begin(self) -> tuple[sqlite3.Connection, Any]:
+        """Begin a transaction; under the lock."""
+        ...
+
+    def end(self, connection: sqlite3.Connection, tx: Any, /) -> None:
+        """Commit it."""
+        ...
+
+    def rollback(self) -> None:
+        """Undo it."""
+        ...
+
+    def unavailable(self, error: sqlite3.Error) -> StoreUnavailable:
+        """Return the sentence for what SQLite says."""
+        ...
+
+
 class HeldTransaction:
     """Holds the store's lock and one transaction, from its making to its end, in one thread.
 
@@ -35,7 +58,7 @@ class HeldTransaction:
         StoreUnavailable: the file could not be written.
     """
 
-    def __init__(self, store: SqliteStore) -> None:
+    def __init__(self, store: Holder) -> None:
         self._store, self._ended = store, False
         store.lock.acquire()
         try:
@@ -44,7 +67,7 @@ class HeldTransaction:
             store.lock.release()
             raise
 
-    def _begun(self) -> tuple[sqlite3.Connection, SqliteTx]:
+    def _begun(self) -> tuple[sqlite3.Connection, Tx]:
         try:
             return self._store.begin()
         except sqlite3.Error as error:

@@ -364,6 +364,10 @@ class SqliteStore:
             except sqlite3.Error as error:
                 return str(error)
 
+    def may_begin(self) -> bool:
+        """Return True: here nobody is lost but the dead."""
+        return True
+
     def lifeline(self) -> tuple[int, ...]:
         """Return the descriptor of the owner's lock; who holds a copy of it keeps the owner alive."""
         return self._owner.lifeline()

@@ -133,6 +133,10 @@ class CutStore:
         """Run *query* over the committed state."""
         return self._inner.read(query, *args)
 
+    def may_begin(self) -> bool:
+        """Return whether this process may begin a body."""
+        return self._inner.may_begin()
+
     def lifeline(self) -> tuple[int, ...]:
         """Return the descriptors that prove this process alive."""
         return self._inner.lifeline()
