@@ -438,7 +438,7 @@ def test_a_commit_cut_off_while_it_waits_is_not_taken_for_confirmed(
 def test_behind_a_transaction_pooler_nothing_is_prepared(pooled_url: str) -> None:
     """The store finds out by itself that a pooler is between, and works through it."""
     with closing(PostgresStore(pooled_url)) as store, closing(PostgresStore(pooled_url)) as other:
-        assert not store._writing().prepares
+        assert not store._commits.wire().prepares
         names = [str(number) for number in range(20)]
         together(
             [
@@ -451,7 +451,7 @@ def test_behind_a_transaction_pooler_nothing_is_prepared(pooled_url: str) -> Non
 
 def test_a_direct_connection_prepares(store: PostgresStore) -> None:
     """Without a pooler the server parses a statement once."""
-    assert store._writing().prepares
+    assert store._commits.wire().prepares
 
 
 # Processes.
@@ -460,7 +460,7 @@ def test_a_direct_connection_prepares(store: PostgresStore) -> None:
 def test_a_fork_leaves_its_parents_connections_alone(store: PostgresStore) -> None:
     """A child that ends, and one that works, take nothing away from the parent's session."""
     store.transact(note, "before")
-    session = store._writing()
+    session = store._commits.wire()
     child = os.fork()
     if not child:
         code = 1
@@ -471,7 +471,7 @@ def test_a_fork_leaves_its_parents_connections_alone(store: PostgresStore) -> No
             os._exit(code)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert store.transact(note, "after") == "after"
-    assert store._writing() is session
+    assert store._commits.wire() is session
     assert noted(store) == ["after", "before", "child"]
 
 

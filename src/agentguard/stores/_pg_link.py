@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import threading
@@ -148,3 +149,14 @@ def is_lost(error: psycopg.Error) -> bool:
 def passes(error: psycopg.Error) -> bool:
     """Return whether the same may work in a moment."""
     return is_lost(error) or error.sqlstate in _PASSING
+
+
+def after(wire: Wire, error: BaseException) -> Wire | None:
+    """Return the connection again if it can be used after *error*, else close it."""
+    broken = not isinstance(error, Exception) or isinstance(error, CommitUnknown)
+    if not broken and not (isinstance(error, psycopg.Error) and is_lost(error)):
+        with contextlib.suppress(psycopg.Error):
+            wire.rollback()
+            return wire
+    wire.close()  # whatever was open there is undone by the server
+    return None

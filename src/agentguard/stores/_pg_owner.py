@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import stat
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,7 +18,7 @@ from ._files import NETWORK, file_system
 from ._owner import Owner
 
 if TYPE_CHECKING:
-    from ..protocols import Tx
+    from ..protocols import Clock, Tx
 
 _FOLDER = "AGENTGUARD_RUNTIME_DIR"
 
@@ -59,6 +58,10 @@ class LeasedOwner(Owner):
         """Remember that the lease was renewed by what was said at *at*, by `awake`."""
         self._until = max(self._until, at + self.lease_us / 1_000_000)
 
+    def is_fresh(self) -> bool:
+        """Return whether most of the lease is left."""
+        return self._until - awake() > self.lease_us / 1_500_000
+
     def may_begin(self) -> bool:
         """Return whether nobody can have taken this process for lost yet."""
         return awake() < self._until
@@ -88,7 +91,6 @@ class DatabaseClock:
     """The database's time, carried on by this machine's own clock since it was last told."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._ahead: float | None = None
 
     def told(self, now: int) -> None:
@@ -98,3 +100,29 @@ class DatabaseClock:
     def now(self) -> int:
         """Return microseconds since the epoch."""
         return int(time.time() * 1e6 if self._ahead is None else (awake() + self._ahead) * 1e6)
+
+
+class StoreTime:
+    """The store's time: that of a clock that was given, or else of the database.
+
+    Attributes:
+        last: what it was at least.
+    """
+
+    def __init__(self, clock: Clock | None) -> None:
+        self._told = DatabaseClock()
+        self._given = clock is not None
+        self.clock: Clock = clock or self._told
+        self.last = 0
+
+    def given(self) -> int | None:
+        """Return the time of a clock that was given, never running backwards."""
+        if not self._given:
+            return None
+        self.last = max(self.last, self.clock.now())
+        return self.last
+
+    def told(self, now: int) -> None:
+        """Take note of the time of a transaction."""
+        self.last = max(self.last, now)
+        self._told.told(now)

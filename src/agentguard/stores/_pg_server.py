@@ -12,6 +12,7 @@ from .schema import VERSION
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ._pg_tx import Reading
     from ._pg_wire import Wire
 
 OLDEST = 130_000
@@ -149,3 +150,18 @@ def _check_version(version: int | None, shown: str, *, migrate: bool) -> None:
             f"{shown} has the older schema {version}: stop its workers, then run"
             " `agentguard store migrate`"
         )
+
+
+def damage(tx: Reading, schema: str) -> str:
+    """Return `ok`, or what the server says is wrong with its files and our indexes: a query."""
+    damaged = tx.row("SELECT sum(checksum_failures) FROM pg_stat_database")
+    if damaged and damaged[0]:
+        return f"the server counted {damaged[0]} damaged pages: restore it from a backup"
+    rows = tx.rows(
+        "SELECT c.relname FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid"
+        " JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = ? AND NOT (i.indisvalid AND i.indisready)",
+        (schema,),
+    )
+    broken = ", ".join(name for (name,) in rows)
+    return f"indexes are not valid: {broken}; REINDEX them" if broken else "ok"

@@ -30,6 +30,10 @@ before the COMMIT was sent.
 """
 _IDLE_MS = 5_000
 """A process that stops inside a transaction holds up others for no longer than this."""
+_OPEN_EFFECTS = (
+    "SELECT 1 FROM effects WHERE owner = ? AND (state = 'executing'"
+    " OR (state = 'in_doubt' AND lease_until IS NOT NULL)) LIMIT 1"
+)
 
 
 class Reading:
@@ -103,6 +107,10 @@ class Reading:
         """Refuse to write."""
         raise StoreUnavailable(f"a query may not write: {owner}")
 
+    def owns_anything(self) -> bool:
+        """Return whether this process executes something, or may still act on what is in doubt."""
+        return self.row(_OPEN_EFFECTS, (self.owner,)) is not None
+
     def after_commit(self, done: Callable[[], object]) -> None:
         """Refuse to write."""
         raise StoreUnavailable(f"a query may not write: {done}")
@@ -117,6 +125,7 @@ class Writing(Reading):
 
     Attributes:
         afterwards: what is called once this is durable.
+        sealed: its COMMIT may be on its way.
     """
 
     def __init__(
@@ -125,6 +134,7 @@ class Writing(Reading):
     ) -> None:  # fmt: skip
         super().__init__(wire, owner, time, not_before)
         self.afterwards: list[Callable[[], object]] = []
+        self.sealed = False
         wire.send("BEGIN")
         self._bump: Reply = wire.send(
             _BUMP,
@@ -148,6 +158,10 @@ class Writing(Reading):
         """How many transactions of its owner there were, with this one if it counts."""
         found: int = self._wire.wait(self._bump).rows[0][1]
         return found
+
+    def seal(self) -> None:
+        """Make sure of the number, before the COMMIT is sent."""
+        self.sealed = bool(self.number)
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Queue one statement; its failure is told by the next that is answered, or the commit."""
