@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
 
 from agentguard.testing.stores import StoreContract
+from tests.postgres.server import Server
+
+NUMBERS = itertools.count()
 
 
 class TestMemory(StoreContract):
@@ -27,3 +31,12 @@ class TestSqlite(StoreContract):
     def store_url(self, tmp_path: Path) -> str:
         """A file of its own."""
         return f"sqlite:///{tmp_path}/a.db"
+
+
+class TestPostgres(StoreContract):
+    """One PostgreSQL server."""
+
+    @pytest.fixture
+    def store_url(self, postgres_server: Server) -> str:
+        """A schema of its own, which is made faster than a database."""
+        return f"{postgres_server.url('postgres')}?schema=contract{next(NUMBERS)}"
