@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import shutil
 import sys
@@ -13,20 +14,32 @@ from time import monotonic
 from .figures import Group
 from .machine import describe, spin, spread_of_spins
 from .measure import FULL, QUICK, Plan, Say, measure
+from .page import page
+from .plots import plots
+from .postgres import place_of, running_server
 from .registry import ALL, GROUPS
-from .report import markdown, notes, record, text
+from .report import notes, record, text
+from .sizes import QUICK_SIZES, SIZES, prepare
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
 
 
 def parsed(arguments: list[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer rounds: under 90 s on 2 cores")
+    parser.add_argument("--quick", action="store_true", help="fewer rounds: under 3 min on 2 cores")
     parser.add_argument(
         "--only", choices=GROUPS, action="append", help="measure only this group; may be repeated"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure as JSON too")
     parser.add_argument(
-        "--markdown", type=Path, metavar="FILE", help="write the table as Markdown too"
+        "--markdown",
+        type=Path,
+        metavar="FILE",
+        help="write the page as Markdown too, its plots beside it",
+    )
+    parser.add_argument(
+        "--publish", action="store_true", help="write page, plots and figures into docs/"
     )
     parser.add_argument(
         "--folder",
@@ -34,7 +47,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         default=Path.cwd(),
         help="where the stores lie during the run, not on a RAM disk (default: here)",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.publish:
+        options.json, options.markdown = DOCS / "benchmarks.json", DOCS / "benchmarks.md"
+    for file in filter(None, (options.json, options.markdown)):
+        file.parent.mkdir(parents=True, exist_ok=True)  # not found missing after ten minutes
+    options.words = " ".join(sys.argv[1:] if arguments is None else arguments)
+    return options
 
 
 def progress() -> Say:
@@ -65,9 +84,13 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         machine, groups = describe(folder), []
         plans, spins = (QUICK if options.quick else FULL), [spin()]
-        for name in options.only or GROUPS:
-            groups.append(measured(name, plans[name], folder, say))
-            spins += [spin() for _ in range(3)]
+        with running_server(folder) as machine["postgres"], asyncio.Runner() as runner:
+            for name in options.only or GROUPS:
+                if name == "size":
+                    sizes = QUICK_SIZES if options.quick else SIZES
+                    prepare(place_of(folder / "size" / "filling", runner), sizes, say)
+                groups.append(measured(name, plans[name], folder, say, quick=options.quick))
+                spins += [spin() for _ in range(3)]
         machine["processor speed"] = spread_of_spins(spins)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -75,9 +98,10 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def measured(name: str, plan: Plan, folder: Path, say: Say) -> Group:
+def measured(name: str, plan: Plan, folder: Path, say: Say, *, quick: bool) -> Group:
     """Measure one group and say what had to be left out."""
-    group = measure(name, [subject for subject in ALL if subject.group == name], plan, folder, say)
+    subjects = [subject for subject in ALL if subject.group == name]
+    group = measure(name, subjects, plan, folder, say, quick=quick)
     for note in notes([group]):
         print(
             f"\nleft out: {note}" if sys.stderr.isatty() else f"left out: {note}", file=sys.stderr
@@ -93,7 +117,10 @@ def publish(options: argparse.Namespace, machine: dict[str, str], groups: list[G
     if options.json:
         options.json.write_text(json.dumps(record(machine, groups), indent=1) + "\n")
     if options.markdown:
-        options.markdown.write_text(markdown(machine, groups))
+        drawn = plots(groups)
+        for name, drawing in drawn.items():
+            (options.markdown.parent / name).write_text(drawing)
+        options.markdown.write_text(page(machine, groups, drawn, [], options.words))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,9 @@ from statistics import median, quantiles
 
 from .laps import Lap, Subject
 
+LIBRARIES = ("LangGraph", "DBOS", "Powertools")
+"""The peers that have a column of their own."""
+
 
 @dataclass(slots=True)
 class Series:
@@ -48,7 +51,7 @@ def spread(values: Sequence[float]) -> Spread:
 
 
 def cost(series: Series) -> list[float]:
-    """Seconds a step, for each round: the one caller's median, or the wall time shared out."""
+    """Seconds or bytes a step, for each round: the one caller's median, or the wall time shared out."""
     if series.subject.callers == 1:
         return [median(lap.steps) for lap in series.laps]
     return [lap.wall / len(lap.steps) for lap in series.laps]
@@ -82,10 +85,12 @@ class Group:
     Attributes:
         name: one of `registry.GROUPS`.
         series: one a subject, floors first.
+        steps: how many steps each caller did in a round.
     """
 
     name: str
     series: list[Series]
+    steps: int = 0
 
     def named(self, name: str) -> Series | None:
         """Find a measured series."""
@@ -98,9 +103,22 @@ class Group:
             (one for one in self.series if one.subject.role == "floor" and one.measured), None
         )
 
-    def fastest(self, library: str) -> Series | None:
-        """The variant of a peer that did best: no ratio profits from its slower one."""
-        variants = [one for one in self.series if one.subject.library == library and one.measured]
+    def base(self, series: Series) -> Series | None:
+        """What *series* is compared with: the subject it names, or the floor; nothing else instead."""
+        beside = series.subject.beside
+        return self.named(beside) if beside else self.floor
+
+    def fastest(self, library: str, like: Series | None = None) -> Series | None:
+        """The variant of a peer that did best: no ratio profits from its slower one.
+
+        Only what is of one kind with *like* is compared with it.
+        """
+        kind = like.subject.kind if like else ""
+        variants = [
+            one
+            for one in self.series
+            if (one.subject.library, one.subject.kind) == (library, kind) and one.measured
+        ]
         return min(variants, key=median_cost, default=None)
 
 

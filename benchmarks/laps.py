@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 
 Role = Literal["floor", "peer", "ours"]
 Mode = Literal["threads", "tasks"]
+Unit = Literal["seconds", "bytes"]
 
 MANY = 32
 """How many callers "32 writers" are."""
@@ -59,20 +60,24 @@ class Place:
     Attributes:
         folder: its own directory, on the filesystem that is measured.
         runner: the one event loop of its process.
+        shared: a directory that all subjects of this run see.
+        postgres: the address of the server of this run, or why there is none.
     """
 
     folder: Path
     runner: asyncio.Runner
+    shared: Path
+    postgres: str
 
 
 @dataclass(frozen=True, slots=True)
 class Lap:
-    """What one lap took, in seconds.
+    """What one lap took.
 
     Attributes:
-        wall: from the start of the first caller to the return of the last, opening and closing of
-            its run or workflow included: what is not durable before that is waited for.
-        steps: each step, as its caller saw it.
+        wall: seconds from the start of the first caller to the return of the last, opening and
+            closing of its run or workflow included: what is not durable before that is waited for.
+        steps: each step as its caller saw it, in the subject's unit.
     """
 
     wall: float
@@ -96,6 +101,10 @@ class Subject:
         library: whose column it fills, for peers.
         callers: how many at once.
         mode: how they run at once.
+        beside: the subject of its group that its ratio is taken to; if empty, the group's floor.
+        unit: what its steps are measured in.
+        kind: peers are compared only with what is of the same kind.
+        full: it takes too long for a quick run.
     """
 
     name: str
@@ -105,6 +114,10 @@ class Subject:
     library: str = ""
     callers: int = 1
     mode: Mode = "threads"
+    beside: str = ""
+    unit: Unit = "seconds"
+    kind: str = ""
+    full: bool = False
 
 
 def timed(step: Callable[[str], object], tickets: Sequence[str]) -> list[float]:
@@ -114,6 +127,16 @@ def timed(step: Callable[[str], object], tickets: Sequence[str]) -> list[float]:
         start = perf_counter()
         step(ticket)
         taken.append(perf_counter() - start)
+    return taken
+
+
+def timed_for(seconds: float, step: Callable[[str], object], tickets: Sequence[str]) -> list[float]:
+    """Time *step* on as many tickets as there is time for, one at least."""
+    taken: list[float] = []
+    for ticket in tickets:
+        taken += timed(step, [ticket])
+        if sum(taken) > seconds:
+            break
     return taken
 
 

@@ -19,8 +19,13 @@ DISTRIBUTIONS = (
     "pydantic",
     "langgraph",
     "langgraph-checkpoint-sqlite",
+    "langgraph-checkpoint-postgres",
+    "psycopg",
     "dbos",
     "aws-lambda-powertools",
+    "langchain",
+    "semantic-kernel",
+    "llama-index-core",
 )
 SPINS = 200_000
 
@@ -96,4 +101,4 @@ def spin() -> float:
 
 def spread_of_spins(spins: list[float]) -> str:
     """Say how far the processor's own speed wandered during the run."""
-    return f"the fastest of {len(spins)} looks was {max(spins) / min(spins):.2f} times the slowest"
+    return f"{len(spins)} looks, the fastest {max(spins) / min(spins):.2f} times as fast as the slowest"

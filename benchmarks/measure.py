@@ -34,18 +34,34 @@ class Plan:
 
 FULL = {
     "read": Plan(15, 2000),
-    "write": Plan(15, 100),
-    "writers": Plan(8, 25),
+    "write": Plan(15, 60),
+    "write-postgres": Plan(15, 60),
+    "writers": Plan(5, 25),
+    "writers-postgres": Plan(5, 25),
     "replay": Plan(15, 1000),
-    "contracts": Plan(15, 6600),
-    "import": Plan(9, 1),
+    "replay-postgres": Plan(15, 500),
+    "size": Plan(9, 40),
+    "length": Plan(9, 20),
+    "memory": Plan(1, 100_000),
+    "disk": Plan(1, 1000),
+    "contracts": Plan(9, 6600),
+    "frameworks": Plan(9, 189),
+    "import": Plan(5, 1),
 }
 QUICK = {
     "read": Plan(7, 1000),
-    "write": Plan(11, 60),
-    "writers": Plan(4, 10),
+    "write": Plan(5, 40),
+    "write-postgres": Plan(5, 40),
+    "writers": Plan(3, 10),
+    "writers-postgres": Plan(3, 10),
     "replay": Plan(7, 500),
+    "replay-postgres": Plan(7, 300),
+    "size": Plan(5, 20),
+    "length": Plan(5, 10),
+    "memory": Plan(1, 6400),
+    "disk": Plan(1, 100),
     "contracts": Plan(5, 3300),
+    "frameworks": Plan(5, 63),
     "import": Plan(3, 1),
 }
 
@@ -111,13 +127,26 @@ class Worker:
         return f"ended: {last}" if ended else f"no answer in {PATIENCE:.0f} s"
 
 
-def measure(name: str, subjects: Iterable[Subject], plan: Plan, folder: Path, say: Say) -> Group:
+def measure(
+    name: str,
+    subjects: Iterable[Subject],
+    plan: Plan,
+    folder: Path,
+    say: Say,
+    *,
+    quick: bool = False,
+) -> Group:
     """Measure one group: open its subjects one after another, warm each up, then take turns."""
     workers: list[Worker] = []
+    series: list[Series] = []
     try:
         for number, subject in enumerate(subjects):
+            if quick and subject.full:
+                series.append(Series(subject, trouble="only in the full run"))
+                continue
             say(f"{name}: opening {subject.name}")
             workers.append(Worker(subject, folder / name / str(number)))
+            series.append(workers[-1].series)
             warm_up(workers[-1], plan)
         take_turns(name, workers, plan, say)
     finally:
@@ -125,7 +154,7 @@ def measure(name: str, subjects: Iterable[Subject], plan: Plan, folder: Path, sa
             worker.dismiss()
         for worker in workers:
             worker.end()
-    return Group(name, [worker.series for worker in workers])
+    return Group(name, series, plan.steps)
 
 
 def warm_up(worker: Worker, plan: Plan) -> None:

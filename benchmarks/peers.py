@@ -9,7 +9,7 @@ import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import closing, contextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .floors import IMPORT_BASE, imported
 from .laps import MANY, AsyncWork, Caller, Place, Subject, SyncWork, need, timed, timed_async
@@ -18,6 +18,7 @@ from .sqlite_floor import no_op_tool
 if TYPE_CHECKING:
     from dbos import DBOSConfig
     from langchain_core.runnables import RunnableConfig
+    from langgraph.checkpoint.base import BaseCheckpointSaver
 
 
 async def no_op_tool_async(ticket: str) -> str:
@@ -30,42 +31,32 @@ def thread_of(caller: Caller) -> RunnableConfig:
     return {"configurable": {"thread_id": caller.name}}
 
 
-@contextmanager
-def langgraph(place: Place) -> Iterator[SyncWork]:
-    """LangGraph's `@task` in an `@entrypoint`, SqliteSaver as it ships, durability="sync"."""
-    need("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite")
-    from langgraph.checkpoint.sqlite import SqliteSaver
+def langgraph_tasks(saver: BaseCheckpointSaver[Any]) -> SyncWork:
+    """LangGraph's `@task` in an `@entrypoint`, durability="sync"."""
     from langgraph.func import entrypoint, task
 
     tool = task(no_op_tool)
     taken: dict[str, list[float]] = {}
-    with SqliteSaver.from_conn_string(str(place.folder / "langgraph.db")) as saver:
 
-        @entrypoint(checkpointer=saver)
-        def workflow(order: tuple[str, list[str]]) -> None:
-            name, tickets = order
-            taken[name] = timed(lambda ticket: tool(ticket).result(), tickets)
+    @entrypoint(checkpointer=saver)
+    def workflow(order: tuple[str, list[str]]) -> None:
+        name, tickets = order
+        taken[name] = timed(lambda ticket: tool(ticket).result(), tickets)
 
-        def work(caller: Caller, steps: int) -> list[float]:
-            workflow.invoke(
-                (caller.name, caller.tickets(steps)), thread_of(caller), durability="sync"
-            )
-            return taken.pop(caller.name)
+    def work(caller: Caller, steps: int) -> list[float]:
+        order = (caller.name, caller.tickets(steps))
+        workflow.invoke(order, thread_of(caller), durability="sync")
+        return taken.pop(caller.name)
 
-        yield work
+    return work
 
 
-@contextmanager
-def langgraph_async(place: Place) -> Iterator[AsyncWork]:
-    """The same with an async tool and AsyncSqliteSaver."""
-    need("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite.aio")
-    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+def langgraph_tasks_async(saver: BaseCheckpointSaver[Any]) -> AsyncWork:
+    """The same with an async tool."""
     from langgraph.func import entrypoint, task
 
     tool = task(no_op_tool_async)
     taken: dict[str, list[float]] = {}
-    opening = AsyncSqliteSaver.from_conn_string(str(place.folder / "langgraph.db"))
-    saver = place.runner.run(opening.__aenter__())
 
     @entrypoint(checkpointer=saver)
     async def workflow(order: tuple[str, list[str]]) -> None:
@@ -77,7 +68,28 @@ def langgraph_async(place: Place) -> Iterator[AsyncWork]:
         await workflow.ainvoke(order, thread_of(caller), durability="sync")
         return taken.pop(caller.name)
 
-    yield work
+    return work
+
+
+@contextmanager
+def langgraph(place: Place) -> Iterator[SyncWork]:
+    """SqliteSaver as it ships."""
+    need("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite")
+    from langgraph.checkpoint.sqlite import SqliteSaver
+
+    with SqliteSaver.from_conn_string(str(place.folder / "langgraph.db")) as saver:
+        yield langgraph_tasks(saver)
+
+
+@contextmanager
+def langgraph_async(place: Place) -> Iterator[AsyncWork]:
+    """AsyncSqliteSaver as it ships."""
+    need("langgraph-checkpoint-sqlite", "langgraph.checkpoint.sqlite.aio")
+    from langgraph.checkpoint.sqlite.aio import AsyncSqliteSaver
+
+    opening = AsyncSqliteSaver.from_conn_string(str(place.folder / "langgraph.db"))
+    saver = place.runner.run(opening.__aenter__())
+    yield langgraph_tasks_async(saver)
     place.runner.run(opening.__aexit__(None, None, None))
 
 
@@ -94,13 +106,12 @@ def dbos_config(place: Place, *, wal: bool) -> DBOSConfig:
 
 
 @contextmanager
-def dbos(place: Place, *, wal: bool) -> Iterator[SyncWork]:
+def dbos_steps(config: DBOSConfig) -> Iterator[SyncWork]:
     """A DBOS step in a DBOS workflow, called in the caller's own thread."""
-    need("dbos", "dbos")
     from dbos import DBOS
 
     taken: dict[str, list[float]] = {}
-    DBOS(config=dbos_config(place, wal=wal))
+    DBOS(config=config)
     tool = DBOS.step()(no_op_tool)
 
     def steps_of(name: str, tickets: list[str]) -> None:
@@ -118,13 +129,12 @@ def dbos(place: Place, *, wal: bool) -> Iterator[SyncWork]:
 
 
 @contextmanager
-def dbos_async(place: Place, *, wal: bool) -> Iterator[AsyncWork]:
+def dbos_steps_async(config: DBOSConfig) -> Iterator[AsyncWork]:
     """An async DBOS step in an async DBOS workflow."""
-    need("dbos", "dbos")
     from dbos import DBOS
 
     taken: dict[str, list[float]] = {}
-    DBOS(config=dbos_config(place, wal=wal))
+    DBOS(config=config)
     tool: Callable[[str], Awaitable[str]] = DBOS.step()(no_op_tool_async)
 
     async def steps_of(name: str, tickets: list[str]) -> None:
@@ -139,6 +149,22 @@ def dbos_async(place: Place, *, wal: bool) -> Iterator[AsyncWork]:
     DBOS.launch()
     yield work
     DBOS.destroy()
+
+
+@contextmanager
+def dbos(place: Place, *, wal: bool) -> Iterator[SyncWork]:
+    """DBOS on SQLite, with WAL or as it ships."""
+    need("dbos", "dbos")
+    with dbos_steps(dbos_config(place, wal=wal)) as work:
+        yield work
+
+
+@contextmanager
+def dbos_async(place: Place, *, wal: bool) -> Iterator[AsyncWork]:
+    """The same, async."""
+    need("dbos", "dbos")
+    with dbos_steps_async(dbos_config(place, wal=wal)) as work:
+        yield work
 
 
 @contextmanager

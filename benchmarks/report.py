@@ -6,30 +6,25 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
-from .figures import Group, Series, Spread, cost, percentile, rate, ratio, speedup, spread
-from .goals import Goal, goals_of
+from .cells import factor, number_of, quantity
+from .figures import (
+    LIBRARIES,
+    Group,
+    Series,
+    Spread,
+    cost,
+    percentile,
+    rate,
+    ratio,
+    speedup,
+    spread,
+)
+from .goals import Verdict, goals_of, verdicts
+from .losses import where_we_lose
 from .machine import Description
+from .titles import NOTE, TITLES
 
-LIBRARIES = ("LangGraph", "DBOS", "Powertools")
-HEAD = ["P", "subject", "p50", "p99", "noise", "steps/s", "÷ floor", *LIBRARIES, "goal", "met?"]
-
-LESS = "Ratios are time over time: less is better."
-TITLES = {
-    "read": f"Guarded read, one caller. {LESS}",
-    "write": f"Guarded write, one caller, SQLite FULL. {LESS}",
-    "writers": "32 writers, SQLite FULL, equal steps each. Ratios are of steps/s: more is better.",
-    "replay": f"Replay of a recorded effect, SQLite. {LESS}",
-    "contracts": f"Contracts by JSON Schema, bfcl-eval's calls. {LESS}",
-    "import": f"Import, on top of pydantic and the OTel API. {LESS}",
-}
-NOTE = """\
-Medians over rounds in which all subjects of a group took turns; noise is half the IQR of the
-rounds. A ratio is taken round by round: median (least-most). A peer's column holds the ratio to its
-fastest variant. LangGraph returns a task's result before its write is durable (its p50 leaves that
-wait out); it and DBOS record only afterwards, one commit a step, and run the step again after a
-crash in it. DBOS ships with a rollback journal; it is faster on WAL, so both are measured. Steps/s
-include opening and closing each caller's run or workflow, so that all is durable within them.
-On a shared machine trust the ratios only."""
+HEAD = ["P", "subject", "p50", "p99", "noise", "steps/s", "ratio", *LIBRARIES, "goal", "met?"]
 
 
 def rows(group: Group) -> list[list[str]]:
@@ -47,25 +42,35 @@ def row(group: Group, series: Series) -> list[str]:
     if not series.measured:
         blanks = [""] * (len(HEAD) - 6)
         return [number, series.subject.name, "-", "-", *blanks, sentence, short(series.trouble)]
-    many = series.subject.callers > 1
-    noise = spread(cost(series))
+    judged = [one for one in verdicts(group) if one.series is series]
     return [
         number,
         series.subject.name,
-        duration(percentile(series, 50) if many else noise.median),
-        duration(percentile(series, 99)),
-        f"±{noise.iqr / noise.median / 2:.0%}",
-        f"{median(rate(series)):,.0f}" if many else "",
-        compared(group, series, group.floor),
-        *(compared(group, series, group.fastest(library)) for library in LIBRARIES),
+        *spent(series),
+        compared(group, series, group.base(series)),
+        *(compared(group, series, group.fastest(library, series)) for library in LIBRARIES),
         sentence,
-        " · ".join(verdict(goal, group, series) for goal in goals),
+        " · ".join(map(said, judged)),
+    ]
+
+
+def spent(series: Series) -> list[str]:
+    """The cells that tell of one subject alone."""
+    subject, noise = series.subject, spread(cost(series))
+    many = subject.callers > 1
+    typical = percentile(series, 50) if many else noise.median
+    return [
+        quantity(typical, subject.unit),
+        quantity(percentile(series, 99), subject.unit) if subject.unit == "seconds" else "",
+        f"±{noise.iqr / noise.median / 2:.0%}" if len(series.laps) > 1 else "",
+        f"{median(rate(series)):,.0f}" if many else "",
     ]
 
 
 def short(trouble: str) -> str:
     """A word for the table; the sentence stands in the notes."""
-    return "not built yet" if "not built yet" in trouble else "left out"
+    known = ("not built yet", "not there yet")
+    return next((words for words in known if words in trouble), "left out")
 
 
 def compared(group: Group, series: Series, other: Series | None) -> str:
@@ -73,43 +78,28 @@ def compared(group: Group, series: Series, other: Series | None) -> str:
     if (
         other is None
         or other is series
-        or (series.subject.role != "ours" and other is not group.floor)
+        or (series.subject.role != "ours" and other is not group.base(series))
     ):
         return ""
     compare = speedup if series.subject.callers > 1 else ratio
-    value = compare(series, other)
-    return f"{number_of(value.median)} ({number_of(value.low)}-{number_of(value.high)})"
+    return factor(compare(series, other))
 
 
-def verdict(goal: Goal, group: Group, series: Series) -> str:
+def said(verdict: Verdict) -> str:
     """Say whether a goal is met, and by what value."""
-    value = goal.value(group, series)
-    if value is None:
-        return "not measured"
-    return f"{'yes' if goal.met(value) else 'NO'} ({number_of(value)})"
-
-
-def number_of(value: float) -> str:
-    """Two or three digits that matter."""
-    return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
-
-
-def duration(seconds: float) -> str:
-    """Seconds in the unit that reads best."""
-    if seconds < 1e-3:
-        return f"{number_of(seconds * 1e6)} µs"
-    return f"{number_of(seconds * 1e3)} ms" if seconds < 1 else f"{seconds:.2f} s"
+    if verdict.value is None:
+        return "not judged"
+    return f"{'yes' if verdict.met else 'NO'} ({number_of(verdict.value.median)})"
 
 
 def notes(groups: list[Group]) -> list[str]:
     """What was left out and why, each reason once."""
-    reasons = [
-        f"{one.subject.name}: {one.trouble}"
-        for group in groups
-        for one in group.series
-        if one.trouble
-    ]
-    return list(dict.fromkeys(reasons))
+    by_reason: dict[str, list[str]] = {}
+    for group in groups:
+        for one in group.series:
+            if one.trouble:
+                by_reason.setdefault(one.trouble, []).append(f"{group.name}/{one.subject.name}")
+    return [f"{reason}: {', '.join(names)}" for reason, names in by_reason.items()]
 
 
 def text(machine: Description, groups: list[Group]) -> str:
@@ -117,7 +107,8 @@ def text(machine: Description, groups: list[Group]) -> str:
     lines = [f"{name + ':':15} {what}" for name, what in machine.items()]
     for group in groups:
         lines += ["", TITLES[group.name], *aligned([HEAD, *rows(group)])]
-    return "\n".join([*lines, "", NOTE, *notes(groups)])
+    lost = [f"- {sentence}" for sentence in where_we_lose(groups)]
+    return "\n".join([*lines, "", "Where we lose", *lost, "", NOTE, *notes(groups)])
 
 
 def aligned(table: list[list[str]]) -> list[str]:
@@ -127,13 +118,16 @@ def aligned(table: list[list[str]]) -> list[str]:
     return ["  ".join(cells).rstrip() for cells in zip(*padded, strict=True)]
 
 
-def markdown(machine: Description, groups: list[Group]) -> str:
-    """The table for a page."""
-    lines = [f"- {name}: {what}" for name, what in machine.items()]
+def tables(groups: list[Group]) -> list[str]:
+    """The tables for a page, line by line; columns that are empty in every row are left out."""
+    lines: list[str] = []
     for group in groups:
-        lines += ["", f"### {TITLES[group.name]}", "", piped(HEAD), piped(["---"] * len(HEAD))]
-        lines += [piped(cells) for cells in rows(group)]
-    return "\n".join([*lines, "", NOTE, *(f"- {note}" for note in notes(groups)), ""])
+        table = [HEAD, *rows(group)]
+        columns = [column for column in zip(*table, strict=True) if any(column[1:])]
+        head, *body = [list(cells) for cells in zip(*columns, strict=True)]
+        lines += ["", f"### {TITLES[group.name]}", "", piped(head), piped(["---"] * len(head))]
+        lines += [piped(cells) for cells in body]
+    return lines
 
 
 def piped(cells: list[str]) -> str:
@@ -145,29 +139,35 @@ def record(machine: Description, groups: list[Group]) -> dict[str, Any]:
     """Everything, for a program that compares two runs."""
     return {
         "machine": machine,
+        "where we lose": where_we_lose(groups),
         "groups": {group.name: [entry(group, one) for one in group.series] for group in groups},
     }
 
 
 def entry(group: Group, series: Series) -> dict[str, Any]:
-    """One subject, in seconds and steps a second."""
+    """One subject, in its unit and steps a second."""
     subject = series.subject
     named = {
         "subject": subject.name,
         "role": subject.role,
         "callers": subject.callers,
         "mode": subject.mode,
+        "unit": subject.unit,
+        "goals": [judged(one) for one in verdicts(group) if one.series is series],
     }
     if not series.measured:
         return named | {"trouble": series.trouble}
+    base, peers = group.base(series), {}
+    for library in LIBRARIES:
+        peers[library] = optional(series, group.fastest(library, series))
     return named | {
         "cost": asdict(spread(cost(series))),
         "rate": asdict(spread(rate(series))),
         "p50": percentile(series, 50),
         "p99": percentile(series, 99),
-        "to_floor": optional(series, group.floor),
-        "to_peers": {library: optional(series, group.fastest(library)) for library in LIBRARIES},
-        "goals": [judged(goal, group, series) for goal in goals_of(series)],
+        "base": base.subject.name if base else None,
+        "to_base": optional(series, base),
+        "to_peers": peers,
         "rounds": [
             {"cost": step, "wall": lap.wall}
             for step, lap in zip(cost(series), series.laps, strict=True)
@@ -181,8 +181,13 @@ def optional(series: Series, other: Series | None) -> dict[str, float] | None:
     return asdict(value) if value else None
 
 
-def judged(goal: Goal, group: Group, series: Series) -> dict[str, Any]:
+def judged(verdict: Verdict) -> dict[str, Any]:
     """One goal with its value."""
-    value = goal.value(group, series)
-    met = None if value is None else goal.met(value)
-    return {"number": goal.number, "goal": goal.sentence, "value": value, "met": met}
+    goal, value = verdict.goal, verdict.value
+    return {
+        "number": goal.number,
+        "goal": goal.sentence,
+        "value": asdict(value) if value else None,
+        "met": verdict.met,
+        "within the noise": not verdict.clear,
+    }

@@ -21,6 +21,7 @@ from .laps import (
     timed,
     timed_async,
 )
+from .postgres import own_database
 from .spans import batching_tracer
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ LIMITS: dict[str, Any] = {"max_steps": PLENTY, "max_tool_calls": PLENTY}
 
 Tool: TypeAlias = Callable[[str, Decimal], str]
 AsyncTool: TypeAlias = Callable[[str, Decimal], Awaitable[str]]
+GuardIn: TypeAlias = Callable[[Place], "Guard"]
 
 
 def needs_agentguard(opener: Callable[..., Any]) -> Callable[..., Any]:
@@ -54,6 +56,23 @@ def new_guard(place: Place, store: str = "agentguard") -> Guard:
     from agentguard import Guard
 
     return Guard(f"sqlite:///{place.folder / store}.db")
+
+
+def postgres_guard(place: Place) -> Guard:
+    """Make a guard on an empty database of PostgreSQL, with every default as it ships."""
+    return guard_at(own_database(place))
+
+
+def guard_at(url: str) -> Guard:
+    """Make a guard, or say that there is no such store yet."""
+    from agentguard import ConfigurationError, Guard
+
+    try:
+        return Guard(url)
+    except ConfigurationError as error:
+        raise NotAvailable(
+            f"the PostgreSQL store is not there yet ({type(error).__name__})"
+        ) from None
 
 
 def guarded_read(ticket_id: str, amount_usd: Decimal) -> str:
@@ -121,9 +140,9 @@ def write_to_new_store(place: Place) -> Iterator[SyncWork]:
 
 @needs_agentguard
 @contextmanager
-def write(place: Place) -> Iterator[SyncWork]:
+def write(place: Place, *, guard_in: GuardIn = new_guard) -> Iterator[SyncWork]:
     """Guarded writes of a sync tool, each caller in a run of its own."""
-    guard, tool = new_guard(place), as_write(guarded_write)
+    guard, tool = guard_in(place), as_write(guarded_write)
     with batching_tracer() as tracing:
 
         def work(caller: Caller, steps: int) -> list[float]:
@@ -137,9 +156,9 @@ def write(place: Place) -> Iterator[SyncWork]:
 
 @needs_agentguard
 @contextmanager
-def write_async(place: Place) -> Iterator[AsyncWork]:
+def write_async(place: Place, *, guard_in: GuardIn = new_guard) -> Iterator[AsyncWork]:
     """Guarded writes of an async tool, each caller in a run of its own."""
-    guard, tool = new_guard(place), as_write(guarded_write_async)
+    guard, tool = guard_in(place), as_write(guarded_write_async)
     with batching_tracer() as tracing:
 
         async def work(caller: Caller, steps: int) -> list[float]:
@@ -153,9 +172,9 @@ def write_async(place: Place) -> Iterator[AsyncWork]:
 
 @needs_agentguard
 @contextmanager
-def replay(place: Place) -> Iterator[SyncWork]:
+def replay(place: Place, *, guard_in: GuardIn = new_guard) -> Iterator[SyncWork]:
     """A guarded write whose effect is recorded already, asked for again."""
-    guard, tool = new_guard(place), as_write(guarded_write)
+    guard, tool = guard_in(place), as_write(guarded_write)
     with guard.run("bench", run_id="recorded"):
         tool("T-1", AMOUNT)
 
@@ -168,6 +187,9 @@ def replay(place: Place) -> Iterator[SyncWork]:
 
 READ_WITH_SPANS: Opener = partial(read, with_spans=True)
 READ_WITHOUT: Opener = partial(read, with_spans=False)
+ON_POSTGRES: Opener = partial(write, guard_in=postgres_guard)
+IN_TASKS_ON_POSTGRES: Opener = partial(write_async, guard_in=postgres_guard)
+REPLAY_ON_POSTGRES: Opener = partial(replay, guard_in=postgres_guard)
 IMPORT: Opener = needs_agentguard(partial(imported, "import agentguard", IMPORT_BASE))
 
 SUBJECTS = [
@@ -178,5 +200,16 @@ SUBJECTS = [
     Subject("guarded write, threads", "writers", "ours", write, callers=MANY),
     Subject("guarded write, tasks", "writers", "ours", write_async, callers=MANY, mode="tasks"),
     Subject("guarded replay", "replay", "ours", replay),
+    Subject("guarded write", "write-postgres", "ours", ON_POSTGRES),
+    Subject("guarded write, threads", "writers-postgres", "ours", ON_POSTGRES, callers=MANY),
+    Subject(
+        "guarded write, tasks",
+        "writers-postgres",
+        "ours",
+        IN_TASKS_ON_POSTGRES,
+        callers=MANY,
+        mode="tasks",
+    ),
+    Subject("guarded replay", "replay-postgres", "ours", REPLAY_ON_POSTGRES),
     Subject("agentguard", "import", "ours", IMPORT),
 ]

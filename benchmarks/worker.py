@@ -27,6 +27,7 @@ from .laps import (
     in_threads,
     named_callers,
 )
+from .postgres import place_of
 from .registry import ALL
 
 
@@ -36,7 +37,7 @@ def main(group: str, name: str, folder: str) -> None:
     subject = next(known for known in ALL if (known.group, known.name) == (group, name))
     try:
         with asyncio.Runner() as runner:
-            serve(subject, Place(Path(folder), runner), say)
+            serve(subject, place_of(Path(folder), runner), say)
     except NotAvailable as reason:
         say({"missing": str(reason)})
     except Exception as error:
