@@ -81,7 +81,7 @@ class Row:
 
     Attributes:
         where: module and function of the trial, below tests/faults/rows/.
-        tests: a file of the suite that goes through the same points anyway; the suite does not
+        tests: a file below tests/ that goes through the same points anyway; the suite does not
             make the trial a second time then.
     """
 
@@ -138,7 +138,7 @@ class Count:
 
 
 ROWS = (
-    Row("F1", "sqlite", "SIGKILL at named places", "kills:sqlite", "test_kills.py"),
+    Row("F1", "sqlite", "SIGKILL at named places", "kills:sqlite", "faults/test_kills.py"),
     Row("F1", "postgres", "SIGKILL at named places", "kills:postgres"),
     Row("F2", "sqlite", "SIGKILL at every system call that writes", "system_calls:killed"),
     Row("F3", "sqlite", "disk full at every write", "system_calls:disk_full"),
@@ -146,14 +146,20 @@ ROWS = (
     Row("F5", "sqlite", "power cut: what was not synced is lost, kept or torn", "power:sqlite"),
     Row("F6", "simulation", "crash, pause, lost answers in random order", "simulation:schedules"),
     Row("F7", "sqlite", "every order of verbs, against a model", "simulation:model"),
-    Row("F8", "sqlite", "2, 8 and 16 processes, 50 equal keys", "crowds:sqlite", "test_crowds.py"),
+    Row(
+        "F8",
+        "sqlite",
+        "2, 8 and 16 processes, 50 equal keys",
+        "crowds:sqlite",
+        "faults/test_crowds.py",
+    ),
     Row("F8", "postgres", "8 processes, 150 equal keys", "crowds:postgres"),
     Row(
         "F9",
         "sqlite",
         "threads, tasks cancelled at every await, fork, spawn",
         "crowds:together",
-        "test_cancellation.py",
+        "faults/test_cancellation.py",
     ),
     Row("F10", "postgres", "backends terminated", "postgres_server:terminated"),
     Row("F11", "postgres", "server killed and recovered", "postgres_server:crashed"),
@@ -170,8 +176,14 @@ ROWS = (
     Row("F18", "sqlite", "slow disk, stalled writer, late tool, hanging hook", "slowness:sqlite"),
     Row("F18", "postgres", "stalled server, late tool, hanging hook", "slowness:postgres"),
     Row("F19", "sqlite", "old and new SDK on one store; migration killed", "versions:sqlite"),
-    Row("F20", "sqlite", "frameworks that resume, retry and travel back", "frameworks:sqlite"),
-    Row("F21", "sqlite", "attacks on approvals", "approval_attacks:sqlite"),
+    Row(
+        "F20",
+        "sqlite",
+        "frameworks that resume, retry and travel back",
+        "frameworks:sqlite",
+        "langgraph/test_durability.py",
+    ),
+    Row("F21", "sqlite", "attacks on approvals", "approval_attacks:sqlite", "test_approvals.py"),
     Row("F22", "sqlite", "a record that was tampered with", "tampering:sqlite"),
 )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ class Seen:
     """Follows the tests of a run."""
 
     def __init__(self, count: Count) -> None:
-        self.tests, self.skipped = 0, dict[str, int]()
+        self.tests, self.passed, self.skipped = 0, list[str](), dict[str, int]()
         self._count = count
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -34,6 +34,7 @@ class Seen:
             self.skipped[reason] = self.skipped.get(reason, 0) + 1
         elif report.when == "call" or report.failed:
             self.tests += 1
+            self.passed += [report.nodeid] * report.passed
             points = dict[str, Any](report.user_properties).get("points", 1)
             self._count.add(problems(report) if report.failed else [], points)
 
@@ -47,9 +48,17 @@ def problems(report: pytest.TestReport) -> list[str]:
 
 
 def of_tests(
-    fault: str, store: str, nodes: Sequence[str], *, long: bool, seed: int, notes: str = ""
+    fault: str,
+    store: str,
+    nodes: Sequence[str],
+    *,
+    long: bool,
+    seed: int,
+    notes: str | Callable[[Sequence[str]], str] = "",
 ) -> Result:
     """Run tests, named by node ids below tests/, and count what they saw.
+
+    *notes* may be made of the names of the tests that passed.
 
     Raises:
         NotHere: all of them were skipped; says why.
@@ -58,14 +67,15 @@ def of_tests(
     seen = Seen(count)
     os.environ["AGENTGUARD_LONG"] = "1" if long else ""
     os.chdir(ROOT)
-    words = ["-q", "-p", "no:cacheprovider", *(f"tests/{node}" for node in nodes)]
-    ended = pytest.main(words, plugins=[seen])
+    arguments = ["-q", "-p", "no:cacheprovider", *(f"tests/{node}" for node in nodes)]
+    ended = pytest.main(arguments, plugins=[seen])
     if ended not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):
-        raise RuntimeError(f"pytest ended with {ended!r}: {' '.join(words)}")
+        raise RuntimeError(f"pytest ended with {ended!r}: {' '.join(arguments)}")
     if not seen.tests:
         raise NotHere("; ".join(seen.skipped))
+    words = notes if isinstance(notes, str) else notes(seen.passed)
     left_out = [f"{number} skipped: {reason}" for reason, number in seen.skipped.items()]
-    return count.result("; ".join([*([notes] if notes else []), *left_out]))
+    return count.result("; ".join([*([words] if words else []), *left_out]))
 
 
 def has_test(node: str) -> bool:

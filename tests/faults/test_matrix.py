@@ -5,9 +5,23 @@ from __future__ import annotations
 import pytest
 
 from tests.faults.matrix import ROWS, Row
+from tests.faults.rows.approval_attacks import ATTACKS, BASELINE
+from tests.faults.suites import has_test
 from tests.faults.trials import make
 
 SEED = 1
+
+
+@pytest.mark.parametrize("node", [*(n for nodes in ATTACKS.values() for n in nodes), BASELINE])
+def test_an_attack_is_a_test_that_is_there(node: str) -> None:
+    """Every attack on approvals that the matrix names is a test."""
+    assert has_test(node)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.tests], ids=str)
+def test_a_row_that_is_not_tried_here_is_tried_by_other_tests(row: Row) -> None:
+    """The tests that a row names in its place are there."""
+    assert has_test(row.tests)
 
 
 @pytest.mark.parametrize("row", [row for row in ROWS if not row.tests], ids=str)
