@@ -9,6 +9,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tests.support import ROOT
@@ -46,6 +47,11 @@ class Gate:
                 raise TimeoutError("nobody opened the gate")
             os.read(self._read, 1)
 
+    def close(self) -> None:
+        """Give the pipe back."""
+        os.close(self._read)
+        os.close(self._write)
+
 
 def fork(work: Callable[..., object], *args: object) -> int:
     """Run *work* in a fork of this process and return its process id."""
@@ -63,3 +69,17 @@ def fork(work: Callable[..., object], *args: object) -> int:
 def ended(child: int) -> int:
     """Wait for a fork and return its exit code, or minus the signal that killed it."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def on_all_cores(folder: Path, part: Callable[[int, int], Any]) -> list[Any]:
+    """Call *part*(core, cores) in one fork for each core; return their answers, which are JSON."""
+    cores = os.cpu_count() or 1
+    answers = [folder / f"answer-{core}" for core in range(cores)]
+
+    def work(core: int) -> None:
+        answers[core].write_text(json.dumps(part(core, cores)))
+
+    exits = [ended(child) for child in [fork(work, core) for core in range(cores)]]
+    if any(exits):
+        raise ChildProcessError(f"the parts ended with {exits}")
+    return [json.loads(answer.read_text()) for answer in answers]
