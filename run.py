@@ -169,8 +169,8 @@ def ended(name: str, linter: subprocess.Popen[str]) -> int:
 
 
 def side_by_side() -> list[str]:
-    """Let pytest use the cores; what must stay together says so by a mark `xdist_group`."""
-    return ["-n", str(min(os.cpu_count() or 1, 8)), "--dist", "loadgroup"]
+    """Let pytest use the cores; what stays together is said in `conftest.py`."""
+    return ["-n", str(min(os.cpu_count() or 1, 8))]
 
 
 def python(*words: str) -> int:

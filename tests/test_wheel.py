@@ -11,8 +11,6 @@ import pytest
 
 from tests.support import ROOT, committed_files, python_files
 
-pytestmark = pytest.mark.xdist_group("wheel")
-
 
 @pytest.fixture(scope="module", name="wheel")
 def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:

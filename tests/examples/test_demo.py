@@ -26,7 +26,7 @@ from examples.refund_and_close_ticket.screen import Screen
 from agentguard import Guard
 from tests.support import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo")]
+pytestmark = pytest.mark.slow
 AMOUNTS = {each["id"]: each["amount_usd"] for each in json.loads(TICKETS.read_text("utf-8"))}
 PAID_TWICE = ["T-1001", "T-1002", "T-1005", "T-1006"]
 VERDICTS: list[tuple[list[str], list[str]]] = [([], []), (["T-1002"], []), ([], ["r-1003"])]

@@ -24,7 +24,7 @@ from agentguard import Guard
 from agentguard.model import Event
 from tests.support import ROOT
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("each_runtime")]
+pytestmark = pytest.mark.slow
 NAMES = [runtime.name for runtime in RUNTIMES]
 TICKETS = [mishap.ticket_id for mishap in MISHAPS]
 AMOUNTS = {"T-1001": "20.00", "T-1003": "75.50", "T-1006": "50.00"}

@@ -24,7 +24,6 @@ from examples.refund_and_close_ticket.world import Answer, ServiceName, World, W
 
 from tests.support import ROOT
 
-pytestmark = pytest.mark.xdist_group("services")
 NUMBERS = count(1)
 Fields = dict[str, object]
 

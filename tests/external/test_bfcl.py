@@ -13,8 +13,6 @@ from agentguard import ContractViolation, Guard
 from agentguard.run import Run
 from tests.external import bfcl
 
-pytestmark = pytest.mark.xdist_group("bfcl")
-
 
 class Guarded:
     """The API methods that write, under one guard; *apis* is the world they write to."""
