@@ -20,7 +20,7 @@ from pathlib import Path
 from types import CodeType, ModuleType
 
 from tests.conformance.seeded_bugs import ADAPTER_MUTANTS
-from tests.faults.seeded_bugs import CORE_MUTANTS, Mutant
+from tests.faults.seeded_bugs import BELOW, CORE_MUTANTS, Mutant
 from tests.support import ROOT
 
 VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
@@ -42,10 +42,18 @@ def place_of(old: str) -> Path:
     Raises:
         LookupError: the code has changed, and the mutant must be written anew.
     """
-    found = [path for path, source in sources().items() if source.count(old) == 1]
-    if len(found) != 1 or sum(source.count(old) for source in sources().values()) != 1:
+    room, text = parted(old)
+    among = {path: source for path, source in sources().items() if path.match(room or "*")}
+    found = [path for path, source in among.items() if source.count(text) == 1]
+    if len(found) != 1 or sum(source.count(text) for source in among.values()) != 1:
         raise LookupError(f"the mutant's place is found {len(found)} times: {old!r}")
     return found[0]
+
+
+def parted(old: str) -> tuple[str, str]:
+    """Return the file that *old* is looked for in, or nothing, and the text itself."""
+    room, mark, text = old.partition(BELOW)
+    return (room, text) if mark else ("", old)
 
 
 class _Changed(SourceFileLoader):
@@ -59,7 +67,7 @@ class _Changed(SourceFileLoader):
         path = self.get_filename(fullname)
         source = Path(path).read_text()
         for old, new in self._edits:
-            source = source.replace(old, new)
+            source = source.replace(parted(old)[1], new)
         code: CodeType = self.source_to_code(source, path)
         return code
 

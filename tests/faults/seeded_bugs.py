@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 Edit = tuple[str, str]
+BELOW = "\0"
+"""Between the name of a file and the text in it, where other files have the same text."""
+SQLITE = f"stores/sqlite.py{BELOW}"
 
 
 @dataclass(frozen=True)
@@ -81,9 +84,9 @@ CORE_MUTANTS: dict[str, Mutant] = {
             "        self._commits",
         ),
         change(
-            "        self._end(connection, tx)\n",
+            "        self.end(connection, tx)\n",
             '        if batch[0].verb.__name__ != "begin":',
-            "            self._end(connection, tx)\n",
+            "            self.end(connection, tx)\n",
         ),
         places="effect done",
     ),
@@ -161,7 +164,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
         f"{OWNERSHIP}a_killed_parents_effect_is_in_doubt_while_its_child_lives",
         "stuck: T-1 is executing",
         change(
-            "            self._owner_.drop()\n        self._reset()",
+            f"{SQLITE}            self._owner_.drop()\n        self._reset()",
             "            pass",
             "        self._reset()",
         ),
@@ -200,7 +203,10 @@ CORE_MUTANTS: dict[str, Mutant] = {
     "a dead owner's lock file goes before the commit": bug(
         f"{KILLS}[plain, sync, hook, after effect done]",
         "stuck: T-1",
-        change("self.after_commit(lambda: self._owner.forget(owner))", "self._owner.forget(owner)"),
+        change(
+            f"{SQLITE}self.after_commit(lambda: self._owner.forget(owner))",
+            "self._owner.forget(owner)",
+        ),
         places="sweep:",
     ),
     "a commit is given up when its caller is cancelled": bug(
