@@ -21,13 +21,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
 
 from agentguard import Guard, StoreUnavailable
 from tests.faults import oracle
 from tests.faults.processes import PATIENCE, ended, fork
 from tests.faults.scenes import attempt, payer
 from tests.faults.world import World
-from tests.postgres.server import Server, database_of
+from tests.postgres.proxy import Proxy
+from tests.postgres.server import Server
 
 MEMORY = Path("/dev/shm")
 
@@ -44,6 +47,7 @@ class Job:
         tickets: how long the list is.
         body_ms: how long the tool takes, half of it before and half after its effect.
         stops_in: the body, counted from 1, in which it stops itself before the effect; 0 for none.
+        apart: it finds no locks of the others, as on a host of its own.
         patience: seconds after which it gives up what is still not done.
     """
 
@@ -53,12 +57,15 @@ class Job:
     hook: bool = True
     body_ms: float = 0
     stops_in: int = 0
+    apart: bool = False
     patience: float = PATIENCE
 
 
 def work(job: Job) -> None:
     """Be a worker: call for every ticket until it is done, as often as that takes."""
     world, left = World(Path(job.folder)), turned(job)
+    if job.apart:
+        os.environ["AGENTGUARD_RUNTIME_DIR"] = f"{job.folder}/host-{job.number}"
     guard: Guard | None = None
     pause, deadline = threading.Event(), time.monotonic() + job.patience
     bodies = itertools.count(1)
@@ -92,18 +99,29 @@ def turned(job: Job) -> list[str]:
 
 
 @contextlib.contextmanager
-def world_on(server: Server, options: str = "") -> Iterator[World]:
-    """Make a world whose store is a new database of *server*, with *options* in its URL."""
+def world_on(server: Server, *, via: Proxy | None = None, options: str = "") -> Iterator[World]:
+    """Make a world whose store is a new database of *server*.
+
+    Args:
+        server: has the database.
+        via: the proxy through which its workers reach it.
+        options: what the URL says further.
+    """
     home = MEMORY if MEMORY.is_dir() else None
-    with (
-        tempfile.TemporaryDirectory(dir=home, prefix="agentguard-") as folder,
-        database_of(server) as name,
-    ):
-        yield World(Path(folder), server.url(name) + options)
+    with tempfile.TemporaryDirectory(dir=home, prefix="agentguard-") as folder:
+        yield World(Path(folder), f"{(via or server).url(server.new_database())}{options}")
+
+
+def database_of_world(world: World) -> str:
+    """Return the name of the database that is the store of *world*."""
+    return urlsplit(world.url).path.removeprefix("/")
 
 
 class Fleet:
-    """Workers in forks of this process, who are started again when they are killed."""
+    """Workers in forks of this process, who are started again when they are killed.
+
+    As a context it ends those that are left, however the context ends.
+    """
 
     def __init__(self, world: World, size: int, seed: int, **job: object) -> None:
         self.world, self.random = world, random.Random(seed)
@@ -111,8 +129,24 @@ class Fleet:
         self._numbers = iter(range(10**6))
         self.workers = [self._start() for _ in range(size)]
 
-    def _start(self) -> int:
-        return fork(work, dataclasses.replace(self._job, number=next(self._numbers)))
+    def _start(self, **job: object) -> int:
+        number = next(self._numbers)
+        return fork(work, dataclasses.replace(self._job, number=number, **job))  # type: ignore[arg-type]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(worker, signal.SIGKILL)
+                ended(worker)
+
+    def start(self, **job: object) -> int:
+        """Start one more worker, with another job, and return its process id."""
+        worker = self._start(**job)
+        self.workers.append(worker)
+        return worker
 
     def at_progress(self, times: int, act: Callable[[], object]) -> int:
         """Do something that often while the work goes on, spread over all of it; return how often."""
@@ -143,6 +177,7 @@ class Fleet:
     def finish(self) -> list[str]:
         """Wait until the last worker has ended; return what the oracle says, and who gave up."""
         exits = [ended(worker) for worker in self.workers]
+        self.workers = []
         return [*gave_up(exits), *judged(self.world)]
 
 

@@ -139,7 +139,7 @@ class Count:
 
 ROWS = (
     Row("F1", "sqlite", "SIGKILL at named places", "kills:sqlite", "faults/test_kills.py"),
-    Row("F1", "postgres", "SIGKILL at named places", "kills:postgres"),
+    Row("F1", "postgres", "SIGKILL at named places", "postgres_kills:killed"),
     Row("F2", "sqlite", "SIGKILL at every system call that writes", "system_calls:killed"),
     Row("F3", "sqlite", "disk full at every write", "system_calls:disk_full"),
     Row("F4", "sqlite", "I/O error at every read, write and sync", "system_calls:bad_disk"),
@@ -153,7 +153,7 @@ ROWS = (
         "crowds:sqlite",
         "faults/test_crowds.py",
     ),
-    Row("F8", "postgres", "8 processes, 150 equal keys", "crowds:postgres"),
+    Row("F8", "postgres", "8 processes, 150 equal keys", "postgres_workers:crowd"),
     Row(
         "F9",
         "sqlite",
@@ -161,6 +161,7 @@ ROWS = (
         "crowds:together",
         "faults/test_cancellation.py",
     ),
+    Row("F9", "postgres", "threads, cancelled tasks, forks", "postgres_together:together"),
     Row("F10", "postgres", "backends terminated", "postgres_server:terminated"),
     Row("F11", "postgres", "server killed and recovered", "postgres_server:crashed"),
     Row("F12", "postgres", "workers killed", "postgres_workers:killed"),
@@ -169,12 +170,12 @@ ROWS = (
     ),
     Row("F14", "postgres", "failover to a standby", "postgres_server:failover"),
     Row(
-        "F15", "postgres", "the answer to COMMIT is lost or cancelled", "postgres_server:ambiguous"
+        "F15", "postgres", "the answer to COMMIT is lost or cancelled", "postgres_commits:ambiguous"
     ),
     Row("F16", "simulation", "clocks that jump a day, also backwards", "simulation:clocks"),
     Row("F17", "sqlite", "flipped bits, cut or missing log, old backup", "corruption:sqlite"),
     Row("F18", "sqlite", "slow disk, stalled writer, late tool, hanging hook", "slowness:sqlite"),
-    Row("F18", "postgres", "stalled server, late tool, hanging hook", "slowness:postgres"),
+    Row("F18", "postgres", "stalled server, late tool, hanging hook", "postgres_slowness:slow"),
     Row("F19", "sqlite", "old and new SDK on one store; migration killed", "versions:sqlite"),
     Row(
         "F20",

@@ -61,10 +61,12 @@ def _read_server(url: str, sql: str) -> Rows:
     from psycopg.rows import dict_row
 
     place, _, query = url.partition("?")
-    theirs = [pair for pair in parse_qsl(query) if pair[0] not in ("lease", "prepare", "schema")]
+    said = dict(parse_qsl(query))
+    schema = said.pop("schema", "agentguard")
+    theirs = {name: said[name] for name in said if name not in ("lease", "prepare")}
     where = f"{place}?{urlencode(theirs)}"
     with psycopg.connect(where, row_factory=dict_row, autocommit=True) as connection:
-        connection.execute("SET search_path = agentguard")
+        connection.execute(f"SET search_path = {schema}".encode())
         return connection.execute(sql.encode()).fetchall()
 
 

@@ -115,8 +115,7 @@ class Home:
         """Kill all servers and remove the folder."""
         if os.getpid() != self._process or self._guardian.stdin is None:
             return  # a fork of the process that they belong to
-        self._guardian.stdin.close()
-        self._guardian.wait(PATIENCE)
+        self._guardian.communicate(b"over\n", PATIENCE)  # forks of this process hold the pipe, too
 
 
 # It outlives the tests by a moment: kills what is left of every server, then removes the folder.

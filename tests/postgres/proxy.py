@@ -70,6 +70,10 @@ class Proxy:
         finally:
             self._pairs.discard(pair)
 
+    def lead_to(self, server: Server) -> None:
+        """Lead new connections to another server, as a name that has moved does."""
+        self._server = server
+
     def stall(self) -> None:
         """Pass nothing on, in either direction, and break no connection."""
         self._loop.call_soon_threadsafe(self._flows.clear)

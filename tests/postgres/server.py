@@ -242,6 +242,11 @@ class Server:
         pids = self.backends(database)
         return sum(self.query("SELECT pg_cancel_backend(%s) AS it", p)[0]["it"] for p in pids)
 
+    def waiting_for_standby(self, database: str) -> list[int]:
+        """List the backends whose COMMIT waits until a standby has it."""
+        sql = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event = 'SyncRep'"
+        return [row["pid"] for row in self.query(sql, database)]
+
     # Standbys.
 
     def standby(self, *, synchronous: bool = False, via: int | None = None) -> Server:
