@@ -11,7 +11,7 @@ from agentguard import (
     Guard,
     Happened,
     ToolTimeout,
-    _durable,
+    _doubts,
     idempotent,
     tool_contract,
 )
@@ -74,7 +74,7 @@ def stalled(
 
 def hanging_hook(world: World) -> None:
     """A hook that does not answer finds out nothing; the next one does."""
-    _durable._HOOK_SECONDS = 0.3
+    _doubts._HOOK_SECONDS = 0.3
     asks = 0
 
     async def look(_call: object) -> Happened:
