@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +20,14 @@ class Clock(Protocol):
     def now(self) -> int:
         """Return microseconds since the epoch, UTC."""
         ...
+
+
+class Asked(NamedTuple):
+    """A question that a verb is about to ask: for a row, for its lock, or to pass a gate."""
+
+    how: Literal["row", "lock", "gate"]
+    what: str
+    values: tuple[Any, ...] = ()
 
 
 class Tx(Protocol):
@@ -60,6 +68,13 @@ class Tx(Protocol):
         """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all.
 
         Whoever has passed it stays in it until the transaction ends.
+        """
+        ...
+
+    def ahead(self, *questions: Asked) -> None:
+        """Ask at once what this verb is about to ask one by one, in the same words and order.
+
+        A store whose questions travel saves the ways; to the verb it makes no difference.
         """
         ...
 
@@ -155,8 +170,16 @@ class Store(Protocol):
         """Run *query*(tx, *args) over the committed state; it cannot write."""
         ...
 
-    def may_begin(self) -> bool:
-        """Return whether nobody can have taken this process for lost since its last commit."""
+    def awake(self) -> float:
+        """Return seconds on a clock that goes on while this process, or its machine, stands still."""
+        ...
+
+    def may_begin(self, since: float) -> bool:
+        """Return whether nobody can have taken this process for lost after *since*, by `awake`.
+
+        A start that was asked for then may begin its body now. What was renewed later is no
+        answer: the process may have been lost in between, and its start given to somebody else.
+        """
         ...
 
     def lifeline(self) -> tuple[int, ...]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import BudgetExceeded, RateLimited
 from ..model import dollars
+from ..protocols import Asked
 from .runs import exceeded
 
 if TYPE_CHECKING:
@@ -13,6 +14,12 @@ if TYPE_CHECKING:
 
     from ..protocols import Tx
     from .values import Rate, Reservation
+
+
+def asked(tenant: str, tool: str, wanted: Iterable[Reservation], rate: Rate | None) -> list[Asked]:
+    """Return the questions of `over` and `take_turn`."""
+    budgets = [Asked("lock", _BUDGET, (tenant, item.name, item.span)) for item in wanted]
+    return budgets if rate is None else [*budgets, Asked("lock", _RATE, (tenant, tool))]
 
 
 def over(tx: Tx, tenant: str, wanted: Iterable[Reservation], run_id: str) -> BudgetExceeded | None:

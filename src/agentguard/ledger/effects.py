@@ -34,8 +34,8 @@ from ..errors import (
 )
 from ..model import Approval, EffectState, Usage
 from . import approvals, budgets, switches
-from .rows import EffectRow, load_doubt, lock_effect
-from .runs import RunLog, record_of
+from .rows import EffectRow, doubt_asked, effect_asked, load_doubt, lock_effect
+from .runs import RunLog, asked, record_of
 from .settling import mark_lost, may_still_act
 from .values import (
     Answer,
@@ -52,17 +52,31 @@ from .values import (
 )
 
 if TYPE_CHECKING:
-    from ..protocols import Tx
+    from collections.abc import Iterator
+
+    from ..protocols import Asked, Tx
 
 FINAL = (EffectState.SUCCEEDED, EffectState.FAILED_FINAL)
 
 
 def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
     """Decide, in one transaction, whether the body may start, and if so make that durable."""
+    tx.ahead(*_asked(intent))
     log = RunLog(tx, intent.run)
     log.absorb(intent.pending)
     answer = _begin(tx, log, intent)
     return answer, log.save()
+
+
+def _asked(intent: Intent) -> Iterator[Asked]:
+    """Return what a start that nothing stands against asks, in its order."""
+    tenant = intent.run.tenant
+    yield asked(intent.run)
+    yield from switches.asked(tenant, intent.agent, intent.tool)
+    yield effect_asked(tenant, intent.key)
+    if intent.effect == "write":
+        yield doubt_asked(intent.run, intent.key)
+    yield from budgets.asked(tenant, intent.tool, intent.reservations, intent.rate)
 
 
 def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import seal
 from ..errors import StoreUnavailable
 from ..model import Effect, EffectState, dollars, moment
+from ..protocols import Asked
 
 if TYPE_CHECKING:
     from ..protocols import Tx
@@ -22,6 +23,13 @@ COLUMNS = (
 )  # fmt: skip
 SELECT = f"SELECT {', '.join(COLUMNS)}, seal FROM effects"  # noqa: S608 - fixed names
 _ONE = f"{SELECT} WHERE tenant = ? AND key = ?"
+_DOUBT = (
+    "SELECT key, tool, step FROM effects"
+    " WHERE state IN ('executing', 'in_doubt', 'awaiting_approval') AND state = 'in_doubt'"
+    " AND effect = 'write' AND tenant || '' = ? AND run_id || '' = ? AND key <> ? LIMIT 1"
+)
+"""Open doubts are few, the effects of a run many: the condition is worded so that the search uses
+the index of open effects (`effects_open`), and the concatenations so that it uses no other."""
 _INSERT = (
     f"INSERT INTO effects ({', '.join(COLUMNS)}, seal)"  # noqa: S608 - fixed names
     f" VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
@@ -152,22 +160,23 @@ def load_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
     return None if found is None else EffectRow.of(found)
 
 
+def effect_asked(tenant: str, key: str) -> Asked:
+    """Return the question of `lock_effect`."""
+    return Asked("lock", _ONE, (tenant, key))
+
+
+def doubt_asked(run: RunRef, key: str) -> Asked:
+    """Return the question of `load_doubt`."""
+    return Asked("row", _DOUBT, (run.tenant, run.run_id, key))
+
+
 def lock_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
     """Return the row of one effect, to be changed; its run's row was locked before it."""
-    found = tx.lock(_ONE, (tenant, key))
+    found = tx.lock(*effect_asked(tenant, key)[1:])
     return None if found is None else EffectRow.of(found)
 
 
 def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:
-    """Return key, tool and step of a write of *run* that is in doubt, other than *key*.
-
-    Open doubts are few, the effects of a run many: the condition is worded so that the search
-    uses the index of open effects (`effects_open`), and the concatenations so that it uses no other.
-    """
-    found: tuple[str, str, int] | None = tx.row(
-        "SELECT key, tool, step FROM effects"
-        " WHERE state IN ('executing', 'in_doubt', 'awaiting_approval') AND state = 'in_doubt'"
-        " AND effect = 'write' AND tenant || '' = ? AND run_id || '' = ? AND key <> ? LIMIT 1",
-        (run.tenant, run.run_id, key),
-    )
+    """Return key, tool and step of a write of *run* that is in doubt, other than *key*."""
+    found: tuple[str, str, int] | None = tx.row(*doubt_asked(run, key)[1:])
     return found

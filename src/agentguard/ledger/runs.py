@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import canonical, plain_text, quoted, seal, sha256
 from ..errors import BudgetExceeded, ConfigurationError, RunHalted, StoreUnavailable
 from ..model import Limits, Usage, dollars
+from ..protocols import Asked
 from . import tree
 from .values import NEW_STEP, Draft, Pending, RunRef
 
@@ -49,6 +50,11 @@ _UPDATE = (
 )
 
 
+def asked(ref: RunRef) -> Asked:
+    """Return the question that a `RunLog` begins with."""
+    return Asked("lock", _SELECT, (ref.tenant, ref.run_id))
+
+
 class RunLog:
     """A run's row and the end of its chain, locked and loaded once, written once per transaction.
 
@@ -60,7 +66,7 @@ class RunLog:
     __slots__ = (*COUNTERS, "_tx", "flying", "ref")
 
     def __init__(self, tx: Tx, ref: RunRef) -> None:
-        row = tx.lock(_SELECT, (ref.tenant, ref.run_id))
+        row = tx.lock(*asked(ref)[1:])
         if row is None:
             raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
         _, _, *counters, sealed = row

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from . import budgets
-from .rows import EffectRow, load_effect, lock_effect
-from .runs import RunLog, record_of
+from .rows import EffectRow, effect_asked, load_effect, lock_effect
+from .runs import RunLog, asked, record_of
 from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
 
 if TYPE_CHECKING:
@@ -60,6 +60,7 @@ def mark_doubt(
 
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
+    tx.ahead(asked(end.run), effect_asked(end.run.tenant, end.key))
     log = RunLog(tx, end.run)
     log.absorb(end.pending)
     written = _settle(tx, log, end)

@@ -5,22 +5,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import RunHalted
+from ..protocols import Asked
 
 if TYPE_CHECKING:
     from ..protocols import Tx
 
 _GATE = "switches"
+_CLOSED = (
+    "SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL AND (kind = 'all'"
+    " OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
+    " OR (kind = 'tenant' AND name = ?)) LIMIT 1"
+)
+
+
+def asked(tenant: str, agent: str, tool: str) -> tuple[Asked, Asked]:
+    """Return the questions of `closed`."""
+    return Asked("gate", _GATE), Asked("row", _CLOSED, (tool, agent, tenant))
 
 
 def closed(tx: Tx, tenant: str, agent: str, tool: str) -> RunHalted | None:
     """Return the refusal, if a switch stands over this call."""
     tx.gate(_GATE, alone=False)
-    row = tx.row(
-        "SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL AND (kind = 'all'"
-        " OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
-        " OR (kind = 'tenant' AND name = ?)) LIMIT 1",
-        (tool, agent, tenant),
-    )
+    row = tx.row(_CLOSED, (tool, agent, tenant))
     if row is None:
         return None
     kind, name, by, reason = row

@@ -130,6 +130,8 @@ class Link:
 
     def plain(self, error: Exception) -> str:
         """Return an error as one line without a password."""
+        if isinstance(error, psycopg.errors.CharacterNotInRepertoire):
+            return "PostgreSQL keeps no text with a NUL character in it"
         text = " ".join(str(error).split())
         for secret in self.address.secrets:
             text = text.replace(secret, "***")

@@ -79,7 +79,7 @@ class Server:
 
 def look(wire: Wire) -> Server:
     """Ask a server about itself."""
-    (row,) = wire.ask(_LOOK)
+    (row,) = wire.ask(_LOOK).rows
     version, encoding, fsync, pages, commit, standbys, is_standby, followers, pid = row
     return Server(
         int(version or 0),

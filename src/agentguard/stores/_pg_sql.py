@@ -22,6 +22,16 @@ _TYPES = (
 )  # fmt: skip
 
 
+_TABLE = re.compile(r"\b(?:FROM|INTO|UPDATE)\s+(\w+)")
+
+
+@functools.lru_cache(maxsize=1024)
+def table(sql: str) -> str:
+    """Return the first table that *sql* reads or writes."""
+    found = _TABLE.search(sql)
+    return found[1] if found else ""
+
+
 @functools.lru_cache(maxsize=1024)
 def translate(sql: str, schema: str) -> str:
     """Return *sql* with `$1` for `?` and with the schema before the names of our tables.

@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
+from ._pg_sql import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ..protocols import Asked
     from ._pg_owner import LeasedOwner
     from ._pg_wire import Reply, Wire
 
@@ -36,6 +38,10 @@ _OPEN_EFFECTS = (
 )
 
 
+class NeedsSnapshot(Exception):
+    """A query asks a second question: both have to be answered from one snapshot."""
+
+
 class Reading:
     """What a query may do.
 
@@ -44,14 +50,19 @@ class Reading:
         owner: this process.
         time: the time that was injected, if one was.
         not_before: what the time was already.
+        single: it is alone in its transaction, and may ask one question.
     """
 
     quarantine_us: int
 
-    def __init__(self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int) -> None:
+    def __init__(
+        self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int, *, single: bool = False
+    ) -> None:  # fmt: skip
         self._wire, self._owner = wire, owner
+        self._single, self._asked = single, False
         self._time, self._not_before = time, not_before
         self.quarantine_us = owner.lease_us
+        self._answers: dict[tuple[str, Sequence[Any]], Reply] = {}
 
     @property
     def now(self) -> int:
@@ -61,8 +72,16 @@ class Reading:
         return self._time
 
     def _told(self) -> int:
-        found: int = self._wire.wait(self._wire.send(f"SELECT {_CLOCK}")).rows[0][0]
+        found: int = self._ask(f"SELECT {_CLOCK}").rows[0][0]
         return found
+
+    def _ask(self, sql: str, values: Sequence[Any] = ()) -> Reply:
+        if not self._single:
+            return self._wire.wait(self._wire.send(sql, values))
+        if self._asked:
+            raise NeedsSnapshot
+        self._asked = True
+        return self._wire.ask(sql, values)
 
     @property
     def owner(self) -> str:
@@ -79,7 +98,8 @@ class Reading:
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None."""
-        rows = self._wire.wait(self._wire.send(sql, values)).rows
+        known = self._answers.pop((sql, values), None) if self._answers else None
+        rows = (self._ask(sql, values) if known is None else self._wire.wait(known)).rows
         return rows[0] if rows else None
 
     lock = row  # what was read in one snapshot does not change
@@ -87,9 +107,21 @@ class Reading:
     def gate(self, name: str, *, alone: bool) -> None:
         """Nobody who only reads is in anybody's way."""
 
+    def ahead(self, *questions: Asked) -> None:
+        """Send several questions on one way; `row` and `lock` find their answers."""
+        if self._single:
+            raise NeedsSnapshot
+        self._answers.clear()  # what an earlier verb has not used may not be true any more
+        for how, what, values in questions:
+            if how == "gate":
+                self.gate(what, alone=False)
+            else:
+                sql = f"{what} FOR UPDATE" if how == "lock" else what
+                self._answers[sql, values] = self._wire.send(sql, values)
+
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """Return all rows."""
-        return self._wire.wait(self._wire.send(sql, values)).rows
+        return self._ask(sql, values).rows
 
     def is_dead(self, owner: str) -> bool:
         """Return whether *owner* is proven to be gone."""
@@ -135,6 +167,7 @@ class Writing(Reading):
         super().__init__(wire, owner, time, not_before)
         self.afterwards: list[Callable[[], object]] = []
         self.sealed = False
+        self._passed: set[tuple[str, bool]] = set()
         wire.send("BEGIN")
         self._bump: Reply = wire.send(
             _BUMP,
@@ -165,10 +198,19 @@ class Writing(Reading):
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Queue one statement; its failure is told by the next that is answered, or the commit."""
+        self._changes(sql)
         self._wire.send(sql, values)
+
+    def _changes(self, sql: str) -> None:
+        """Forget the answers that *sql* may make untrue."""
+        if self._answers:
+            changed = table(sql)
+            for key in [key for key in self._answers if table(key[0]) == changed]:
+                del self._answers[key]
 
     def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
+        self._changes(sql)
         return self._wire.wait(self._wire.send(sql, values)).changed
 
     def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
@@ -177,8 +219,11 @@ class Writing(Reading):
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all."""
-        shared = "" if alone else "_shared"
-        self.run(f"SELECT pg_advisory_xact_lock{shared}(?)", (self._wire.number_of(name),))
+        if (name, alone) not in self._passed:
+            self._passed.add((name, alone))
+            shared = "" if alone else "_shared"
+            number = self._wire.number_of(name)
+            self._wire.send(f"SELECT pg_advisory_xact_lock{shared}(?)", (number,))
 
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""

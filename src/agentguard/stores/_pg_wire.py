@@ -82,6 +82,7 @@ class Wire:
         self._schema, self.prepares = schema, False
         self._known: dict[str, bytes] = {}
         self._pending: deque[Reply] = deque()
+        self._unasked = False
         self._warnings: list[str] = []
         self._pg.notice_handler = self._noticed
         self._pg.nonblocking = 1
@@ -96,7 +97,8 @@ class Wire:
     def send(self, sql: str, values: Sequence[Any] = ()) -> Reply:
         """Queue one statement and return where its answer will be."""
         text = translate(sql, self._schema)
-        plain, formats = [_plain(value) for value in values], [_format(value) for value in values]
+        plain = [_DUMPS.get(type(value), _text)(value) for value in values]
+        formats = [_FORMATS.get(type(value), 0) for value in values]
         try:
             if self.prepares and values:  # the others are short, or said once
                 self._pg.send_query_prepared(self._name(text), plain, formats)
@@ -108,6 +110,7 @@ class Wire:
 
     def _queued(self, reply: Reply) -> Reply:
         self._pending.append(reply)
+        self._unasked = True
         return reply
 
     def _name(self, text: str) -> bytes:
@@ -128,15 +131,17 @@ class Wire:
             psycopg.Error: the server refused this statement or one before.
         """
         if not reply.done:
-            self._pg.send_flush_request()
+            if self._unasked:  # the server keeps its answers until it is asked for them
+                self._pg.send_flush_request()
+                self._unasked = False
             self._receive(reply, self._ready)
         return reply
 
-    def ask(self, sql: str) -> list[tuple[Any, ...]]:
-        """Return the rows of one statement that is a transaction of its own."""
-        reply = self.send(sql)
+    def ask(self, sql: str, values: Sequence[Any] = ()) -> Reply:
+        """Return the answer to one statement that is a transaction of its own."""
+        reply = self.send(sql, values)
         self._synchronise(self._ready)
-        return reply.rows
+        return reply
 
     def commit(self, interrupts: list[BaseException]) -> None:
         """Queue COMMIT and wait for everything, whatever signal handlers raise: *interrupts* gets it.
@@ -264,19 +269,21 @@ class Wire:
         self.close()
 
 
-def _plain(value: Any) -> bytes | None:
-    """Return *value* as PostgreSQL reads it: bytes as they are, everything else as text."""
-    if value is None or isinstance(value, bytes):
-        return value
-    if not isinstance(value, str):
-        return b"%d" % value if isinstance(value, int) else str(value).encode()
-    if "\0" in value:
-        raise psycopg.DataError("PostgreSQL keeps no text with a NUL character in it")
-    return value.encode()
+def _text(value: Any) -> bytes:
+    """Return a value of a rarer type, an enumeration's for example, as text."""
+    return (value if isinstance(value, str) else str(value)).encode()
 
 
-def _format(value: Any) -> int:
-    return 1 if isinstance(value, bytes) else 0
+def _as_it_is(value: bytes | None) -> bytes | None:
+    return value
+
+
+_DUMPS: dict[type, Callable[[Any], bytes | None]] = {
+    str: str.encode, bytes: _as_it_is, type(None): _as_it_is, int: b"%d".__mod__, bool: b"%d".__mod__,
+}  # fmt: skip
+_FORMATS = {str: 1, bytes: 1}
+"""Text travels as bytes do, with its length: the server refuses a NUL in it, and libpq cuts nothing
+off there."""
 
 
 def _rows(result: PGresult) -> list[tuple[Any, ...]]:

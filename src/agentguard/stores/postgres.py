@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import psycopg
@@ -14,7 +15,7 @@ from ._pg_link import Link, after, is_lost
 from ._pg_owner import LeasedOwner, StoreTime
 from ._pg_pulse import Pulse
 from ._pg_server import damage
-from ._pg_tx import Reading, Writing
+from ._pg_tx import NeedsSnapshot, Reading, Writing
 from ._pg_url import parse
 from ._writer import Item, Writer
 
@@ -54,6 +55,7 @@ class PostgresStore:
         self._time = StoreTime(clock)
         self.clock: Clock = self._time.clock
         self._closed = False
+        self._several: weakref.WeakSet[Any] = weakref.WeakSet()
         self._reset()
         with self._commits.lock:
             self._commits.wire()
@@ -113,11 +115,19 @@ class PostgresStore:
         raise StoreUnavailable(self.url)  # pragma: no cover - the second try has ended
 
     def _read(self, wire: Wire, query: Callable[..., T], args: Any) -> T:
+        given, last = self._time.given(), self._time.last
+        kind = getattr(query, "__code__", query)
+        single = kind not in self._several
         try:
-            wire.send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            result = query(Reading(wire, self._owner, self._time.given(), self._time.last), *args)
-            wire.finish()
+            if not single:
+                wire.send("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            result = query(Reading(wire, self._owner, given, last, single=single), *args)
+            if not single:
+                wire.finish()
             return result
+        except NeedsSnapshot:
+            self._several.add(kind)
+            return self._read(wire, query, args)
         except BaseException as error:
             self._reader = after(wire, error)
             raise
@@ -142,12 +152,16 @@ class PostgresStore:
         """Return the descriptor of the owner's lock; who holds a copy of it keeps the owner alive."""
         return self._owner.lifeline()
 
-    def may_begin(self) -> bool:
-        """Return whether a body may begin now: nobody can have taken this process for lost yet.
+    def awake(self) -> float:
+        """Return seconds on a clock that goes on while this process, or its machine, stands still."""
+        return awake()
+
+    def may_begin(self, since: float) -> bool:
+        """Return whether a body may begin whose start was asked for at *since*, by `awake`.
 
         A process that was stopped, or whose machine slept, finds out so before it acts.
         """
-        return self._owner.may_begin()
+        return self._owner.may_begin(since)
 
     def _renew(self) -> bool:
         """Renew the lease if it is needed; return whether this process executes something."""

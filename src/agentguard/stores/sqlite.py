@@ -19,7 +19,7 @@ from ._writer import Item, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..protocols import Clock, OpenTransaction
+    from ..protocols import Asked, Clock, OpenTransaction
 
 T = TypeVar("T")
 
@@ -74,6 +74,9 @@ class SqliteTx:
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Nobody else is in any gate while this transaction writes."""
+
+    def ahead(self, *questions: Asked) -> None:
+        """Here no question travels."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
         """Return all rows."""
@@ -364,7 +367,11 @@ class SqliteStore:
             except sqlite3.Error as error:
                 return str(error)
 
-    def may_begin(self) -> bool:
+    def awake(self) -> float:
+        """Return 0: nobody has to hurry here."""
+        return 0.0
+
+    def may_begin(self, since: float) -> bool:  # noqa: ARG002 - the port's
         """Return True: here nobody is lost but the dead."""
         return True
 
