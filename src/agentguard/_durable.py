@@ -58,7 +58,7 @@ class DurableCall:
         self.tool, self.store = call.tool, run.around.store
         self.backoff = Backoff(self.tool.retry)
         self.patience = time.monotonic() + (self.tool.timeout or _PATIENCE)
-        self.polls = 0
+        self.polls, self.asked_at = 0, 0.0
         self.claim = Claim(run, call)
         self.doubts = Doubts(runtime, run, call)
 
@@ -104,6 +104,7 @@ class DurableCall:
         intent.pending = taken = meter.drain(1, 1)
         intent.attempt = self.call.attempt
         self.claim.make(intent.claim_id)
+        self.asked_at = self.store.awake()
         try:
             answer, usage = await self.run_.commit(self.runtime, taken, effects.begin, intent)
         except BaseException as error:
@@ -194,7 +195,7 @@ class DurableCall:
 
     def _check_may_begin(self) -> None:
         """A process that was stopped after its start may have been taken for lost meanwhile."""
-        if not self.store.may_begin():
+        if not self.store.may_begin(self.asked_at):
             raise StoreUnavailable(
                 f"{self.tool.name} was not begun: this process was silent for longer than the store"
                 " waits for an owner; make the call again"

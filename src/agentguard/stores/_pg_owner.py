@@ -52,19 +52,27 @@ class LeasedOwner(Owner):
     def __init__(self, lease: float) -> None:
         super().__init__(runtime_folder())
         self.lease_us = int(lease * 1_000_000)
-        self._until = 0.0
+        self._until = self._unbroken = 0.0
 
     def renewed(self, at: float) -> None:
         """Remember that the lease was renewed by what was said at *at*, by `awake`."""
+        if at >= self._until:
+            self._unbroken = at  # it was over before that, and others may have seen so
         self._until = max(self._until, at + self.lease_us / 1_000_000)
 
     def is_fresh(self) -> bool:
         """Return whether most of the lease is left."""
         return self._until - awake() > self.lease_us / 1_500_000
 
-    def may_begin(self) -> bool:
-        """Return whether nobody can have taken this process for lost yet."""
-        return awake() < self._until
+    def may_begin(self, since: float) -> bool:
+        """Return whether nobody can have taken this process for lost after *since*.
+
+        Either the lease of a commit asked for at *since* still runs, or no lease has run out
+        since then. That one runs now is not enough: a heartbeat renews it whenever it wakes up.
+        """
+        now = awake()
+        unbroken = self._unbroken <= since and now < self._until
+        return unbroken or now - since < self.lease_us / 1_000_000
 
     def is_lost(self, tx: Tx, owner: str) -> bool:
         """Return whether *owner* is dead or has let its lease run out."""

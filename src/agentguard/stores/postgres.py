@@ -12,7 +12,7 @@ from ..errors import StoreUnavailable
 from . import _forks
 from ._pg_commits import Commits
 from ._pg_link import Link, after, is_lost
-from ._pg_owner import LeasedOwner, StoreTime
+from ._pg_owner import LeasedOwner, StoreTime, awake
 from ._pg_pulse import Pulse
 from ._pg_server import damage
 from ._pg_tx import NeedsSnapshot, Reading, Writing

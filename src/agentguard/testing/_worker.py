@@ -133,9 +133,13 @@ class CutStore:
         """Run *query* over the committed state."""
         return self._inner.read(query, *args)
 
-    def may_begin(self) -> bool:
+    def awake(self) -> float:
+        """Return seconds on a clock that goes on while this process stands still."""
+        return self._inner.awake()
+
+    def may_begin(self, since: float) -> bool:
         """Return whether this process may begin a body."""
-        return self._inner.may_begin()
+        return self._inner.may_begin(since)
 
     def lifeline(self) -> tuple[int, ...]:
         """Return the descriptors that prove this process alive."""
