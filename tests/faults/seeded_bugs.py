@@ -45,6 +45,7 @@ INTERRUPTS = (
     "faults/test_interrupts.py::"
     "test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck"
 )
+MATRIX = "faults/test_matrix.py::test_a_fault_leaves_nothing_twice_lost_stuck_or_untold"
 OWNERSHIP, PROMISES = "faults/test_ownership.py::test_", "faults/test_promises.py::test_"
 APART = "_connection.execute('COMMIT'); {0}._connection.execute('BEGIN IMMEDIATE')"
 
@@ -125,6 +126,25 @@ CORE_MUTANTS: dict[str, Mutant] = {
             "        self._tx.run(",
         ),
         places="start:",
+    ),
+    # Those of the record and of its versions.
+    "a migration commits as it goes": bug(
+        f"{MATRIX}[F19 sqlite]",
+        "lost: ",
+        change(
+            '    connection.execute("BEGIN IMMEDIATE")\n    try:\n        version =',
+            "    try:",
+            "        version =",
+        ),
+        change(
+            'VERSION}")\n        connection.execute("COMMIT")',
+            'VERSION}")',
+        ),
+    ),
+    "an anchored head is not compared": bug(
+        f"{MATRIX}[F22 sqlite]",
+        "not seen",
+        change("        elif now.root != anchor.root:", "        elif False:"),
     ),
     # Those of the budgets and of replays.
     "budget checked before the transaction": bug(

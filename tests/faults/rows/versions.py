@@ -16,7 +16,14 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from agentguard import ConfigurationError, EffectInDoubt, Guard, idempotent, tool_contract
+from agentguard import (
+    ConfigurationError,
+    EffectInDoubt,
+    Guard,
+    GuardError,
+    idempotent,
+    tool_contract,
+)
 from agentguard.ledger import heads
 from agentguard.stores.schema import APPLICATION_ID, VERSION
 from agentguard.stores.sqlite import SqliteStore
@@ -149,7 +156,11 @@ def killed(folder: Path, number: int, whole: dict[int, Content]) -> Iterator[str
     yield from differences(rows, whole.get(version, {}), f"as version {version}")
     if version == 1:
         yield from refused_again(world)
-    migrate(world)
+    try:
+        migrate(world)
+    except GuardError as error:
+        yield f"lost: the migration cannot be finished: {error}"
+        return
     yield from differences(content(world.store)[1], whole[VERSION], "after a second migration")
     yield from goes_on(world)
 
