@@ -11,6 +11,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from agentguard import Guard
 from tests.faults.world import World
+from tests.postgres.home import until
 
 MAYBE = ("executing", "in_doubt")
 Rows = list[dict[str, Any]]
@@ -56,18 +57,55 @@ def read(world: World, sql: str) -> Rows:
         connection.close()
 
 
+def has_store(world: World) -> bool:
+    """Tell whether the store's tables are there."""
+    if not world.url.startswith("postgres"):
+        return world.store.exists() and bool(read(world, "SELECT * FROM sqlite_master"))
+    return bool(read(world, "SELECT 1 FROM pg_tables WHERE schemaname = current_schema()"))
+
+
+def wait_for_silence(world: World) -> None:
+    """Wait until a server has ended what clients began that are dead now."""
+    if world.url.startswith("postgres"):
+        until(lambda: not read(world, _AT_WORK), "the server to end what a dead client began")
+
+
+def wipe(world: World, *, tables: bool) -> None:
+    """Take everything out of a store on a server, with *tables* those, too."""
+    if not world.url.startswith("postgres"):
+        return
+    if tables:
+        read(world, "DROP SCHEMA IF EXISTS ours CASCADE".replace("ours", _schema(world.url)[1]))
+        return
+    found = read(world, "SELECT tablename FROM pg_tables WHERE schemaname = current_schema()")
+    names = {row["tablename"] for row in found} - {"meta"}
+    read(world, "; ".join(f"DELETE FROM {name}" for name in sorted(names)))
+
+
+_AT_WORK = """
+    SELECT pid FROM pg_stat_activity
+    WHERE application_name = current_setting('application_name') AND pid <> pg_backend_pid()
+"""
+
+
 def _read_server(url: str, sql: str) -> Rows:
     import psycopg
     from psycopg.rows import dict_row
 
+    where, schema = _schema(url)
+    with psycopg.connect(where, row_factory=dict_row, autocommit=True) as connection:
+        connection.execute(f"SET search_path = {schema}".encode())
+        found = connection.execute(sql.encode())
+        return found.fetchall() if found.description else []
+
+
+def _schema(url: str) -> tuple[str, str]:
+    """Return what libpq understands of *url*, and the schema that it names."""
     place, _, query = url.partition("?")
     said = dict(parse_qsl(query))
     schema = said.pop("schema", "agentguard")
     theirs = {name: said[name] for name in said if name not in ("lease", "prepare")}
-    where = f"{place}?{urlencode(theirs)}"
-    with psycopg.connect(where, row_factory=dict_row, autocommit=True) as connection:
-        connection.execute(f"SET search_path = {schema}".encode())
-        return connection.execute(sql.encode()).fetchall()
+    return f"{place}?{urlencode(theirs)}", schema
 
 
 def _against_the_world(world: World, rows: Rows, denied: set[str]) -> Iterator[str]:

@@ -78,10 +78,12 @@ class Points:
         setattr(owner, name, call)
 
 
-def install(points: Points) -> None:
-    """Cut open everything between a caller and the disk."""
+def install(points: Points, *, on_postgres: bool = False) -> None:
+    """Cut open everything between a caller and the disk, or the server."""
     at_statements(points)
     _at_transactions(points)
+    if on_postgres:
+        _at_wires(points)
     points.around(_owner.Owner, "__init__", "the owner's lock")
     points.around(_owner.Owner, "forget", "forgetting a dead owner")
     sqlite._BUSY_FROM = 4  # so that the log file is made large in every story
@@ -123,6 +125,45 @@ def at_statements(points: Points) -> None:
             return cursor
 
     sqlite3.connect = functools.partial(sqlite3.connect, factory=Connection)  # type: ignore[assignment]
+
+
+def _at_wires(points: Points) -> None:
+    from agentguard.stores import _pg_commits, _pg_wire
+
+    transaction, send = _pg_commits.Commits._transaction, _pg_wire.Wire.send
+    commit, ready = _pg_wire.Wire.commit, _pg_wire.Wire._ready
+    committing = False
+
+    def in_phase(commits: Any, batch: list[Any], *args: Any) -> None:
+        points.phase = phase_of(batch[0].verb)
+        transaction(commits, batch, *args)
+        points.phase = "outside"
+
+    def before_each(wire: Any, sql: str, *values: Any) -> Any:
+        name = statement(sql)
+        if name and points.phase != "outside":  # reads leave no trace to cut off
+            points.reach(f"{points.phase}: before {name}")
+        return send(wire, sql, *values)
+
+    def around_commit(wire: Any, *args: Any) -> None:
+        nonlocal committing
+        committing = True
+        commit(wire, *args)
+        committing = False
+        points.reach(f"{points.phase}: after COMMIT")
+
+    def on_its_way(wire: Any, *args: Any) -> None:
+        if committing:
+            points.reach(f"{points.phase}: COMMIT on its way")
+        ready(wire, *args)
+
+    for owner, name, cut_open in (
+        (_pg_commits.Commits, "_transaction", in_phase),
+        (_pg_wire.Wire, "send", before_each),
+        (_pg_wire.Wire, "commit", around_commit),
+        (_pg_wire.Wire, "_ready", on_its_way),
+    ):
+        setattr(owner, name, cut_open)
 
 
 def statement(sql: str) -> str:

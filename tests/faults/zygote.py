@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gc
+import importlib
 import json
 import os
 import shutil
@@ -43,6 +44,9 @@ class Plan:
         fresh: the killed worker also creates the store.
         interrupted: the worker is not killed; it gets a KeyboardInterrupt, and its process lives.
         hook: the tool can look whether it happened.
+        server: the address of a database, in which each process that plays has a schema for its
+            worlds, one after the other. Without it, each world has a file.
+        step: of the places, each in so many is tried, from *first* on.
     """
 
     folder: str
@@ -52,6 +56,9 @@ class Plan:
     first_death: str = ""
     fresh: bool = False
     interrupted: bool = False
+    server: str = ""
+    step: int = 1
+    first: int = 0
 
 
 @dataclass
@@ -70,12 +77,15 @@ def main(argument: str) -> None:
     plan = Plan(**json.loads(argument))
     folder = Path(plan.folder)
     TypeAdapter(str).json_schema()  # pydantic looks for its plugins once
+    if plan.server:
+        importlib.import_module("agentguard.stores.postgres")  # once, before there are forks
     gc.freeze()  # forks share what is there already
     template(plan, folder / "template")
     points = enumerate_points(plan, folder / "all")
     word = os.environ.get(PLACES, "")
     named = [(number, name) for number, name in enumerate(points) if word in name]
-    cases = [(number, name, folder / str(number)) for number, name in named]
+    chosen = named[plan.first % plan.step :: plan.step]
+    cases = [(number, name, folder / str(number)) for number, name in chosen]
     cores = os.cpu_count() or 1
     results = in_children(
         [partial(play, plan, cases[core::cores]) for core in range(cores)], folder
@@ -118,18 +128,23 @@ def enumerate_points(plan: Plan, folder: Path) -> list[str]:
 
 def template(plan: Plan, folder: Path) -> World:
     """Make the world that every worker of *plan* finds: an empty store, or what a dead one left."""
-    world = World(folder)
     folder.mkdir()
-    in_child(lambda: Guard(world.url).close())
+    world = World(folder, address(plan))
+    if not plan.fresh:
+        in_child(lambda: Guard(world.url).close())
+    oracle.wipe(world, tables=plan.fresh)
     if plan.first_death:
         first = dataclasses.replace(plan, story="plain", first_death="")
         died = in_child(lambda: tell(first, world, plan.first_death))
         assert died == -KILLED, f"the first worker ended with {died}"
+        oracle.wait_for_silence(world)
     return world
 
 
 def prepared(plan: Plan, folder: Path) -> World:
     """Copy the template; locks are linked, since a lock proves something only as the same file."""
+    if plan.server:
+        return template(plan, folder)
     folder.mkdir()
     world, found = World(folder), Path(plan.folder) / "template"
     if plan.fresh:
@@ -144,10 +159,18 @@ def prepared(plan: Plan, folder: Path) -> World:
     return world
 
 
+def address(plan: Plan) -> str | None:
+    """Return the store of a new world, or None for a file in it."""
+    if not plan.server:
+        return None
+    name = f"by_{os.getpid()}"
+    return f"{plan.server}?schema={name}&application_name={name}"
+
+
 def tell(plan: Plan, world: World, chosen: int | str | None) -> Points:
     """Be the worker, up to its death or to the end of the story."""
     points = Points(chosen, interrupt if plan.interrupted else kill)
-    install(points)
+    install(points, on_postgres=bool(plan.server))
     worker = Worker(world, plan.is_async, plan.hook, points)
     asyncio.run(STORIES[plan.story](worker))
     return points
@@ -162,6 +185,7 @@ def play_one(plan: Plan, number: int, name: str, folder: Path) -> Case:
     """Kill a worker at one place, let another do all of it again, and ask the oracle."""
     world, case = prepared(plan, folder), Case(f"{number:3} {name}")
     died = -KILLED if plan.interrupted else in_child(lambda: tell(plan, world, number))
+    oracle.wait_for_silence(world)
     if died != -KILLED:
         case.problems.append(f"the worker ended with {died} instead of being killed")
     answer = folder / "answer"
@@ -199,7 +223,7 @@ def go_on(plan: Plan, world: World, case: Case) -> Case:
 
 def state(world: World) -> str:
     """Return the state of the effect as the killed worker left it, and of the approval."""
-    if not world.store.exists() or not oracle.read(world, "SELECT * FROM sqlite_master"):
+    if not oracle.has_store(world):
         return "no store"
     names = {key: name for key, name in world.names().items() if name == "T-1"}
     rows = oracle.read(world, "SELECT key, state FROM effects ORDER BY created_at, key")
