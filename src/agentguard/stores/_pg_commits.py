@@ -8,15 +8,14 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
 from ._pg_link import after, passes
-from ._pg_owner import awake
-from ._pg_tx import Writing
+from ._pg_tx import ALONE_MS, IDLE_MS, Writing
 from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, Wire
 from ._writer import Item
 
@@ -26,15 +25,15 @@ if TYPE_CHECKING:
     from ._pg_link import Link
     from ._pg_owner import LeasedOwner, StoreTime
 
-ALONE_MS, _CROWD_MS = 10_000, 500
-"""So long a transaction waits for a lock; one with several verbs is soon cut into its parts."""
+_CROWD_MS = 500
+"""So long a transaction with several verbs waits for a lock; it is soon cut into its parts."""
 _TRIES = 10
 _LOOK_EVERY_US = 10_000_000
 """So often, by the store's clock, it is written down which approvals' time is over."""
 _LOG = logging.getLogger("agentguard")
 
 
-class _Final(Exception):
+class Final(Exception):
     """What holds for all verbs of a batch, and no second try mends."""
 
     def __init__(self, failure: StoreUnavailable) -> None:
@@ -51,6 +50,8 @@ class Commits:
         time: the store's.
         refuse: raises `StoreUnavailable` once the store is closed.
         done: is called after each commit.
+        slot: tells the connection's row from those of the process's other connections.
+        kind: psycopg's class of the connection.
 
     Attributes:
         lock: is held while the connection is used.
@@ -58,10 +59,11 @@ class Commits:
 
     def __init__(
         self, link: Link, owner: Callable[[], LeasedOwner], time: StoreTime,
-        refuse: Callable[[], None], done: Callable[[], None],
+        refuse: Callable[[], None], done: Callable[[], None], slot: str = "",
+        kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     ) -> None:  # fmt: skip
         self._link, self._owner, self._time = link, owner, time
-        self._refuse, self._done = refuse, done
+        self._refuse, self._done, self._slot, self._kind = refuse, done, slot, kind
         self.lock = threading.RLock()
         self._wire: Wire | None = None
         self._look_at = 0
@@ -69,7 +71,7 @@ class Commits:
     def wire(self) -> Wire:
         """Return the connection, opening it if it is not; under the lock."""
         if self._wire is None:
-            self._wire = self._link.open()
+            self._wire = self._link.open(self._kind)
         return self._wire
 
     def run(self, batch: list[Item]) -> None:
@@ -84,7 +86,7 @@ class Commits:
                     self._alone(waiting[0])
                     waiting.pop(0)
             except BaseException as error:  # noqa: BLE001 - delivered to whoever asked for the verb
-                failure = error.failure if isinstance(error, _Final) else error
+                failure = error.failure if isinstance(error, Final) else error
                 for item in waiting:
                     item.result, item.error = None, failure
 
@@ -99,7 +101,7 @@ class Commits:
         self._look_at = now + _LOOK_EVERY_US
         try:
             self._once([Item(None, expire_late, ())], _CROWD_MS)
-        except _Final as final:
+        except Final as final:
             if not final.failure.uncertain:
                 raise
         except Exception as error:  # noqa: BLE001 - told to operators, since no caller asked for it
@@ -112,7 +114,7 @@ class Commits:
         """
         try:
             self._once(batch, _CROWD_MS)
-        except _Final:
+        except Final:
             raise
         except Exception:  # noqa: BLE001 - it comes again, to whom it belongs
             return False
@@ -128,7 +130,7 @@ class Commits:
                 if not passes(error) or tries == _TRIES:
                     item.result, item.error = None, self._link.failure(error, tries)
                     return
-            except _Final:
+            except Final:
                 raise
             except BaseException as error:  # noqa: BLE001 - delivered to whoever asked for the verb
                 item.result, item.error = None, error
@@ -140,7 +142,7 @@ class Commits:
 
         Raises:
             psycopg.Error: it was refused, or the connection lost; nothing was written.
-            _Final: there is no server, or it is not known whether it was written.
+            Final: there is no server, or it is not known whether it was written.
         """
         interrupts: list[BaseException] = []
         try:
@@ -152,74 +154,103 @@ class Commits:
     def _transaction(
         self, batch: list[Item], lock_ms: int, interrupts: list[BaseException]
     ) -> None:
-        wire, began, tx = self._opened(), awake(), None
+        tx = self.begin(lock_ms)
         try:
-            tx = self._begin(wire, lock_ms)
             for item in batch:
                 item.result = item.verb(tx, *item.args)
+        except BaseException as error:
+            self.undo(error)
+            raise
+        self.commit(tx, interrupts)
+
+    def begin(
+        self, lock_ms: int = ALONE_MS, idle_ms: int = IDLE_MS, *, counts: bool = True
+    ) -> Writing:
+        """Begin a transaction; under the lock.
+
+        Raises:
+            psycopg.Error: the connection was lost.
+            Final: there is no server.
+        """
+        try:
+            self._refuse()  # once more, under the lock: the store may have been closed meanwhile
+            wire = self.wire()
+        except StoreUnavailable as failure:
+            raise Final(failure) from failure
+        given, last = self._time.given(), self._time.last
+        try:
+            return Writing(
+                wire, self._owner(), given, last, limits_ms=(lock_ms, idle_ms), counts=counts,
+                slot=self._slot,
+            )  # fmt: skip
+        except BaseException as error:
+            self.undo(error)
+            raise
+
+    def undo(self, error: BaseException) -> None:
+        """End what was begun without keeping anything; *error* tells whether the connection goes, too."""
+        if isinstance(error, psycopg.Error):
+            self._link.heard(error)
+        if self._wire is not None:
+            self._wire = after(self._wire, error)
+
+    def commit(self, tx: Writing, interrupts: list[BaseException]) -> None:
+        """Commit *tx*; what a signal handler raises meanwhile is left in *interrupts*.
+
+        Raises:
+            psycopg.Error: it was refused, or the connection lost; nothing was written.
+            Final: it is not known whether it was written.
+        """
+        try:
             tx.seal()
-            wire.commit(interrupts)
-            self._committed(tx, began)
+            tx.wire.commit(interrupts)
+            self._committed(tx)
         except CommitUnsafe as error:
             raise self._unsure(error) from error
         except CommitUnknown as error:
-            self._wire = after(wire, error)
-            if tx is None or not self._was_committed(tx.number, error):
+            self.undo(error)
+            if not self._was_committed(tx.number, error):
                 raise ConnectionLost(str(error)) from error
-            self._committed(tx, began)
+            self._committed(tx)
         except BaseException as error:
-            self._wire = after(wire, error)
-            if isinstance(error, psycopg.Error):
-                self._link.heard(error)
-            elif not isinstance(error, Exception) and tx is not None and tx.sealed:
-                self._settle(tx, began)
+            self.undo(error)
+            if tx.sealed and not isinstance(error, Exception):
+                self._settle(tx)
             raise
 
-    def _opened(self) -> Wire:
-        try:
-            self._refuse()  # once more, under the lock: the store may have been closed meanwhile
-            return self.wire()
-        except StoreUnavailable as failure:
-            raise _Final(failure) from failure
-
-    def _begin(self, wire: Wire, lock_ms: int, *, counts: bool = True) -> Writing:
-        given, last = self._time.given(), self._time.last
-        return Writing(wire, self._owner(), given, last, lock_ms, counts=counts)
-
-    def _committed(self, tx: Writing, began: float) -> None:
+    def _committed(self, tx: Writing) -> None:
         """Take note of a durable transaction; it may be done twice."""
-        self._owner().renewed(began)
+        if not self._slot:
+            self._owner().renewed(tx.began)
         self._time.told(tx.now)
         self._owner().committed(tx.afterwards)
         self._done()
 
-    def _settle(self, tx: Writing, began: float) -> None:
+    def _settle(self, tx: Writing) -> None:
         """After an interrupt: do what waits for the commit, if it came about."""
-        with contextlib.suppress(_Final):
+        with contextlib.suppress(Final):
             if self._was_committed(tx.number, ConnectionLost("interrupted")):
-                self._committed(tx, began)
+                self._committed(tx)
 
     def _was_committed(self, number: int, why: Exception) -> bool:
-        """Return whether the owner's transaction *number* was committed.
+        """Return whether the transaction *number* of this owner was committed.
 
         The answer is read in a transaction that writes: when its COMMIT is confirmed, so is
         everything before it, on the standby that has to confirm, too.
 
         Raises:
-            _Final: the server does not say so in time.
+            Final: the server does not say so in time.
         """
         until = time.monotonic() + self._link.patience
         while time.monotonic() < until:
-            wire = None
             try:
-                wire = self._opened()
-                found = self._begin(wire, ALONE_MS, counts=False).number
-                wire.commit([])
-            except _Final as error:
+                tx = self.begin(counts=False)
+                found = tx.number
+                tx.wire.commit([])
+            except Final as error:
                 raise self._unsure(error) from why
             except (psycopg.Error, CommitUnknown, CommitUnsafe):
-                if wire is not None:
-                    self._wire = after(wire, why)
+                self.undo(why)
                 time.sleep(random.uniform(0, 0.2))  # noqa: S311 - spreads who comes back at once
             else:
                 if found < number - 1:  # somebody took us for dead and removed our row
@@ -227,17 +258,22 @@ class Commits:
                 return found >= number
         raise self._unsure(why) from why
 
-    def _unsure(self, error: Exception) -> _Final:
-        return _Final(self._link.unsure(error))
+    def _unsure(self, error: Exception) -> Final:
+        return Final(self._link.unsure(error))
 
     def take_leave(self) -> None:
-        """Remove this process's row and lock, unless it still owns something; under the lock."""
+        """Remove this process's rows and lock, unless it still owns something; under the lock."""
         if self._wire is None:
             return
         with contextlib.suppress(psycopg.Error, CommitUnknown, CommitUnsafe):
-            tx = self._begin(self._wire, ALONE_MS, counts=False)
+            tx = Writing(
+                self._wire, self._owner(), self._time.given(), self._time.last, counts=False
+            )
             if not tx.owns_anything():
-                tx.run("DELETE FROM owners WHERE owner = ?", (tx.owner,))
+                tx.run(
+                    "DELETE FROM owners WHERE owner = ? OR owner LIKE ?",
+                    (tx.owner, f"{tx.owner}.%"),
+                )
                 self._wire.commit([])
                 self._owner().close()
 

@@ -7,7 +7,7 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 
@@ -44,7 +44,7 @@ class Link:
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
-    def open(self) -> Wire:
+    def open(self, kind: type[psycopg.Connection[Any]] = psycopg.Connection) -> Wire:
         """Return a connection to a server that can be relied on, once there is one.
 
         Raises:
@@ -55,15 +55,15 @@ class Link:
         wait = 0.05
         while True:
             try:
-                return self._open()
+                return self._open(kind)
             except psycopg.Error as error:
                 if time.monotonic() + wait > until:
                     raise self.failure(error) from error
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads who comes back at once
             wait = min(wait * 2, 1.0)
 
-    def _open(self) -> Wire:
-        wire = Wire(self.address.conninfo, self.address.schema)
+    def _open(self, kind: type[psycopg.Connection[Any]]) -> Wire:
+        wire = Wire(self.address.conninfo, self.address.schema, kind)
         try:
             with self._lock:
                 self._check(wire)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
+from ._pg_owner import awake
 from ._pg_sql import table
 
 if TYPE_CHECKING:
@@ -30,7 +31,9 @@ transaction: that waits for the lock, and then reads whether the first one's num
 The first must not have been still on its way then; it was not, since this statement was answered
 before the COMMIT was sent.
 """
-_IDLE_MS = 5_000
+ALONE_MS = 10_000
+"""So long a transaction waits for a lock."""
+IDLE_MS = 5_000
 """A process that stops inside a transaction holds up others for no longer than this."""
 _OPEN_EFFECTS = (
     "SELECT 1 FROM effects WHERE owner = ? AND (state = 'executing'"
@@ -152,35 +155,32 @@ class Writing(Reading):
     """What a verb may do.
 
     Args:
-        lock_ms: so long it waits for a lock.
+        limits_ms: so long it waits for a lock, and so long it may do nothing.
         counts: whether it is counted as one of its owner's commits.
+        slot: which of its owner's rows it counts in.
 
     Attributes:
+        wire: the connection.
+        began: when, by `awake`.
         afterwards: what is called once this is durable.
         sealed: its COMMIT may be on its way.
     """
 
     def __init__(
-        self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int, lock_ms: int,
-        *, counts: bool = True,
+        self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int,
+        *, limits_ms: tuple[int, int] = (ALONE_MS, IDLE_MS), counts: bool = True, slot: str = "",
     ) -> None:  # fmt: skip
         super().__init__(wire, owner, time, not_before)
+        self.wire, self.began, self.sealed = wire, awake(), False
         self.afterwards: list[Callable[[], object]] = []
-        self.sealed = False
         self._passed: set[tuple[str, bool]] = set()
+        name, *rest = owner.who()
         wire.send("BEGIN")
         self._bump: Reply = wire.send(
             _BUMP,
-            (
-                *owner.who(),
-                time,
-                time,
-                owner.lease_us,
-                int(counts),
-                f"{lock_ms}ms",
-                f"{_IDLE_MS}ms",
-            ),
-        )
+            (name + slot, *rest, time, time, owner.lease_us, int(counts),
+             *(f"{limit}ms" for limit in limits_ms)),
+        )  # fmt: skip
 
     def _told(self) -> int:
         found: int = self._wire.wait(self._bump).rows[0][0]

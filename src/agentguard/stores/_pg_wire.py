@@ -70,15 +70,18 @@ class Wire:
     Args:
         conninfo: what libpq is given.
         schema: the schema of our tables.
+        kind: psycopg's class of the connection.
 
     Attributes:
         prepares: whether statements are prepared by name. Behind a transaction pooler the next
             transaction may meet another server process, which does not know the name.
     """
 
-    def __init__(self, conninfo: str, schema: str) -> None:
-        self._connection = psycopg.Connection.connect(conninfo, autocommit=True)
-        self._pg = self._connection.pgconn
+    def __init__(
+        self, conninfo: str, schema: str, kind: type[psycopg.Connection[Any]] = psycopg.Connection
+    ) -> None:
+        self.connection = kind.connect(conninfo, autocommit=True, prepare_threshold=None)
+        self._pg = self.connection.pgconn
         self._schema, self.prepares = schema, False
         self._known: dict[str, bytes] = {}
         self._pending: deque[Reply] = deque()
@@ -191,6 +194,15 @@ class Wire:
         except psycopg.Error:
             return  # of the transaction that is no more, and told already
 
+    def lend(self) -> None:
+        """Leave the pipeline, so that psycopg's connection can be used; the transaction stays open."""
+        self._synchronise(self._ready)
+        self._pg.exit_pipeline_mode()
+
+    def take_back(self) -> None:
+        """Enter the pipeline again."""
+        self._pg.enter_pipeline_mode()
+
     def finish(self) -> None:
         """End a transaction that only read; its answer is heard with the next one."""
         self.send("COMMIT")
@@ -259,7 +271,7 @@ class Wire:
 
     def close(self) -> None:
         """Give the connection up."""
-        self._connection.close()
+        self.connection.close()
 
     def drop_in_child(self) -> None:
         """Let go of a connection that belongs to the parent, without a word to the server."""
@@ -281,7 +293,7 @@ def _as_it_is(value: bytes | None) -> bytes | None:
 _DUMPS: dict[type, Callable[[Any], bytes | None]] = {
     str: str.encode, bytes: _as_it_is, type(None): _as_it_is, int: b"%d".__mod__, bool: b"%d".__mod__,
 }  # fmt: skip
-_FORMATS = {str: 1, bytes: 1}
+_FORMATS: dict[type, int] = {str: 1, bytes: 1}
 """Text travels as bytes do, with its length: the server refuses a NUL in it, and libpq cuts nothing
 off there."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import weakref
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -11,6 +12,7 @@ import psycopg
 from ..errors import StoreUnavailable
 from . import _forks
 from ._pg_commits import Commits
+from ._pg_held import HeldTransaction, LentConnection
 from ._pg_link import Link, after, is_lost
 from ._pg_owner import LeasedOwner, StoreTime, awake
 from ._pg_pulse import Pulse
@@ -67,10 +69,17 @@ class PostgresStore:
         self._reader: Wire | None = None
         self._owner_: LeasedOwner | None = None
         self._pulse = Pulse(self._renew, self._link.address.lease / 4)
-        self._commits = Commits(
-            self._link, lambda: self._owner, self._time, self._check_open, self._pulse.want
-        )
+        self._commits = self._connected(self._pulse.want)
+        self._slots = itertools.count(1)
+        self._spare: list[Commits] = []
+        self._held: weakref.WeakSet[Commits] = weakref.WeakSet()
         self._writer = Writer(self._commits.run)
+
+    def _connected(self, done: Callable[[], None], **options: Any) -> Commits:
+        def owner() -> LeasedOwner:
+            return self._owner
+
+        return Commits(self._link, owner, self._time, self._check_open, done, **options)
 
     @property
     def _owner(self) -> LeasedOwner:
@@ -101,6 +110,21 @@ class PostgresStore:
         """Queue *verb*; *done*(result, error) is called from the writer's thread."""
         self._check_open()
         self._writer.put(Item(done, verb, args))
+
+    def open(self) -> HeldTransaction:
+        """Begin a transaction that the caller's thread holds open and ends itself.
+
+        Raises:
+            StoreUnavailable: there is no server.
+        """
+        self._check_open()
+        try:
+            commits = self._spare.pop()
+        except IndexError:
+            slot = f".{next(self._slots)}"
+            commits = self._connected(lambda: None, slot=slot, kind=LentConnection)
+            self._held.add(commits)
+        return HeldTransaction(self._link, commits, self._spare.append)
 
     def read(self, query: Callable[..., T], *args: Any) -> T:
         """Run *query*(tx, *args) over one snapshot of the committed state."""
@@ -184,7 +208,8 @@ class PostgresStore:
         with self._commits.lock, self._read_lock:
             if self._owner_ is not None:
                 self._commits.take_leave()
-            self._commits.disconnect()
+            for commits in (self._commits, *self._spare):
+                commits.disconnect()
             if self._reader is not None:
                 self._reader.close()
             self._reader = None
@@ -201,7 +226,8 @@ class PostgresStore:
 
     def after_fork_in_child(self) -> None:
         """Start afresh: own connections, own lock, own identity, each at its first use."""
-        self._commits.drop_in_child()
+        for commits in (self._commits, *self._held):
+            commits.drop_in_child()
         if self._reader is not None:
             self._reader.drop_in_child()
         if self._owner_ is not None:
