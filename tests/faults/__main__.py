@@ -17,10 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from tests.faults.matrix import COLUMNS, ROWS, Row, as_json
 from tests.faults.mutants import MUTANTS, is_caught, trial
@@ -44,11 +42,9 @@ def main(arguments: Sequence[str]) -> int:
     with progress(len(rows) + len(names)) as tell:
         outcomes = [told(tell, row, asked) for row in rows]
         caught = dict(mutants(tell, names))
-    console = Console(width=None if sys.stdout.isatty() else 132, highlight=False)
-    if outcomes:
-        console.print(table(outcomes))
-    for line in endings(outcomes, caught, asked):
-        console.print(line, markup=False, soft_wrap=True)
+    console = Console(highlight=False)
+    for text in (*(table(outcomes) if outcomes else ()), "", *endings(outcomes, caught, asked)):
+        console.print(text, markup=False, soft_wrap=True)
     if asked.output:
         Path(asked.output).write_text(json.dumps(report(outcomes, caught, asked), indent=1) + "\n")
     return int(any(each.is_bad for each in outcomes) or not all(caught.values()))
@@ -142,25 +138,26 @@ def mutants(tell: Callable[[str, str], None], names: Iterable[str]) -> Iterator[
             yield name, caught
 
 
-def table(outcomes: Sequence[Outcome]) -> Table:
-    """Show the matrix."""
-    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True)
-    for head in ("fault", "what", "store"):
-        shown.add_column(head)
-    for head in ("points", *COLUMNS, "seconds"):
-        shown.add_column(head, justify="right", no_wrap=True)
-    for ended in outcomes:
-        shown.add_row(*cells(ended))
-    return shown
+def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
+    """Show the matrix; the columns of what was found bear the names that its fields have."""
+    yield line(("fault", "store", "what", "points", *COLUMNS, "seconds"))
+    yield from (line(cells(ended)) for ended in outcomes)
 
 
-def cells(ended: Outcome) -> list[str]:
+def cells(ended: Outcome) -> tuple[str, ...]:
     """Write one row."""
     row, result = ended.row, ended.result
     if result is None:
-        return [row.fault, f"{row.what}: {ended.status.upper()}", row.store]
+        return (row.fault, row.store, row.what, ended.status.upper())
     counts = [str(getattr(result, column)) for column in COLUMNS]
-    return [row.fault, row.what, row.store, f"{result.points:,}", *counts, f"{result.seconds:.1f}"]
+    return (row.fault, row.store, row.what, f"{result.points:,}", *counts, f"{result.seconds:.1f}")
+
+
+def line(words: Sequence[str]) -> str:
+    """Put the cells of one row under those of the others."""
+    heads = [f"{word:{width}}" for word, width in zip(words[:3], (5, 10, 52), strict=True)]
+    wide = (7, *(len(column) for column in COLUMNS), 7)
+    return " ".join([*heads, *(f"{w:>{n}}" for w, n in zip(words[3:], wide, strict=False))])
 
 
 def endings(
