@@ -11,8 +11,9 @@ import tempfile
 from pathlib import Path
 from time import monotonic
 
+from .costs import profiles, table
 from .figures import Group
-from .machine import describe, spin, spread_of_spins
+from .machine import Description, describe, spin, spread_of_spins
 from .measure import FULL, QUICK, Plan, Say, measure
 from .page import page
 from .plots import plots
@@ -47,7 +48,13 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
         default=Path.cwd(),
         help="where the stores lie during the run, not on a RAM disk (default: here)",
     )
+    parser.add_argument(
+        "--costs",
+        action="store_true",
+        help="say also where the CPU goes; a full run of all groups always does",
+    )
     options = parser.parse_args(arguments)
+    options.costs |= not (options.quick or options.only)
     if options.publish:
         options.json, options.markdown = DOCS / "benchmarks.json", DOCS / "benchmarks.md"
     for file in filter(None, (options.json, options.markdown)):
@@ -80,22 +87,31 @@ def main(arguments: list[str] | None = None) -> int:
     options = parsed(arguments)
     options.folder.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix=".bench-", dir=options.folder))
-    say = progress()
     try:
-        machine, groups = describe(folder), []
-        plans, spins = (QUICK if options.quick else FULL), [spin()]
-        with running_server(folder) as machine["postgres"], asyncio.Runner() as runner:
-            for name in options.only or GROUPS:
-                if name == "size":
-                    sizes = QUICK_SIZES if options.quick else SIZES
-                    prepare(place_of(folder / "size" / "filling", runner), sizes, say)
-                groups.append(measured(name, plans[name], folder, say, quick=options.quick))
-                spins += [spin() for _ in range(3)]
-        machine["processor speed"] = spread_of_spins(spins)
+        machine, groups, costs = everything(options, folder, progress())
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    publish(options, machine, groups)
+    publish(options, machine, groups, costs)
     return 0
+
+
+def everything(
+    options: argparse.Namespace, folder: Path, say: Say
+) -> tuple[Description, list[Group], list[str]]:
+    """Measure all groups that were asked for, then what it costs."""
+    machine, groups, costs = describe(folder), [], []
+    plans, spins = (QUICK if options.quick else FULL), [spin()]
+    with running_server(folder) as machine["postgres"], asyncio.Runner() as runner:
+        for name in options.only or GROUPS:
+            if name == "size":
+                sizes = QUICK_SIZES if options.quick else SIZES
+                prepare(place_of(folder / "size" / "filling", runner), sizes, say)
+            groups.append(measured(name, plans[name], folder, say, quick=options.quick))
+            spins += [spin() for _ in range(3)]
+        if options.costs:
+            costs = table(profiles(folder, say))
+    machine["processor speed"] = spread_of_spins(spins)
+    return machine, groups, costs
 
 
 def measured(name: str, plan: Plan, folder: Path, say: Say, *, quick: bool) -> Group:
@@ -109,18 +125,20 @@ def measured(name: str, plan: Plan, folder: Path, say: Say, *, quick: bool) -> G
     return group
 
 
-def publish(options: argparse.Namespace, machine: dict[str, str], groups: list[Group]) -> None:
+def publish(
+    options: argparse.Namespace, machine: Description, groups: list[Group], costs: list[str]
+) -> None:
     """Print the table, and write it elsewhere if asked."""
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
-    print(text(machine, groups))
+    print("\n".join([text(machine, groups), *(costs and ["", "What it costs", *costs])]))
     if options.json:
         options.json.write_text(json.dumps(record(machine, groups), indent=1) + "\n")
     if options.markdown:
         drawn = plots(groups)
         for name, drawing in drawn.items():
             (options.markdown.parent / name).write_text(drawing)
-        options.markdown.write_text(page(machine, groups, drawn, [], options.words))
+        options.markdown.write_text(page(machine, groups, drawn, costs, options.words))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import UTC, datetime
 
+from .costs import ABOUT
 from .figures import Group
 from .losses import where_we_lose
 from .machine import Description
@@ -48,6 +49,7 @@ def page(
             lines += ["", f"![{alternative}]({name})"]
     lines += ["", "## The machine", "", *(f"- {name}: {what}" for name, what in machine.items())]
     lines += ["", "## The figures", *tables(groups), ""]
-    lines += [*(costs and ["## What it costs", "", *costs, ""]), "## How to read this", "", NOTE]
+    lines += [*(costs and ["## What it costs", "", ABOUT, "", *costs, ""])]
+    lines += ["## How to read this", "", NOTE]
     left = [f"- {note}" for note in notes(groups)]
     return "\n".join([*lines, *(left and ["", "Left out:", "", *left]), ""])

@@ -82,7 +82,8 @@ def database(place: Place, name: str) -> tuple[str, bool]:
 
 def own_name(place: Place) -> str:
     """Name the database of one subject."""
-    return "_".join(["bench", *(re.sub(r"\W", "_", part) for part in place.folder.parts[-2:])])
+    words = (re.sub(r"\W", "_", part).lower() for part in place.folder.parts[-2:])
+    return "_".join(["bench", *words])
 
 
 def own_database(place: Place) -> str:

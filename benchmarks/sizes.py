@@ -14,6 +14,7 @@ from .filled import (
     Ledger,
     PostgresLedger,
     SqliteLedger,
+    Template,
     copied_run,
     fill,
     record_template,
@@ -32,31 +33,35 @@ Operation = Literal["start", "look-up", "replay"]
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 QUICK_SIZES = SIZES[:2]
+TROUBLE = "trouble.txt"
 KINDS: tuple[Kind, ...] = ("SQLite", "PostgreSQL")
 OPERATIONS: tuple[Operation, ...] = ("start", "look-up", "replay")
 
 
-def sqlite_file(shared: Path, size: int) -> Path:
-    """Say where the ledger of a size lies."""
-    return shared / f"ledger-{size}.db"
-
-
-def postgres_name(size: int) -> str:
-    """Name the database with the ledger of a size."""
-    return f"ledger_{size}"
-
-
 def prepare(place: Place, sizes: tuple[int, ...], say: Callable[[str], None]) -> None:
-    """Fill the ledgers of *sizes*, on every store there is."""
-    template = record_template(place.shared)
-    for size in sizes:
-        ledgers: list[Ledger] = [SqliteLedger(template, sqlite_file(place.shared, size))]
-        try:
-            url, _ = database(place, postgres_name(size))
-            ledgers.append(PostgresLedger(template, url))
-        except NotAvailable as reason:
-            say(f"size: SQLite only, {reason}")
-        fill(template, size, ledgers, partial(told, say, size))
+    """Fill ledgers of *sizes*, on every store there is; what goes wrong is told by `filled_url`."""
+    try:
+        template = record_template(place.shared)
+        for size in sizes:
+            fill_one(place, template, size, say)
+    except Exception as error:  # noqa: BLE001 - the other groups are measured all the same
+        (place.shared / TROUBLE).write_text(f"{type(error).__name__}: {error}")
+
+
+def fill_one(place: Place, template: Template, size: int, say: Callable[[str], None]) -> None:
+    """Fill the ledgers of one size, and note where they are."""
+    file = place.shared / f"ledger-{size}.db"
+    urls: dict[Kind, str] = {"SQLite": f"sqlite:///{file}"}
+    ledgers: list[Ledger] = [SqliteLedger(template, file)]
+    try:
+        urls["PostgreSQL"], _ = database(place, f"ledger_{size}")
+        ledgers.append(PostgresLedger(template, urls["PostgreSQL"]))
+    except NotAvailable as reason:
+        urls.pop("PostgreSQL", None)
+        (place.shared / TROUBLE).write_text(str(reason))
+    fill(template, size, ledgers, partial(told, say, size))
+    for kind, url in urls.items():
+        address_file(place, kind, size).write_text(url)
 
 
 def told(say: Callable[[str], None], size: int, done: int) -> None:
@@ -64,13 +69,19 @@ def told(say: Callable[[str], None], size: int, done: int) -> None:
     say(f"size: filling {size:_} records, {done:,} done")
 
 
+def address_file(place: Place, kind: Kind, size: int) -> Path:
+    """Say where the address of a filled ledger stands."""
+    return place.shared / f"{kind}-{size}.url"
+
+
 def filled_url(place: Place, kind: Kind, size: int) -> str:
     """Find a ledger that `prepare` has filled."""
-    if not sqlite_file(place.shared, size).exists():
-        raise NotAvailable(f"a ledger of {size:,} records is filled only in the full run")
-    if kind == "SQLite":
-        return f"sqlite:///{sqlite_file(place.shared, size)}"
-    return database(place, postgres_name(size))[0]
+    found, trouble = address_file(place, kind, size), place.shared / TROUBLE
+    if found.exists():
+        return found.read_text()
+    raise NotAvailable(
+        trouble.read_text() if trouble.exists() else f"no ledger of {size:,} was filled"
+    )
 
 
 @contextmanager
