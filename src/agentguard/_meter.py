@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import ConfigurationError, LoopDetected
+from .errors import ConfigurationError, LoopDetected, StoreUnavailable
 from .ledger.runs import exceeded
 from .ledger.values import NEW_STEP, Draft, Pending
 from .model import Limits, Usage
@@ -154,7 +154,9 @@ class Meter:
         try:
             _check_not_inside(runtime)
             return await runtime.commit(store, verb, *args)
-        except BaseException:
+        except BaseException as error:
+            # Rather missing in the record than in it twice, if nobody knows whether they are.
+            taken.written |= isinstance(error, StoreUnavailable) and error.uncertain
             self.restore(taken)
             raise
 
