@@ -376,6 +376,25 @@ def elsewhere(world: World, ticket: str) -> int:
     return ended(fork(work))
 
 
+def a_day_ahead(world: World) -> dict[str, Any]:
+    """A process on another host, whose clock is a day ahead, calls while a body runs."""
+    exits: list[int] = []
+
+    def other() -> None:
+        os.environ["AGENTGUARD_RUNTIME_DIR"] = str(world.folder / "another-host")
+        now = time.time_ns
+        time.time_ns = lambda: now() + 24 * 3600 * 10**9
+        time.time = lambda: time.time_ns() / 10**9
+        _durable._PATIENCE = 0.05  # nobody is there to be waited for
+        with Guard(world.url).run("other"):
+            append(world.folder / "ends", attempt(payer(world), "T-1"))
+
+    pay = payer(world, before=lambda: exits.append(ended(fork(other))))
+    with Guard(world.url).run("first"):
+        end = attempt(pay, "T-1", world)
+    return report(world, exits=exits, ends=[*lines(world.folder / "ends"), end])
+
+
 def two_guards(world: World) -> dict[str, Any]:
     """One process opens a store twice while another process closes it."""
     start, done = Gate(), Gate()
@@ -612,6 +631,7 @@ SCENES: dict[str, Callable[..., dict[str, Any]]] = {
         forked_amid_transactions,
         interrupted_twice,
         forked_while_binding,
+        a_day_ahead,
         two_guards,
         again,
         closed_loop,

@@ -106,6 +106,21 @@ CORE_MUTANTS: dict[str, Mutant] = {
         "(1, 'wal')",
         change('synchronous = FULL"', 'synchronous = NORMAL"'),
     ),
+    "a warning at COMMIT is ignored": bug(
+        "stores/test_postgres.py::test_a_commit_that_no_standby_confirmed_is_uncertain",
+        "assert isinstance(failure, StoreUnavailable)",
+        change('if notice.error_field(_SEVERITY) == b"WARNING":', "if False:"),
+    ),
+    "leases by the local clock": bug(
+        "faults/test_clocks.py::test_a_host_whose_clock_is_ahead_takes_nobody_for_lost",
+        "'effect_in_doubt'",
+        change(
+            "        if not self._given:\n            return None\n",
+            "        if not self._given:",
+            "            import time",
+            "            return time.time_ns() // 1000\n",
+        ),
+    ),
     "delete on exception": bug(
         f"{PROMISES}an_error_that_tells_nothing_leaves_a_doubt",
         "the reply was lost",
