@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from tests.faults.matrix import Missing, NotHere, Result, Row, as_json, row_of, trial_of
 from tests.support import ROOT
 
-PATIENCE = {"short": 300, "long": 5400}
+PATIENCE = {"short": 900, "long": 10_800}
 """Seconds after which a trial counts as hanging."""
 
 
