@@ -11,17 +11,27 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from agentguard import ConfigurationError, GuardError, StoreUnavailable
+from agentguard import (
+    ConfigurationError,
+    Guard,
+    GuardError,
+    StoreUnavailable,
+    idempotent,
+    tool_contract,
+)
 from agentguard.protocols import Tx
 from agentguard.stores import _pg_server, open_store
+from agentguard.stores._pg_owner import runtime_folder
 from agentguard.stores._pg_sql import translate
 from agentguard.stores._pg_url import parse, redacted
 from agentguard.stores.postgres import PostgresStore
+from agentguard.testing import FakeClock
 from agentguard.testing.stores.crowd import gathered, look, note, noted, together
 from tests.postgres.home import PATIENCE, until
 from tests.postgres.proxy import Loss, Proxy
@@ -430,6 +440,122 @@ def test_a_commit_cut_off_while_it_waits_is_not_taken_for_confirmed(
         hanging("")
         assert call.result(PATIENCE) == "it"  # confirmed after all, by a later commit
     store.close()
+
+
+# Leases.
+
+
+@pytest.fixture(name="elsewhere")
+def owners_on_several_hosts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[[], None]:
+    """Give what makes the stores that are opened next seem to be on another host."""
+    folders = iter(str(tmp_path / str(number)) for number in range(9))
+
+    def move() -> None:
+        monkeypatch.setenv("AGENTGUARD_RUNTIME_DIR", next(folders))
+
+    return move
+
+
+def standing(store: PostgresStore, owner: str) -> tuple[bool, bool, bool]:
+    """Return whether *owner* is dead, is lost, is alive, as *store* sees it."""
+    return store.read(lambda tx: (tx.is_dead(owner), tx.is_lost(owner), tx.is_alive(owner)))
+
+
+def test_an_owner_on_another_host_is_known_by_its_lease(
+    postgres_url: str, elsewhere: Callable[[], None]
+) -> None:
+    """While its lease runs it lives, afterwards it is lost; it is never taken for dead."""
+    clock = FakeClock()
+    elsewhere()
+    there = PostgresStore(postgres_url, clock=clock)
+    owner = there.transact(lambda tx: tx.owner)
+    elsewhere()
+    here = PostgresStore(postgres_url, clock=clock)
+    assert standing(here, owner) == (False, False, True)
+    clock.advance(seconds=29)
+    assert standing(here, owner) == (False, False, True)
+    clock.advance(seconds=1)
+    assert standing(here, owner) == (False, True, False)
+    there.transact(lambda tx: tx.now)
+    assert standing(here, owner) == (False, False, True)
+    there._owner.drop()
+    assert standing(here, owner) == (False, False, True)
+    for store in (here, there):
+        store.close()
+
+
+def test_on_one_host_a_free_lock_is_death_before_the_lease_is_over(
+    postgres_url: str, elsewhere: Callable[[], None]
+) -> None:
+    """Whoever can look at the lock need not wait; a lock that is held is life, with or without lease."""
+    clock = FakeClock()
+    elsewhere()
+    here, there = (PostgresStore(postgres_url, clock=clock) for _ in range(2))
+    owner = there.transact(lambda tx: tx.owner)
+    clock.advance(seconds=60)
+    assert standing(here, owner) == (False, True, True)
+    there._owner.drop()
+    assert standing(here, owner) == (True, True, False)
+    for store in (here, there):
+        store.close()
+
+
+def test_a_lock_file_that_is_gone_proves_nothing(
+    postgres_url: str, elsewhere: Callable[[], None], tmp_path: Path
+) -> None:
+    """Where lock files were cleaned away, nobody is taken for dead."""
+    elsewhere()
+    here, there = (PostgresStore(postgres_url) for _ in range(2))
+    owner = there.transact(lambda tx: tx.owner)
+    there._owner.drop()
+    for file in tmp_path.glob("*/*.lock"):
+        file.unlink()
+    assert standing(here, owner) == (False, False, True)
+    for store in (here, there):
+        store.close()
+
+
+def test_lock_files_lie_where_nobody_else_can_put_them(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A folder that others may write to, or that is no folder, is not used for proofs."""
+    for name, mode in (("closed", 0o700), ("open", 0o777)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name).chmod(mode)
+    (tmp_path / "link").symlink_to(tmp_path / "closed")
+    (tmp_path / "file").touch()
+    found = {}
+    for name in ("closed", "open", "link", "file", "new"):
+        monkeypatch.setenv("AGENTGUARD_RUNTIME_DIR", str(tmp_path / name))
+        found[name] = runtime_folder() is not None
+    assert found == {"closed": True, "open": False, "link": False, "file": False, "new": True}
+
+
+def test_a_lease_is_renewed_while_a_body_is_at_work(postgres_url: str) -> None:
+    """A body that takes longer than the lease is not taken for lost."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="slow:{name}")
+    def slow(name: str) -> str:
+        ((owner, _),) = leases()
+        until(renewed, "the lease to be renewed four times")
+        assert not other.read(lambda tx: tx.is_lost(owner))
+        return "done"
+
+    def renewed() -> bool:
+        seen.update(leases())
+        return len(seen) > 4
+
+    def leases() -> Any:
+        return other.read(lambda tx: tx.rows("SELECT owner, lease_until FROM owners"))
+
+    seen: set[Any] = set()
+    other = PostgresStore(postgres_url)
+    guard = Guard(f"{postgres_url}?lease=1s")
+    with guard.run("w"):
+        assert slow("a") == "done"
+    guard.close()
+    other.close()
 
 
 # A pooler between.

@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
@@ -16,7 +16,7 @@ from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
 from ._pg_link import after, passes
 from ._pg_tx import ALONE_MS, IDLE_MS, Writing
-from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, Wire
+from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, QuietConnection, Wire
 from ._writer import Item
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Commits:
     def __init__(
         self, link: Link, owner: Callable[[], LeasedOwner], time: StoreTime,
         refuse: Callable[[], None], done: Callable[[], None], slot: str = "",
-        kind: type[psycopg.Connection[Any]] = psycopg.Connection,
+        kind: type[QuietConnection] = QuietConnection,
     ) -> None:  # fmt: skip
         self._link, self._owner, self._time = link, owner, time
         self._refuse, self._done, self._slot, self._kind = refuse, done, slot, kind

@@ -9,7 +9,7 @@ import psycopg
 
 from ..errors import StoreUnavailable
 from ._pg_commits import Final
-from ._pg_wire import ConnectionLost
+from ._pg_wire import ConnectionLost, QuietConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,7 +45,7 @@ class LentCursor(psycopg.Cursor[Any]):
         return super().execute(query, *args, **options)
 
 
-class LentConnection(psycopg.Connection[Any]):
+class LentConnection(QuietConnection):
     """A connection whose transaction somebody else ends."""
 
     def __init__(self, *args: Any, **options: Any) -> None:

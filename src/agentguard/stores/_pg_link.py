@@ -7,13 +7,13 @@ import logging
 import random
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import psycopg
 
 from ..errors import ConfigurationError, StoreUnavailable
 from . import _pg_server
-from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, Wire
+from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, QuietConnection, Wire
 
 if TYPE_CHECKING:
     from ._pg_url import Address
@@ -44,7 +44,7 @@ class Link:
         self._warned: set[str] = set()
         self._lock = threading.Lock()
 
-    def open(self, kind: type[psycopg.Connection[Any]] = psycopg.Connection) -> Wire:
+    def open(self, kind: type[QuietConnection] = QuietConnection) -> Wire:
         """Return a connection to a server that can be relied on, once there is one.
 
         Raises:
@@ -62,7 +62,7 @@ class Link:
             time.sleep(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads who comes back at once
             wait = min(wait * 2, 1.0)
 
-    def _open(self, kind: type[psycopg.Connection[Any]]) -> Wire:
+    def _open(self, kind: type[QuietConnection]) -> Wire:
         wire = Wire(self.address.conninfo, self.address.schema, kind)
         try:
             with self._lock:

@@ -64,6 +64,16 @@ class Reply:
         self.rows: list[tuple[Any, ...]] = []
 
 
+class QuietConnection(psycopg.Connection[Any]):
+    """A connection at whose end no Python code runs in which a signal handler's exception gets lost.
+
+    What is raised inside of a `__del__` is printed and forgotten, Ctrl-C too. The socket is closed by
+    the object below, which is not made of Python.
+    """
+
+    __del__ = dict  # type: ignore[assignment] # called without arguments, and does nothing
+
+
 class Wire:
     """A connection in pipeline mode.
 
@@ -78,7 +88,7 @@ class Wire:
     """
 
     def __init__(
-        self, conninfo: str, schema: str, kind: type[psycopg.Connection[Any]] = psycopg.Connection
+        self, conninfo: str, schema: str, kind: type[QuietConnection] = QuietConnection
     ) -> None:
         self.connection = kind.connect(conninfo, autocommit=True, prepare_threshold=None)
         self._pg = self.connection.pgconn
