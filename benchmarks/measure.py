@@ -121,6 +121,8 @@ class Worker:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
 
     def _silence(self, *, ended: bool) -> str:
         last = self._log.read_text().strip().rpartition("\n")[2]
