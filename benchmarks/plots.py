@@ -19,7 +19,7 @@ def plots(groups: list[Group]) -> dict[str, str]:
     crowds = [named[name] for name in STORES if name in named]
     if chosen := [bar for group in crowds for bar in bars_of(group)]:
         subtitle = (
-            "32 callers at once, each step durable; the bar is the median, the stroke all rounds"
+            "blue: agentguard, orange: peers, grey: floors; bars are medians, strokes all rounds"
         )
         drawn[PEERS] = bars("Steps per second, 32 callers", subtitle, chosen)
     if "size" in named and (lines := lines_of(named["size"])):

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-WIDTH, BAR, LEFT, TOP = 760, 26, 250, 64
+WIDTH, BAR, LEFT, TOP = 820, 26, 310, 64
 COLOURS = 6
 # A chart brings its own ground, so it can be read also where the page's colours are not the reader's.
 STYLE = """\
-text { font: 13px system-ui, sans-serif; fill: #1f2328 }
+text { font-family: system-ui, sans-serif; font-size: 13px; fill: #1f2328 }
 .ground { fill: #ffffff } .title { font-weight: 600; font-size: 15px } .quiet { fill: #59636e }
 .axis { stroke: #818b98; stroke-width: 1 } .limit { stroke: #818b98; stroke-dasharray: 5 4 }
 .ours { fill: #0969da } .peer { fill: #bc4c00 } .floor { fill: #818b98 }
@@ -110,14 +110,15 @@ def one_bar(bar: Bar, y: float, scale: float) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """The field that lines are drawn in: powers of ten across, values from zero up.
+    """The field that lines are drawn in: powers of ten across, factors up, both by logarithms.
 
     Attributes:
         sizes: what stands below the field, the first at its left end and the last at its right.
-        highest: the value at its top.
+        lowest: the factor at its bottom; *highest* the one at its top.
     """
 
     sizes: Sequence[float]
+    lowest: float
     highest: float
     left: float = 60
     right: float = WIDTH - 240
@@ -126,14 +127,12 @@ class Frame:
 
     def x(self, size: float) -> float:
         """Return the place of a size."""
-        first, last = math.log10(self.sizes[0]), math.log10(self.sizes[-1])
-        return self.left + (self.right - self.left) * (math.log10(size) - first) / (
-            (last - first) or 1
-        )
+        share = between(self.sizes[0], size, self.sizes[-1])
+        return self.left + (self.right - self.left) * share
 
     def y(self, value: float) -> float:
-        """Return the place of a value."""
-        return self.bottom - (self.bottom - self.top) * value / self.highest
+        """Return the place of a factor."""
+        return self.bottom - (self.bottom - self.top) * between(self.lowest, value, self.highest)
 
     def axes(self) -> list[str]:
         """Draw the axes and what stands beside them."""
@@ -141,8 +140,8 @@ class Frame:
             stroke(self.left, self.bottom, self.right, self.bottom, "axis"),
             stroke(self.left, self.top, self.left, self.bottom, "axis"),
             *(
-                words(self.left - 8, self.y(value) + 4, f"{value:g}x", "quiet", "end")
-                for value in ticks(self.highest)
+                words(self.left - 8, self.y(value) + 4, f"{value:.3g}x", "quiet", "end")
+                for value in ticks(self.lowest, self.highest)
             ),
             *(
                 words(self.x(size), self.bottom + 20, f"{size:,.0f}", "quiet", "middle")
@@ -176,14 +175,20 @@ def curves(title: str, subtitle: str, lines: Sequence[Line], limit: float) -> st
     """Draw lines over powers of ten, with the limit that they should stay below."""
     points = [point for line in lines for point in line.points]
     sizes = sorted({size for size, _ in points}) or [1.0, 10.0]
-    frame = Frame(sizes, max([limit, *(value for _, value in points)]) * 1.1)
+    values = [limit, 1.0, *(value for _, value in points)]
+    frame = Frame(sizes, min(values) * 0.8, max(values) * 1.25)
     drawn = [shape for number, line in enumerate(lines) for shape in frame.line(line, number)]
     return drawing(title, subtitle, frame.bottom + 36, [*frame.axes(), *frame.limit(limit), *drawn])
 
 
-def ticks(highest: float) -> list[float]:
-    """Choose about five round values from zero up."""
-    rough = highest / 5
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough)
-    return [step * number for number in range(int(highest / step) + 1)]
+def between(low: float, value: float, high: float) -> float:
+    """Return how far from *low* to *high* a value lies, by its logarithm: 0 to 1."""
+    return math.log(value / low) / math.log(high / low) if high > low else 0.0
+
+
+def ticks(lowest: float, highest: float) -> list[float]:
+    """Choose round factors from *lowest* to *highest*."""
+    powers = range(math.floor(math.log10(lowest)), math.ceil(math.log10(highest)) + 1)
+    steps = (1, 2, 5) if highest / lowest > 4 else (0.6, 0.8, 1, 1.2, 1.5, 2, 3)
+    found = [step * 10.0**power for power in powers for step in steps]
+    return [value for value in dict.fromkeys(found) if lowest <= value <= highest]

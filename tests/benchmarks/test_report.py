@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -19,6 +20,7 @@ from benchmarks.titles import SHORT, TITLES
 from tests.benchmarks.series import FLOOR, OURS, PEER, crowd, group, missing, never, series
 
 US = 1e-6
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 def cells(found: list[str]) -> dict[str, str]:
@@ -209,3 +211,15 @@ def test_goals_bind_by_group_and_name() -> None:
     crowd_on_postgres = replace(OURS, name="guarded write, tasks", group="writers-postgres")
     assert {goal.number for goal in goals_of(series(crowd_on_postgres, [1.0]))} == {"P5"}
     assert goals_of(series(replace(FLOOR, open=never), [1.0])) == []
+
+
+def test_the_published_page_is_of_the_published_run() -> None:
+    """docs/benchmarks.md tells each loss and names each subject of docs/benchmarks.json."""
+    figures = DOCS / "benchmarks.json"
+    if not figures.exists():
+        pytest.skip("no run was published yet: python3 run.py bench --publish")
+    told, written = json.loads(figures.read_text()), (DOCS / "benchmarks.md").read_text()
+    subjects = [one["subject"] for found in told["groups"].values() for one in found]
+    assert [loss for loss in told["where we lose"] if f"- {loss}\n" not in written] == []
+    assert [name for name in subjects if f"| {name} |" not in written] == []
+    assert [name for name in (PEERS, LEDGER) if not (DOCS / name).exists()] == []
