@@ -46,7 +46,7 @@ def test_a_missing_store_is_one_sentence_and_stays_missing(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("url", ["postgres://x", "a.db", "sqlite:///", "memory://"])
+@pytest.mark.parametrize("url", ["mysql://x", "a.db", "sqlite:///", "memory://"])
 def test_what_names_no_store_file_is_a_usage_error(url: str) -> None:
     """A URL that is no store, or lives in another process only, is exit 2."""
     ended = CliRunner().invoke(main, ["runs", "list", "--store", url])

@@ -129,6 +129,9 @@ def _takes_our_name(found: metadata.Distribution) -> bool:
 
 
 def _store() -> Iterator[Check]:
+    if shell().on_server:
+        yield from _server()
+        return
     path = shell().path()
     if not path.is_file():
         missing = f"there is none at {path} yet"
@@ -137,6 +140,21 @@ def _store() -> Iterator[Check]:
     else:
         yield from _opened(path)
     yield from _place(path)
+
+
+def _server() -> Iterator[Check]:
+    from . import server
+
+    try:
+        found = [Check(name, standing, said) for name, standing, said in server.looks()]
+        yield from found
+        if not any(check.name == "store" for check in found):
+            with shell().guard() as guard:
+                yield from _record(guard)
+                said = guard.store.check()
+                yield _if(said == "ok", "files", f"the server says {said}", "see its log")
+    except (GuardError, Failure) as error:
+        yield Check("store", "failed", error.message)
 
 
 def _opened(path: Path) -> Iterator[Check]:

@@ -23,13 +23,14 @@ from ..errors import (
     RunHalted,
 )
 from ..guard import Guard
-from ..stores import DEFAULT_URL
+from ..stores import DEFAULT_URL, is_on_server
 from .text import escaped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Sequence
 
     from ..protocols import Clock
+    from ..stores._pg_about import About
 
 T = TypeVar("T")
 Format = Literal["text", "json", "jsonl"]
@@ -87,6 +88,11 @@ class Shell:
         """Whether somebody named the store."""
         return bool(self.store or os.environ.get(STORE_VARIABLE))
 
+    @property
+    def on_server(self) -> bool:
+        """Whether the store is on a database server."""
+        return is_on_server(self.url)
+
     def path(self) -> Path:
         """Return the store's file.
 
@@ -101,8 +107,8 @@ class Shell:
         path = self.url.removeprefix(_PREFIX)
         if not path or path == self.url:
             raise Failure(
-                f"{self.url!r} is not a store: write sqlite:///agentguard.db or"
-                " sqlite:////var/lib/agentguard.db",
+                f"{self.url!r} is not a store: write sqlite:///agentguard.db,"
+                " sqlite:////var/lib/agentguard.db or postgresql://user@host/database",
                 Exit.USAGE,
             )
         return Path(path)
@@ -121,10 +127,43 @@ class Shell:
             )
         return path
 
+    def about(self) -> About:
+        """Return what stands behind the URL of a server.
+
+        Raises:
+            Failure: nothing does.
+        """
+        try:
+            from ..stores._pg_about import about
+
+            return about(self.url)
+        except ImportError as error:
+            raise Failure(
+                f"a store on PostgreSQL needs psycopg ({error}): pip install 'agentguard[postgres]'"
+            ) from None
+        except GuardError as error:
+            raise Failure(error.message) from None
+
+    def existing_on_server(self) -> About:
+        """Return what stands behind the URL of a server, where no command but a run makes a store.
+
+        Raises:
+            Failure: there is none.
+        """
+        found = self.about()
+        if found.schema is None:
+            raise Failure(
+                f"there is no store at {found.shown}: a run makes it, or `agentguard store migrate`"
+            )
+        return found
+
     @contextlib.contextmanager
     def guard(self) -> Generator[Guard]:
         """Open the store that exists, and close it."""
-        self.existing()
+        if self.on_server:
+            self.existing_on_server()
+        else:
+            self.existing()
         with busy("opening the store"):
             guard = Guard(self.url, clock=self.clock)
         try:

@@ -29,7 +29,7 @@ def open_store(
         ConfigurationError: the URL names no store that this version has.
         StoreUnavailable: the store cannot be opened.
     """
-    if url.startswith(("postgresql://", "postgres://")):
+    if is_on_server(url):
         return _postgres()(url, clock=clock, migrate=migrate)
     from .sqlite import SqliteStore
 
@@ -42,6 +42,11 @@ def open_store(
             " postgresql://user@host/database or memory://"
         )
     return SqliteStore(url.removeprefix(prefix), clock=clock, migrate=migrate)
+
+
+def is_on_server(url: str) -> bool:
+    """Return whether *url* names a store on a database server, not a file."""
+    return url.startswith(("postgresql://", "postgres://"))
 
 
 def _postgres() -> type[PostgresStore]:

@@ -132,10 +132,7 @@ class Link:
         """Return an error as one line without a password."""
         if isinstance(error, psycopg.errors.CharacterNotInRepertoire):
             return "PostgreSQL keeps no text with a NUL character in it"
-        text = " ".join(str(error).split())
-        for secret in self.address.secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self.address.plain(error)
 
 
 def is_lost(error: psycopg.Error) -> bool:

@@ -44,6 +44,13 @@ class Address:
     lease: float
     secrets: tuple[str, ...] = field(default=(), repr=False)
 
+    def plain(self, error: Exception) -> str:
+        """Return an error as one line without a password."""
+        text = " ".join(str(error).split())
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
 
 def parse(url: str) -> Address:
     """Return what *url* says.
