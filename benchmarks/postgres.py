@@ -46,7 +46,8 @@ def data_in(folder: Path) -> Iterator[None]:
     """Keep the server's files on the filesystem that is measured, where its user can get there."""
     before = tempfile.tempdir
     if all(parent.stat().st_mode & 0o001 for parent in folder.resolve().parents):
-        tempfile.tempdir = str(folder.parent)
+        folder.chmod(0o711)
+        tempfile.tempdir = str(folder)
     try:
         yield
     finally:

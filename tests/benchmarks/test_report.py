@@ -214,7 +214,7 @@ def test_goals_bind_by_group_and_name() -> None:
 
 
 def test_the_published_page_is_of_the_published_run() -> None:
-    """docs/benchmarks.md tells each loss and names each subject of docs/benchmarks.json."""
+    """The published page tells each loss and names each subject of the published figures."""
     figures = DOCS / "benchmarks.json"
     if not figures.exists():
         pytest.skip("no run was published yet: python3 run.py bench --publish")
