@@ -44,6 +44,11 @@ class Tx(Protocol):
         ...
 
     @property
+    def one_file(self) -> bool:
+        """Whether the rows lie in a file of ours, whose pages nobody else checks for damage."""
+        ...
+
+    @property
     def owner(self) -> str:
         """The process that runs this transaction."""
         ...

@@ -117,13 +117,14 @@ def test_a_url_names_a_path_of_here_or_of_the_machine(
 
 
 def test_a_store_is_for_its_owner_only(path: Path) -> None:
-    """Nobody else can read the store's file, its log, its locks or its folder."""
+    """Nobody else can read the store's file, its log, its mark, its locks or its folder."""
     old = os.umask(0)
     store = SqliteStore(path)
     store.transact(lambda tx: tx.now)
     os.umask(old)
     modes = {p.name: stat.S_IMODE(p.stat().st_mode) for p in path.parent.glob("a.db*")}
-    assert modes == {"a.db": 0o600, "a.db-wal": 0o600, "a.db-shm": 0o600, "a.db.owners": 0o700}
+    files = dict.fromkeys(("a.db", "a.db-wal", "a.db-shm", "a.db.mark"), 0o600)
+    assert modes == {**files, "a.db.owners": 0o700}
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert {stat.S_IMODE(f.stat().st_mode) for f in (path.parent / "a.db.owners").iterdir()} <= {
         0o600

@@ -34,7 +34,7 @@ from ..errors import (
 )
 from ..model import Approval, EffectState, Usage
 from . import approvals, budgets, switches
-from .rows import EffectRow, doubt_asked, effect_asked, load_doubt, lock_effect
+from .rows import EffectRow, check_free, doubt_asked, effect_asked, load_doubt, lock_effect
 from .runs import RunLog, asked, record_of
 from .settling import mark_lost, may_still_act
 from .values import (
@@ -85,6 +85,7 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
         return _refuse(log, intent, stopped, intent.step)
     row = lock_effect(tx, intent.run.tenant, intent.key)
     if row is None:
+        check_free(tx, intent.run.tenant, intent.key)
         return _fresh(tx, log, intent)
     if row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)

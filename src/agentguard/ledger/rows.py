@@ -12,6 +12,8 @@ from ..model import Effect, EffectState, dollars, moment
 from ..protocols import Asked
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ..protocols import Tx
     from .values import RunRef
 
@@ -30,6 +32,10 @@ _DOUBT = (
 )
 """Open doubts are few, the effects of a run many: the condition is worded so that the search uses
 the index of open effects (`effects_open`), and the concatenations so that it uses no other."""
+_BESIDE = (
+    f"SELECT * FROM ({SELECT} WHERE (tenant, key) < (?1, ?2) ORDER BY tenant DESC, key DESC LIMIT 1)"  # noqa: S608 - fixed names
+    f" UNION ALL SELECT * FROM ({SELECT} WHERE (tenant, key) > (?1, ?2) ORDER BY tenant, key LIMIT 1)"
+)
 _INSERT = (
     f"INSERT INTO effects ({', '.join(COLUMNS)}, seal)"  # noqa: S608 - fixed names
     f" VALUES ({', '.join('?' * (len(COLUMNS) + 1))})"
@@ -96,13 +102,9 @@ class EffectRow:
         """
         row = cls()
         *values, sealed = found
+        _check_seal(values, sealed)
         for name, value in zip(COLUMNS, values, strict=True):
             setattr(row, name, value)
-        if seal(*values) != bytes(sealed):
-            raise StoreUnavailable(
-                f"the row of effect {row.key} is not as it was written: the store is damaged, and"
-                " nothing was started; see agentguard doctor"
-            )
         row.state = EffectState(row.state)
         return row
 
@@ -150,6 +152,14 @@ class EffectRow:
 _VALUES = attrgetter(*COLUMNS)
 
 
+def _check_seal(values: Sequence[Any], sealed: bytes | None) -> None:
+    if sealed is None or seal(*values) != bytes(sealed):
+        raise StoreUnavailable(
+            f"the row of effect {values[1]} is not as it was written: the store is damaged, and"
+            " nothing was started; see agentguard doctor"
+        )
+
+
 def _json(text: str | None) -> Any:
     return None if text is None else json.loads(text)
 
@@ -174,6 +184,20 @@ def lock_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
     """Return the row of one effect, to be changed; its run's row was locked before it."""
     found = tx.lock(*effect_asked(tenant, key)[1:])
     return None if found is None else EffectRow.of(found)
+
+
+def check_free(tx: Tx, tenant: str, key: str) -> None:
+    """Make sure that a key without a row has none.
+
+    A row whose key has changed on the disk is not found by it any more; but it still stands where
+    it stood, beside the place where the key is looked for, and its seal tells.
+
+    Raises:
+        StoreUnavailable: a row beside that place is not as it was written.
+    """
+    if tx.one_file:
+        for *values, sealed in tx.rows(_BESIDE, (tenant, key)):
+            _check_seal(values, sealed)
 
 
 def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 _MAY_ACT_US = 60_000_000
 """So long no hook is believed that an abandoned thread has done nothing."""
 _OPEN = (EffectState.EXECUTING, EffectState.IN_DOUBT)
+_EXECUTING = "SELECT tenant, key, owner FROM effects WHERE state = 'executing'"
 _RULED = {
     "happened": EffectState.SUCCEEDED,
     "not_happened": EffectState.FAILED_RETRYABLE,
@@ -242,6 +243,21 @@ def _sweep_owner(tx: Tx, owner: str) -> int:
         held = _with_its_run(tx, tenant, key, "system:sweep")
         if held is not None and held[1].state is EffectState.EXECUTING and held[1].owner == owner:
             mark_lost(tx, *held)
+            held[0].save()
+            found += 1
+    return found
+
+
+def doubt_all(tx: Tx) -> int:
+    """Put every effect in doubt whose owner is not seen to live; for a store that lost commits.
+
+    Each may have ended in one of them. Returns how many.
+    """
+    found = 0
+    for tenant, key, owner in list(tx.rows(_EXECUTING)):
+        held = None if tx.is_alive(owner) else _with_its_run(tx, tenant, key, "system:restored")
+        if held is not None and held[1].state is EffectState.EXECUTING:
+            mark_doubt(tx, *held, "store_restored")
             held[0].save()
             found += 1
     return found

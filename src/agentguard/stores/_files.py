@@ -112,6 +112,8 @@ def check_kind(connection: sqlite3.Connection, path: str) -> bool:
     try:  # in this order: another process may be making the store between the two
         empty = connection.execute(count).fetchone()[0] == 0
         kind = connection.execute("PRAGMA application_id").fetchone()[0]
+    except UnicodeDecodeError as error:  # what SQLite says is wrong is no text itself
+        raise sqlite3.DatabaseError("malformed database schema") from error
     except sqlite3.DatabaseError as error:
         if "not a database" not in str(error):
             raise

@@ -57,6 +57,7 @@ class Reading:
     """
 
     quarantine_us: int
+    one_file = False
 
     def __init__(
         self, wire: Wire, owner: LeasedOwner, time: int | None, not_before: int, *, single: bool = False

@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import threading
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
 from . import _files, _forks
+from ._clock import SystemClock
 from ._held import HeldTransaction
+from ._mark import Mark
 from ._owner import Owner
 from ._writer import Item, Writer
 
@@ -33,14 +34,6 @@ _LOOK_EVERY_US = 1_000_000
 """So often, by the store's clock, commits write down which approvals' time is over."""
 
 
-class SystemClock:
-    """The machine's clock."""
-
-    def now(self) -> int:
-        """Return microseconds since the epoch."""
-        return time.time_ns() // 1000
-
-
 class SqliteTx:
     """A transaction on one connection."""
 
@@ -48,6 +41,7 @@ class SqliteTx:
 
     quarantine_us = 0
     """Nobody is lost here but the dead."""
+    one_file = True
 
     def __init__(self, connection: sqlite3.Connection, owner: Owner, now: int) -> None:
         self._connection, self._owner, self.now = connection, owner, now
@@ -142,6 +136,7 @@ class SqliteStore:
         self._last = self._look_at = self._commits = 0
         self._closed = False
         self._file: tuple[int, int] | None = None
+        self._mark = Mark(self.path)
         self._reset()
         if not self.memory:
             _files.prepare(self.path)
@@ -177,6 +172,7 @@ class SqliteStore:
             try:
                 _files.check_schema(self._connection, str(self.path), migrate=self._migrate)
                 self._file = None if self.memory else _files.identity(self.path)
+                self._mark.check(self._connection)
             except BaseException:
                 self._connection.close()
                 self._connection = None
@@ -299,6 +295,7 @@ class SqliteStore:
             _files.extend_wal(self.path)
         tx = SqliteTx(connection, self._owner, self._now())
         self._owner.register(tx)
+        self._mark.begin(connection, tx)
         return connection, tx
 
     def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
