@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,6 +62,9 @@ def test_the_command_writes_its_files(
 ) -> None:
     """One run prints the table and writes page and figures, which have the same losses."""
     monkeypatch.setitem(QUICK, "replay", Plan(2, 5))
+    monkeypatch.setattr(
+        "benchmarks.postgres.data_in", nullcontext
+    )  # other tests use that home, too
     page, figures = tmp_path / "docs" / "page.md", tmp_path / "docs" / "figures.json"
     words = ["--quick", "--only", "replay", "--folder", str(tmp_path)]
     assert benchmarks.main([*words, "--markdown", str(page), "--json", str(figures)]) == 0
