@@ -24,6 +24,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import pytest
 from ruamel.yaml import YAML
 from sybil import Document, Example, Region
 from sybil.parsers.markdown.lexers import FencedCodeBlockLexer
@@ -33,6 +34,7 @@ from tests.support import ROOT
 FILE_LINE = re.compile(r"# file: (?P<name>[\w./-]+)\n")
 COMMAND = re.compile(r"(?P<words>.*?)(?:\s+# exit (?P<code>\d+))?")
 EXTRA = re.compile(r"\[(?P<names>[\w,-]+)\]")
+POSTGRES = "postgresql:///shop"
 ELSEWHERE = ("git clone ", "cd ")  # what a reader does before there is a checkout
 
 
@@ -54,6 +56,8 @@ def evaluate(example: Example) -> None:
     if language not in BLOCKS:
         raise Mismatch(f"```{language}: say one of {', '.join(BLOCKS)}")
     source = str(example.parsed["source"])
+    if POSTGRES in source:
+        start_postgres(example.namespace)
     named = FILE_LINE.match(source)
     if named:
         path = Path(named["name"])
@@ -205,6 +209,19 @@ def enter_folder(namespace: dict[str, Any]) -> None:
     stack = namespace["stack"] = contextlib.ExitStack()
     folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
     stack.enter_context(contextlib.chdir(folder))
+
+
+def start_postgres(namespace: dict[str, Any]) -> None:
+    """Give a document that names the local server's database `shop` a server that has it."""
+    if "postgres" in namespace:
+        return
+    from tests.postgres.server import Server
+
+    server = namespace["postgres"] = namespace["stack"].enter_context(Server())
+    server.execute("CREATE DATABASE shop")
+    patch = namespace["stack"].enter_context(pytest.MonkeyPatch.context())
+    for name, value in (("HOST", server.folder), ("PORT", server.port), ("USER", "postgres")):
+        patch.setenv(f"PG{name}", str(value))
 
 
 def leave_folder(namespace: dict[str, Any]) -> None:

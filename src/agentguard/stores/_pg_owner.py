@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import stat
-import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,9 +28,8 @@ def runtime_folder() -> Path | None:
     Others must not be able to put files there, and its locks must be this machine's own.
     """
     named = os.environ.get(_FOLDER)
-    private = os.environ.get("XDG_RUNTIME_DIR")
-    default = Path(private) if private else Path(tempfile.gettempdir())
-    folder = Path(named) if named else default / f"agentguard-{os.geteuid()}"
+    default = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"  # noqa: S108 - looked at below
+    folder = Path(named) if named else Path(default) / f"agentguard-{os.geteuid()}"
     try:
         folder.mkdir(mode=0o700, parents=bool(named), exist_ok=True)
         found = folder.lstat()
