@@ -99,7 +99,7 @@ def everything(
     options: argparse.Namespace, folder: Path, say: Say
 ) -> tuple[Description, list[Group], list[str]]:
     """Measure all groups that were asked for, then what it costs."""
-    machine, groups, costs = describe(folder), [], []
+    machine, groups, costs, begun = describe(folder), [], [], monotonic()
     plans, spins = (QUICK if options.quick else FULL), [spin()]
     with running_server(folder) as machine["postgres"], asyncio.Runner() as runner:
         for name in options.only or GROUPS:
@@ -111,6 +111,7 @@ def everything(
         if options.costs:
             costs = table(profiles(folder, say))
     machine["processor speed"] = spread_of_spins(spins)
+    machine["the run took"] = f"{(monotonic() - begun) / 60:.1f} minutes"
     return machine, groups, costs
 
 

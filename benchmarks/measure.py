@@ -33,9 +33,9 @@ class Plan:
 
 
 FULL = {
-    "read": Plan(15, 2000),
-    "write": Plan(15, 60),
-    "write-postgres": Plan(15, 60),
+    "read": Plan(11, 2000),
+    "write": Plan(13, 60),
+    "write-postgres": Plan(13, 60),
     "writers": Plan(5, 25),
     "writers-postgres": Plan(5, 25),
     "replay": Plan(15, 1000),
@@ -44,7 +44,7 @@ FULL = {
     "length": Plan(9, 20),
     "memory": Plan(1, 100_000),
     "disk": Plan(1, 1000),
-    "contracts": Plan(9, 6600),
+    "contracts": Plan(7, 6600),
     "frameworks": Plan(9, 189),
     "import": Plan(5, 1),
 }
