@@ -13,6 +13,7 @@ from ..stores import open_store
 from ..stores._files import file_system
 from ..stores.schema import APPLICATION_ID, VERSION
 from .accepting import accept
+from .moving import copy
 from .output import Line, show_one
 from .shell import CODES, Failure, Group, busy, careful, confirmed, say, shell
 from .text import count, escaped
@@ -26,10 +27,11 @@ INFO_KEYS = ("url", "path", "bytes", "schema", "newest_schema", "file_system", "
 
 @click.group("store", cls=Group)
 def store() -> None:
-    """The file that holds the record: info, migrate."""
+    """The file that holds the record: info, migrate, copy."""
 
 
 store.add_command(accept)
+store.add_command(copy)
 
 
 def schema_of(path: Path) -> int:
