@@ -100,6 +100,14 @@ class Values:
         assert found is not None
         assert found[0] == "a"
 
+    def test_texts_are_sorted_by_their_characters(self, stores: list[Store]) -> None:
+        """The order of texts is that of their code points, on every machine: copies go by it."""
+        names = ["", "Z", "_", "a", "a\u0301", "b", "é", "\uffee", "🦄"]
+        stores[0].transact(lambda tx: [note(tx, name) for name in reversed(names)])
+        sql = "SELECT key FROM meta WHERE key LIKE 'note:%' AND (key, '') > (?, '') ORDER BY key"
+        rows = stores[-1].read(lambda tx: list(tx.rows(sql, ("note:Z",))))
+        assert [key.removeprefix("note:") for (key,) in rows] == names[2:]
+
     def test_what_is_quoted_in_sql_is_text(self, store: Store) -> None:
         """A question mark or a per cent sign between quotes is no placeholder."""
         row = store.read(lambda tx: tx.row("SELECT '100 %? %s', CAST(? AS TEXT)", ("a ?",)))
