@@ -86,7 +86,7 @@ def faults(arguments: list[str]) -> int:
 
 def bench(arguments: list[str]) -> int:
     """Measure guarded calls beside their floors and their peers."""
-    prepare("bench", "sources")
+    prepare("bench", "sources", "bfcl")
     return python("-m", "benchmarks", *arguments)
 
 
