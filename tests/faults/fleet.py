@@ -18,14 +18,15 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
-from agentguard import Guard, StoreUnavailable
+from agentguard import Guard, StoreUnavailable, _durable
 from tests.faults import oracle
+from tests.faults.mutants import PLACES
 from tests.faults.processes import PATIENCE, ended, fork
 from tests.faults.scenes import attempt, payer
 from tests.faults.world import World
@@ -47,6 +48,8 @@ class Job:
         tickets: how long the list is.
         body_ms: how long the tool takes, half of it before and half after its effect.
         stops_in: the body, counted from 1, in which it stops itself before the effect; 0 for none.
+        early: it stops before that body instead, when its start is on record.
+        ahead: seconds by which the clock of its host is fast.
         apart: it finds no locks of the others, as on a host of its own.
         patience: seconds after which it gives up what is still not done.
     """
@@ -57,6 +60,8 @@ class Job:
     hook: bool = True
     body_ms: float = 0
     stops_in: int = 0
+    early: bool = False
+    ahead: int = 0
     apart: bool = False
     patience: float = PATIENCE
 
@@ -64,16 +69,13 @@ class Job:
 def work(job: Job) -> None:
     """Be a worker: call for every ticket until it is done, as often as that takes."""
     world, left = World(Path(job.folder)), turned(job)
-    if job.apart:
-        os.environ["AGENTGUARD_RUNTIME_DIR"] = f"{job.folder}/host-{job.number}"
     guard: Guard | None = None
     pause, deadline = threading.Event(), time.monotonic() + job.patience
-    bodies = itertools.count(1)
+    stop = on_a_strange_host(job)
 
     def before() -> None:
         pause.wait(job.body_ms / 2000)
-        if next(bodies) == job.stops_in:
-            os.kill(os.getpid(), signal.SIGSTOP)
+        stop()
 
     pay = payer(world, hook=job.hook, before=before, after=lambda: pause.wait(job.body_ms / 2000))
     while left and time.monotonic() < deadline:
@@ -89,6 +91,31 @@ def work(job: Job) -> None:
             pause.wait(_PAUSE)
     if left:
         sys.exit(f"worker {job.number} has not seen done: {left}")
+
+
+def on_a_strange_host(job: Job) -> Callable[[], None]:
+    """Make this process's host what the job says; return what to call in each body."""
+    if job.apart:
+        os.environ["AGENTGUARD_RUNTIME_DIR"] = f"{job.folder}/host-{job.number}"
+    real_time, real_ns = time.time, time.time_ns
+    time.time = lambda: real_time() + job.ahead
+    time.time_ns = lambda: real_ns() + job.ahead * 10**9
+    bodies = itertools.count(1)
+
+    def stop() -> None:
+        if next(bodies) == job.stops_in:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    if not job.early:
+        return stop
+    check = _durable.DurableCall._check_may_begin
+
+    def check_late(call: _durable.DurableCall) -> None:
+        stop()
+        check(call)
+
+    _durable.DurableCall._check_may_begin = check_late  # type: ignore[method-assign, assignment]
+    return lambda: None
 
 
 def turned(job: Job) -> list[str]:
@@ -179,6 +206,14 @@ class Fleet:
         exits = [ended(worker) for worker in self.workers]
         self.workers = []
         return [*gave_up(exits), *judged(self.world)]
+
+
+def make(parts: Mapping[str, Callable[[], object]]) -> None:
+    """Make the parts of a trial, or of a mutant's trial only those that can tell."""
+    word = os.environ.get(PLACES, "")
+    for name, part in parts.items():
+        if word in name:
+            part()
 
 
 def gave_up(exits: list[int]) -> list[str]:

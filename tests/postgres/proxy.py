@@ -17,6 +17,12 @@ _NO_SESSION = {80877102, 80877103, 80877104}
 """Codes of first messages that begin no session: a cancellation, and questions for encryption."""
 _ANSWERS = (b"C\0\0\0\x0bCOMMIT\0", b"Z\0\0\0\x05I")
 """What the server says after a COMMIT: that it is done, or that no transaction is open."""
+_FIELDS = (
+    b"SFATAL", b"VFATAL", b"C57P01", b"Mterminating connection due to administrator command", b"",
+)  # fmt: skip
+_TEXT = b"".join(field + b"\0" for field in _FIELDS)
+_ENDS = b"E" + struct.pack("!i", 4 + len(_TEXT)) + _TEXT
+"""What a server process says that is told to end, whatever it has done before."""
 
 
 class Loss(Enum):
@@ -24,6 +30,7 @@ class Loss(Enum):
 
     REQUEST = "the COMMIT does not reach the server: it rolls back"
     ANSWER = "the server has committed, and its answer is lost"
+    LAST_WORD = "the server has committed, and before it is ready again it is told to end"
     BOTH = "the COMMIT reaches the server at the moment at which the connection breaks"
 
 
@@ -136,7 +143,7 @@ class _Pair:
     def __init__(self, proxy: Proxy, client: Ends, server: Ends) -> None:
         self._proxy, self._client, self._server = proxy, client, server
         self._messages = Messages()
-        self._silent = False
+        self._lost: Loss | None = None
 
     async def run(self) -> None:
         """Pass on until one side ends; then end the other."""
@@ -153,15 +160,12 @@ class _Pair:
             await self._proxy.flows()
             commits = self._messages.commits(data)
             losses = [loss for loss in (self._proxy.loss() for _ in range(commits)) if loss]
-            if not losses:
-                self._server[1].write(data)
-                await self._server[1].drain()
-                continue
-            self._silent = losses[0] is Loss.ANSWER
-            if losses[0] is not Loss.REQUEST:
-                self._server[1].write(data)
-                await self._server[1].drain()
-            if not self._silent:
+            self._lost = self._lost or (losses[0] if losses else None)
+            if self._lost is Loss.REQUEST:
+                return
+            self._server[1].write(data)
+            await self._server[1].drain()
+            if self._lost is Loss.BOTH:
                 return
 
     async def _down(self) -> None:
@@ -169,12 +173,16 @@ class _Pair:
         unsaid = b""
         while data := await self._server[0].read(65536):
             await self._proxy.flows()
-            if self._silent:
-                unsaid += data
-                if any(answer in unsaid for answer in _ANSWERS):
-                    return
+            if self._lost is None:
+                self._client[1].write(data)
+                await self._client[1].drain()
                 continue
-            self._client[1].write(data)
+            unsaid += data
+            if any(answer in unsaid for answer in _ANSWERS):
+                break
+        if self._lost is Loss.LAST_WORD:
+            said, answer, _ = unsaid.partition(_ANSWERS[0])
+            self._client[1].write(said + answer + _ENDS)
             await self._client[1].drain()
 
     def cut(self) -> None:

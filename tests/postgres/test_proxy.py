@@ -27,8 +27,16 @@ def insert(url: str, *, in_pipeline: bool) -> None:
         connection.close()
 
 
-@pytest.mark.parametrize("in_pipeline", [False, True], ids=["one by one", "pipeline"])
-@pytest.mark.parametrize(("loss", "tables"), [(Loss.REQUEST, 0), (Loss.ANSWER, 1)])
+@pytest.mark.parametrize(
+    ("loss", "tables", "in_pipeline"),
+    [
+        (Loss.REQUEST, 0, False),
+        (Loss.REQUEST, 0, True),
+        (Loss.ANSWER, 1, False),
+        (Loss.ANSWER, 1, True),
+        (Loss.LAST_WORD, 1, True),
+    ],
+)
 def test_a_lost_commit_is_lost_where_it_was_said(
     postgres_server: Server, loss: Loss, tables: int, *, in_pipeline: bool
 ) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 
-from agentguard import Guard, GuardError
-from tests.faults.fleet import Fleet, database_of_world, judged, world_on
+from agentguard import Guard, GuardError, _durable
+from tests.faults.fleet import Fleet, database_of_world, judged, make, world_on
 from tests.faults.matrix import Count, Result
 from tests.faults.processes import ended, fork
 from tests.faults.scenes import attempt, payer
@@ -18,8 +18,8 @@ from tests.postgres.home import alive, until
 from tests.postgres.proxy import Loss, Proxy
 from tests.postgres.server import Server
 
-_CANCEL = """
-    SELECT clock_timestamp() AS at, count(pg_cancel_backend(pid)) FROM pg_stat_activity
+_END = """
+    SELECT statement_timestamp() AS at, count({}(pid)) FROM pg_stat_activity
     WHERE datname = %s AND wait_event = 'SyncRep'
 """
 _WAITS_AGAIN = """
@@ -27,14 +27,20 @@ _WAITS_AGAIN = """
     WHERE datname = %s AND wait_event = 'SyncRep' AND xact_start > %s
 """
 
+KINDS = (Loss.ANSWER, Loss.LAST_WORD, Loss.REQUEST, Loss.BOTH)
+"""The short form loses each COMMIT in the first or second way, and in the third or fourth."""
+
 
 def ambiguous(long: bool, seed: int) -> Result:
     """Lose each COMMIT of a worker, one way and the other; then many at random; then cancel them."""
     count = Count("F15", "postgres", seed)
-    each_commit_lost(count)
-    lost_at_random(count, tickets=2000 if long else 100)
-    for how in (by_operator, by_signal):
-        cancelled(count, how)
+    make({
+        "each": lambda: each_commit_lost(count, every=long),
+        "random": lambda: lost_at_random(count, tickets=2000 if long else 40),
+        "operator": lambda: cancelled(count, by_operator),
+        "termination": lambda: cancelled(count, by_termination),
+        "signal": lambda: cancelled(count, by_signal),
+    })  # fmt: skip
     return count.result(
         "each COMMIT of a call; one in ten of a crowd; cancelled before a standby has it"
     )
@@ -43,6 +49,7 @@ def ambiguous(long: bool, seed: int) -> Result:
 def one_call(world: World, ticket: str) -> None:
     """Be a worker with one call to make, and leave behind how it ended."""
     signal.signal(signal.SIGINT, lambda *_: noticed(world, ticket))
+    _durable._PATIENCE = 1.0  # nobody is there to be waited for
     try:
         guard = Guard(world.url)
         with guard.run("one"):
@@ -72,26 +79,28 @@ def make_tables(world: World) -> None:
     Guard(world.url).close()
 
 
-def each_commit_lost(count: Count) -> None:
+def each_commit_lost(count: Count, *, every: bool) -> None:
     """Lose one COMMIT after the other; the next worker must find what is true, without a doubt."""
     with Server() as server, Proxy(server) as proxy, world_on(server, via=proxy) as world:
         make_tables(world)
-        for loss, number in pairs(proxy, world):
-            end = called(world, f"T-{loss.name}-{number}")
-            count.add([] if end == "success" else [f"wrong: after {loss} at {number}: {end}"])
+        for number in itertools.count():
+            kinds = list(Loss) if every else [KINDS[(number + count.seed + n) % 4] for n in (0, 2)]
+            lost = [loss for loss in kinds if is_lost(proxy, world, loss, number)]
+            for loss in lost:
+                end = called(world, f"T-{loss.name}-{number}")
+                words = [] if end == "success" else [f"wrong: after {loss} at {number}: {end}"]
+                count.add(words)
+            if not lost:
+                break
         count.add(judged(world), points=0)
 
 
-def pairs(proxy: Proxy, world: World) -> Iterator[tuple[Loss, int]]:
-    """Have each COMMIT of a worker lost in each way; name those that were."""
-    for loss in Loss:
-        for number in itertools.count():
-            proxy.losses, proxy.at_commit = 0, at(number, partial(Loss, loss))
-            called(world, f"T-{loss.name}-{number}")
-            proxy.at_commit = lambda: None
-            if not proxy.losses:
-                break
-            yield loss, number
+def is_lost(proxy: Proxy, world: World, loss: Loss, number: int) -> bool:
+    """Have a worker make a call whose COMMIT of this number is lost; False if it has fewer."""
+    proxy.losses, proxy.at_commit = 0, at(number, partial(Loss, loss))
+    called(world, f"T-{loss.name}-{number}")
+    proxy.at_commit = lambda: None
+    return proxy.losses > 0
 
 
 def at(number: int, act: Callable[[], Loss | None]) -> Callable[[], Loss | None]:
@@ -148,8 +157,17 @@ def comes_to(worker: int, event: Callable[[], bool]) -> bool:
 
 def by_operator(world: World, _ticket: str, worker: int, primary: Server) -> None:
     """Cancel what the worker waits for, as pg_cancel_backend does; wait for what it does then."""
+    _ended_by("pg_cancel_backend", world, worker, primary)
+
+
+def by_termination(world: World, _ticket: str, worker: int, primary: Server) -> None:
+    """Cut the worker off while it waits: the server's last word is a failure, and it has committed."""
+    _ended_by("pg_terminate_backend", world, worker, primary)
+
+
+def _ended_by(function: str, world: World, worker: int, primary: Server) -> None:
     name, before = database_of_world(world), seen(world)
-    (row,) = primary.query(_CANCEL, name)
+    (row,) = primary.query(_END.format(function), name)
     comes_to(
         worker,
         lambda: seen(world) != before or bool(primary.query(_WAITS_AGAIN, name, row["at"])),

@@ -6,7 +6,7 @@ import os
 import signal
 from pathlib import Path
 
-from tests.faults.fleet import Fleet, database_of_world, world_on
+from tests.faults.fleet import Fleet, database_of_world, make, world_on
 from tests.faults.matrix import Count, Result
 from tests.postgres.home import until
 from tests.postgres.server import Server
@@ -39,18 +39,22 @@ def killed(long: bool, seed: int) -> Result:
 
 
 def paused(long: bool, seed: int) -> Result:
-    """Stop workers in their bodies until others have long taken them for lost, then let them act."""
+    """Stop workers until others have long taken them for lost, then let them act."""
     count = Count("F13", "postgres", seed)
     with Server() as server:
         for round_ in range(10 if long else 1):
-            stopped(count, server, seed + round_)
+            make({
+                "in their bodies": lambda: in_their_bodies(count, server, seed + round_),  # noqa: B023
+                "before their bodies": lambda: before_their_bodies(count, server, seed + round_),  # noqa: B023
+                "strange clock": lambda: strange_clock(count, server, seed + round_),  # noqa: B023
+            })  # fmt: skip
     return count.result(
-        f"before the effect, lease {LEASE} s; others cannot see their locks, and ask a hook that says"
-        " that nothing has happened"
+        f"lease {LEASE} s; others cannot see their locks, and ask a hook that says that nothing has"
+        " happened; one host has a wrong clock"
     )
 
 
-def stopped(count: Count, server: Server, seed: int) -> None:
+def in_their_bodies(count: Count, server: Server, seed: int) -> None:
     """Stop six workers, let two others find them lost, and let the six go on in their quarantine."""
     with (
         world_on(server, options=f"?lease={LEASE}s") as world,
@@ -62,10 +66,11 @@ def stopped(count: Count, server: Server, seed: int) -> None:
             fleet.start(stops_in=0)
 
         def let_go_on() -> bool:
-            for row in server.query(_LOST, database=database_of_world(world)):
-                if row["pid"] in waiting:
-                    waiting.remove(row["pid"])
-                    os.kill(row["pid"], signal.SIGCONT)
+            lost = {row["pid"] for row in server.query(_LOST, database=database_of_world(world))}
+            all_is_done = len(world.effects()) == 40  # nobody has waited for the six
+            for worker in waiting & (waiting if all_is_done else lost):
+                waiting.remove(worker)
+                os.kill(worker, signal.SIGCONT)
             return not waiting
 
         until(let_go_on, "others to find them lost, and to ask their hook for half of a quarantine")
@@ -79,6 +84,35 @@ _LOST = f"""
 """
 
 
+def before_their_bodies(count: Count, server: Server, seed: int) -> None:
+    """Stop three workers after their starts; when others have done it all, wake them up."""
+    with (
+        world_on(server, options="?lease=1s") as world,
+        Fleet(world, 3, seed, tickets=12, apart=True, stops_in=1, early=True) as fleet,
+    ):
+        until(lambda: all(map(is_stopped, fleet.workers)), "workers to stop before their bodies")
+        sleepers = list(fleet.workers)
+        for _ in range(2):
+            fleet.start(stops_in=0)
+        until(lambda: len(world.told()) == 12, "others to do what the sleepers had started")
+        for worker in sleepers:
+            os.kill(worker, signal.SIGCONT)
+        count.add(fleet.finish(), points=3)
+
+
 def is_stopped(worker: int) -> bool:
     """Tell whether a process is stopped."""
     return Path(f"/proc/{worker}/stat").read_text().rsplit(")", 1)[1].split()[0] == "T"
+
+
+def strange_clock(count: Count, server: Server, seed: int) -> None:
+    """Let a host whose clock is a day ahead, and one that is a day behind, work with three others."""
+    with world_on(server) as world:
+        with Fleet(world, 3, seed, tickets=40, apart=True, body_ms=20) as fleet:
+            for ahead in (-86_400, 86_400):
+                fleet.start(ahead=ahead)
+            count.add(fleet.finish(), points=2)
+        sql = "SELECT count(*) AS it FROM agentguard.events WHERE kind = 'effect.in_doubt'"
+        (row,) = server.query(sql, database=database_of_world(world))
+        if row["it"]:
+            count.add([f"wrong: {row['it']} owners were taken for lost and live"], points=0)
