@@ -18,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -175,16 +175,15 @@ class Fleet:
         self.workers.append(worker)
         return worker
 
-    def at_progress(self, times: int, act: Callable[[], object]) -> int:
-        """Do something that often while the work goes on, spread over all of it; return how often."""
-        done, total = 0, self._job.tickets
-        for count in range(times):
-            target = (count + self.random.random()) / times * total * 0.95
+    def at_progress(self, acts: Sequence[Callable[[], object]]) -> int:
+        """Do things while the work goes on, spread over all of it; return how many were done."""
+        total = self._job.tickets
+        for count, act in enumerate(acts):
+            target = (count + self.random.random()) / len(acts) * total * 0.95
             if not self._wait(lambda least=target: self.world.effects().total() >= least):  # type: ignore[misc]
-                break
+                return count
             act()
-            done += 1
-        return done
+        return len(acts)
 
     def _wait(self, condition: Callable[[], bool]) -> bool:
         deadline, pause = time.monotonic() + PATIENCE, threading.Event()

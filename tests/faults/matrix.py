@@ -166,6 +166,12 @@ ROWS = (
     Row("F11", "postgres", "server killed and recovered", "postgres_server:crashed"),
     Row("F12", "postgres", "workers killed", "postgres_workers:killed"),
     Row(
+        "F12",
+        "postgres-hosts",
+        "2 hosts: workers killed and stopped, network and server cut off, crash, failover",
+        "postgres_hosts:two",
+    ),
+    Row(
         "F13", "postgres", "workers stopped for longer than their lease", "postgres_workers:paused"
     ),
     Row("F14", "postgres", "failover to a standby", "postgres_server:failover"),

@@ -38,11 +38,18 @@ class Proxy:
     """Listens before *server* and passes everything on, in a thread of its own.
 
     Args:
+        server: where new connections go.
         at_commit: asked for every COMMIT that a client sends; a `Loss` cuts the connection there.
+        host: the address that it listens on.
     """
 
-    def __init__(self, server: Server, at_commit: Callable[[], Loss | None] | None = None) -> None:
-        self.port, self.commits, self.losses = free_port(), 0, 0
+    def __init__(
+        self,
+        server: Server,
+        at_commit: Callable[[], Loss | None] | None = None,
+        host: str = "127.0.0.1",
+    ) -> None:
+        self.host, self.port, self.commits, self.losses = host, free_port(), 0, 0
         self.at_commit = at_commit or (lambda: None)
         self._server = server
         self._pairs: set[_Pair] = set()
@@ -54,14 +61,15 @@ class Proxy:
         self._listener: asyncio.Server = self._do(self._listen)
 
     async def _listen(self) -> asyncio.Server:
-        return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        return await asyncio.start_server(self._serve, self.host, self.port)
 
     def _do(self, work: Callable[[], Any]) -> Any:
         return asyncio.run_coroutine_threadsafe(work(), self._loop).result(PATIENCE)
 
     def url(self, database: str) -> str:
         """Return the address of a database behind this proxy."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/{database}?sslmode=disable&gssencmode=disable"
+        where = f"postgresql://postgres@{self.host}:{self.port}/{database}"
+        return f"{where}?sslmode=disable&gssencmode=disable"
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:

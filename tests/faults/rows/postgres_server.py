@@ -26,7 +26,7 @@ def terminated(long: bool, seed: int) -> Result:
             if pids := server.backends(name):
                 ended += server.terminate_backends(name, [fleet.random.choice(pids)])
 
-        fleet.at_progress(300 if long else 20, terminate)
+        fleet.at_progress([terminate] * (300 if long else 20))
         count.add(fleet.finish(), points=ended)
     return count.result("pg_terminate_backend on connections picked at random")
 
@@ -44,7 +44,7 @@ def crashed(long: bool, seed: int) -> Result:
             server.crash(fleet.random.choice([signal.SIGQUIT, signal.SIGKILL]))
             server.start()
 
-        crashes = fleet.at_progress(30 if long else 3, crash)
+        crashes = fleet.at_progress([crash] * (30 if long else 3))
         count.add(fleet.finish(), points=crashes)
     return count.result("SIGQUIT to the postmaster or SIGKILL to all its processes; recovery")
 
@@ -76,7 +76,7 @@ def failed_over(seed: int) -> list[str]:
             proxy.lead_to(standby)
 
         with Fleet(world, 4, seed, tickets=20) as fleet:
-            fleet.at_progress(1, fail_over)
+            fleet.at_progress([fail_over])
             found = fleet.finish()
         standby.remove()
     return found

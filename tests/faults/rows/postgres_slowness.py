@@ -68,7 +68,7 @@ def stalled(
             threading.Event().wait(seconds)
             go_on()
 
-        fleet.at_progress(1, hang)
+        fleet.at_progress([hang])
         return fleet.finish()
 
 
