@@ -34,7 +34,9 @@ def test_a_worker_interrupted_anywhere_leaves_nothing_twice_and_no_call_stuck(
     variant: Variant, folder: Path, record_property: Record
 ) -> None:
     """Interrupted at any place, a call can be made again in the same process, or is in doubt."""
-    cases: Cases = ask("zygote", json.dumps({**dataclasses.asdict(variant), "folder": str(folder)}))
+    step = 1 if LONG or variant.story != "approved" else 3  # it has by far the most places
+    plan = {**dataclasses.asdict(variant), "folder": str(folder), "step": step}
+    cases: Cases = ask("zygote", json.dumps(plan))
     record_property("points", len(cases))
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
