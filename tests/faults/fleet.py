@@ -30,10 +30,11 @@ from tests.faults.mutants import PLACES
 from tests.faults.processes import PATIENCE, ended, fork
 from tests.faults.scenes import attempt, payer
 from tests.faults.world import World
+from tests.postgres.home import MEMORY, prefer_memory
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
 
-MEMORY = Path("/dev/shm")
+prefer_memory()
 
 _PAUSE = 0.02
 """Seconds after which a worker asks again for what it did not get."""

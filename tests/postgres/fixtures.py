@@ -7,7 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres.bouncer import Bouncer, bouncer_program
+from tests.postgres.home import prefer_memory
 from tests.postgres.server import Server, database_of
+
+prefer_memory()
 
 
 @pytest.fixture(scope="session")

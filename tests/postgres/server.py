@@ -30,6 +30,8 @@ SETTINGS = {
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] %a ",
 }
+SMALL = {"max_wal_size": "128MB", "wal_keep_size": "64MB"}
+"""What differs in memory."""
 
 
 class Server:
@@ -52,7 +54,8 @@ class Server:
         self.name = f"server{next(self._numbers)}"
         self.folder = home().folder / self.name
         self.data, self.port = self.folder / "data", free_port()
-        self._settings = SETTINGS | (settings or {})
+        small = SMALL if home().in_memory else {}
+        self._settings = SETTINGS | small | (settings or {})
         self._listen = listen
         self._process: subprocess.Popen[bytes] | None = None
         self._databases = itertools.count(1)

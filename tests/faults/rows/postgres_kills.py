@@ -6,10 +6,10 @@ import dataclasses
 import json
 import tempfile
 
-from tests.faults.fleet import MEMORY
 from tests.faults.matrix import Count, Result
 from tests.faults.processes import ask
 from tests.faults.test_kills import EVERY, Cases, Variant, is_as_promised
+from tests.postgres.home import MEMORY
 from tests.postgres.server import Server
 
 SHORT = [
