@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .model import Approval
 
 T = TypeVar("T")
+F = TypeVar("F", bound="Callable[..., Any]")
 
 
 class Clock(Protocol):
@@ -23,11 +24,35 @@ class Clock(Protocol):
 
 
 class Asked(NamedTuple):
-    """A question that a verb is about to ask: for a row, for its lock, or to pass a gate."""
+    """A question that a verb is going to ask: for a row, for its lock, or to pass a gate.
+
+    Attributes:
+        early: it may be asked before the verbs that come first in the same transaction: whoever
+            changes that row locks it by this question, or holds the lock that it is read *under*,
+            or does not tell what it asks.
+        under: the lock that holds this answer still.
+    """
 
     how: Literal["row", "lock", "gate"]
     what: str
     values: tuple[Any, ...] = ()
+    early: bool = False
+    under: Asked | None = None
+
+
+def foreseen(asks: Callable[..., Iterable[Asked]]) -> Callable[[F], F]:
+    """Let a verb tell what it is going to ask; a store whose questions travel asks them together.
+
+    Args:
+        asks: gives the questions for the verb's arguments. They are asked in the verb's own words
+            and order; what it does not ask then is only wasted.
+    """
+
+    def mark(verb: F) -> F:
+        verb.asks = asks  # type: ignore[attr-defined]
+        return verb
+
+    return mark
 
 
 class Tx(Protocol):
@@ -73,13 +98,6 @@ class Tx(Protocol):
         """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all.
 
         Whoever has passed it stays in it until the transaction ends.
-        """
-        ...
-
-    def ahead(self, *questions: Asked) -> None:
-        """Ask at once what this verb is about to ask one by one, in the same words and order.
-
-        A store whose questions travel saves the ways; to the verb it makes no difference.
         """
         ...
 

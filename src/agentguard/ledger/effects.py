@@ -33,6 +33,7 @@ from ..errors import (
     IdempotencyConflict,
 )
 from ..model import Approval, EffectState, Usage
+from ..protocols import foreseen
 from . import approvals, budgets, switches
 from .rows import EffectRow, check_free, doubt_asked, effect_asked, load_doubt, lock_effect
 from .runs import RunLog, asked, record_of
@@ -59,15 +60,6 @@ if TYPE_CHECKING:
 FINAL = (EffectState.SUCCEEDED, EffectState.FAILED_FINAL)
 
 
-def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
-    """Decide, in one transaction, whether the body may start, and if so make that durable."""
-    tx.ahead(*_asked(intent))
-    log = RunLog(tx, intent.run)
-    log.absorb(intent.pending)
-    answer = _begin(tx, log, intent)
-    return answer, log.save()
-
-
 def _asked(intent: Intent) -> Iterator[Asked]:
     """Return what a start that nothing stands against asks, in its order."""
     tenant = intent.run.tenant
@@ -77,6 +69,15 @@ def _asked(intent: Intent) -> Iterator[Asked]:
     if intent.effect == "write":
         yield doubt_asked(intent.run, intent.key)
     yield from budgets.asked(tenant, intent.tool, intent.reservations, intent.rate)
+
+
+@foreseen(_asked)
+def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
+    """Decide, in one transaction, whether the body may start, and if so make that durable."""
+    log = RunLog(tx, intent.run)
+    log.absorb(intent.pending)
+    answer = _begin(tx, log, intent)
+    return answer, log.save()
 
 
 def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:

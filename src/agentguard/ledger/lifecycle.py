@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import dumps, seal
 from ..errors import ConfigurationError
 from ..model import Limits, Usage
+from ..protocols import foreseen
 from . import switches
-from .runs import COUNTERS, RunLog, hash_key
+from .runs import COUNTERS, RunLog, asked, hash_key
 from .values import Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -124,6 +125,7 @@ def limits_text(limits: Limits) -> str:
     )
 
 
+@foreseen(lambda ref, _pending: (asked(ref),))
 def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
     """Write events that waited for a commit."""
     log = RunLog(tx, ref)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from ..protocols import foreseen
 from . import switches
-from .runs import RunLog
+from .runs import RunLog, asked
 from .values import Draft, Pending, Refused, RunRef
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class ModelEnd:
     pending: Pending
 
 
+@foreseen(lambda start: (asked(start.run), *switches.asked(start.run.tenant, start.agent, "")))
 def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     """Reserve a model call, or refuse it before a token is spent."""
     log = RunLog(tx, start.run)
@@ -100,6 +102,7 @@ def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     return None, usage
 
 
+@foreseen(lambda end: (asked(end.run),))
 def end_model(tx: Tx, end: ModelEnd) -> Usage:
     """Settle a model call: what it really used, and what it was asked and answered.
 

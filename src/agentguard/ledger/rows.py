@@ -10,6 +10,7 @@ from ..canonical import seal
 from ..errors import StoreUnavailable
 from ..model import Effect, EffectState, dollars, moment
 from ..protocols import Asked
+from .runs import asked
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -172,17 +173,18 @@ def load_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
 
 def effect_asked(tenant: str, key: str) -> Asked:
     """Return the question of `lock_effect`."""
-    return Asked("lock", _ONE, (tenant, key))
+    return Asked("lock", _ONE, (tenant, key), early=True)
 
 
 def doubt_asked(run: RunRef, key: str) -> Asked:
     """Return the question of `load_doubt`."""
-    return Asked("row", _DOUBT, (run.tenant, run.run_id, key))
+    values = (run.tenant, run.run_id, key)
+    return Asked("row", _DOUBT, values, early=True, under=asked(run))
 
 
 def lock_effect(tx: Tx, tenant: str, key: str) -> EffectRow | None:
     """Return the row of one effect, to be changed; its run's row was locked before it."""
-    found = tx.lock(*effect_asked(tenant, key)[1:])
+    found = tx.lock(*effect_asked(tenant, key)[1:3])
     return None if found is None else EffectRow.of(found)
 
 
@@ -202,5 +204,5 @@ def check_free(tx: Tx, tenant: str, key: str) -> None:
 
 def load_doubt(tx: Tx, run: RunRef, key: str) -> tuple[str, str, int] | None:
     """Return key, tool and step of a write of *run* that is in doubt, other than *key*."""
-    found: tuple[str, str, int] | None = tx.row(*doubt_asked(run, key)[1:])
+    found: tuple[str, str, int] | None = tx.row(*doubt_asked(run, key)[1:3])
     return found

@@ -52,7 +52,7 @@ _UPDATE = (
 
 def asked(ref: RunRef) -> Asked:
     """Return the question that a `RunLog` begins with."""
-    return Asked("lock", _SELECT, (ref.tenant, ref.run_id))
+    return Asked("lock", _SELECT, (ref.tenant, ref.run_id), early=True)
 
 
 class RunLog:
@@ -66,7 +66,7 @@ class RunLog:
     __slots__ = (*COUNTERS, "_tx", "flying", "ref")
 
     def __init__(self, tx: Tx, ref: RunRef) -> None:
-        row = tx.lock(*asked(ref)[1:])
+        row = tx.lock(*asked(ref)[1:3])
         if row is None:
             raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
         _, _, *counters, sealed = row

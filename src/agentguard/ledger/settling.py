@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
+from ..protocols import foreseen
 from . import budgets
 from .rows import EffectRow, effect_asked, load_effect, lock_effect
 from .runs import RunLog, asked, record_of
@@ -59,9 +60,9 @@ def mark_doubt(
     log.add(Draft("attempt.failed" if harmless else "effect.in_doubt", fact, row.step))
 
 
+@foreseen(lambda end: (asked(end.run), effect_asked(end.run.tenant, end.key)))
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
-    tx.ahead(asked(end.run), effect_asked(end.run.tenant, end.key))
     log = RunLog(tx, end.run)
     log.absorb(end.pending)
     written = _settle(tx, log, end)

@@ -20,7 +20,8 @@ _CLOSED = (
 
 def asked(tenant: str, agent: str, tool: str) -> tuple[Asked, Asked]:
     """Return the questions of `closed`."""
-    return Asked("gate", _GATE), Asked("row", _CLOSED, (tool, agent, tenant))
+    row = Asked("row", _CLOSED, (tool, agent, tenant), early=True)
+    return Asked("gate", _GATE, early=True), row
 
 
 def closed(tx: Tx, tenant: str, agent: str, tool: str) -> RunHalted | None:

@@ -14,6 +14,7 @@ import psycopg
 
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
+from ._pg_foresight import questions
 from ._pg_link import after, passes
 from ._pg_tx import ALONE_MS, IDLE_MS, Writing
 from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, QuietConnection, Wire
@@ -156,7 +157,9 @@ class Commits:
     ) -> None:
         tx = self.begin(lock_ms)
         try:
-            for item in batch:
+            tx.foresight.begin([questions(item.verb, item.args) for item in batch])
+            for number, item in enumerate(batch):
+                tx.foresight.turn(number)
                 item.result = item.verb(tx, *item.args)
         except BaseException as error:
             self.undo(error)

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
+from ._pg_foresight import Foresight, locking
 from ._pg_owner import awake
-from ._pg_sql import table
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from ..protocols import Asked
     from ._pg_owner import LeasedOwner
     from ._pg_wire import Reply, Wire
 
@@ -66,7 +65,6 @@ class Reading:
         self._single, self._asked = single, False
         self._time, self._not_before = time, not_before
         self.quarantine_us = owner.lease_us
-        self._answers: dict[tuple[str, Sequence[Any]], Reply] = {}
 
     @property
     def now(self) -> int:
@@ -102,26 +100,13 @@ class Reading:
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None."""
-        known = self._answers.pop((sql, values), None) if self._answers else None
-        rows = (self._ask(sql, values) if known is None else self._wire.wait(known)).rows
+        rows = self._ask(sql, values).rows
         return rows[0] if rows else None
 
     lock = row  # what was read in one snapshot does not change
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Nobody who only reads is in anybody's way."""
-
-    def ahead(self, *questions: Asked) -> None:
-        """Send several questions on one way; `row` and `lock` find their answers."""
-        if self._single:
-            raise NeedsSnapshot
-        self._answers.clear()  # what an earlier verb has not used may not be true any more
-        for how, what, values in questions:
-            if how == "gate":
-                self.gate(what, alone=False)
-            else:
-                sql = f"{what} FOR UPDATE" if how == "lock" else what
-                self._answers[sql, values] = self._wire.send(sql, values)
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         """Return all rows."""
@@ -164,6 +149,7 @@ class Writing(Reading):
         wire: the connection.
         began: when, by `awake`.
         afterwards: what is called once this is durable.
+        foresight: what its verbs are going to ask.
         sealed: its COMMIT may be on its way.
     """
 
@@ -175,6 +161,7 @@ class Writing(Reading):
         self.wire, self.began, self.sealed = wire, awake(), False
         self.afterwards: list[Callable[[], object]] = []
         self._passed: set[tuple[str, bool]] = set()
+        self.foresight = Foresight(wire.send, self._pass)
         name, *rest = owner.who()
         wire.send("BEGIN")
         self._bump: Reply = wire.send(
@@ -199,24 +186,20 @@ class Writing(Reading):
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Queue one statement; its failure is told by the next that is answered, or the commit."""
-        self._changes(sql)
+        self.foresight.wrote(sql)
         self._wire.send(sql, values)
-
-    def _changes(self, sql: str) -> None:
-        """Forget the answers that *sql* may make untrue."""
-        if self._answers:
-            changed = table(sql)
-            for key in [key for key in self._answers if table(key[0]) == changed]:
-                del self._answers[key]
 
     def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
-        self._changes(sql)
+        self.foresight.wrote(sql)
         return self._wire.wait(self._wire.send(sql, values)).changed
 
     def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None; nobody else changes that row until this ends."""
-        return self.row(f"{sql} FOR UPDATE", values)
+        return self.row(locking(sql), values)
+
+    def _ask(self, sql: str, values: Sequence[Any] = ()) -> Reply:
+        return self._wire.wait(self.foresight.take(sql, values) or self._wire.send(sql, values))
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all."""
@@ -225,6 +208,9 @@ class Writing(Reading):
             shared = "" if alone else "_shared"
             number = self._wire.number_of(name)
             self._wire.send(f"SELECT pg_advisory_xact_lock{shared}(?)", (number,))
+
+    def _pass(self, name: str) -> None:
+        self.gate(name, alone=False)
 
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""

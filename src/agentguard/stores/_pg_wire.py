@@ -54,13 +54,14 @@ class Reply:
 
     Attributes:
         parses: the statement that this one prepares.
+        number: its place among all that were sent.
     """
 
-    __slots__ = ("changed", "done", "parses", "rows", "tag")
+    __slots__ = ("changed", "done", "number", "parses", "rows", "tag")
 
     def __init__(self, parses: str | None = None) -> None:
         self.parses, self.done = parses, False
-        self.changed, self.tag = 0, ""
+        self.changed, self.number, self.tag = 0, 0, ""
         self.rows: list[tuple[Any, ...]] = []
 
 
@@ -85,6 +86,7 @@ class Wire:
     Attributes:
         prepares: whether statements are prepared by name. Behind a transaction pooler the next
             transaction may meet another server process, which does not know the name.
+        trips: how often the server was waited for.
     """
 
     def __init__(
@@ -95,7 +97,7 @@ class Wire:
         self._schema, self.prepares = schema, False
         self._known: dict[str, bytes] = {}
         self._pending: deque[Reply] = deque()
-        self._unasked = False
+        self._queued_so_far = self._asked_for = self.trips = 0
         self._warnings: list[str] = []
         self._pg.notice_handler = self._noticed
         self._pg.nonblocking = 1
@@ -123,7 +125,8 @@ class Wire:
 
     def _queued(self, reply: Reply) -> Reply:
         self._pending.append(reply)
-        self._unasked = True
+        self._queued_so_far += 1
+        reply.number = self._queued_so_far
         return reply
 
     def _name(self, text: str) -> bytes:
@@ -144,9 +147,9 @@ class Wire:
             psycopg.Error: the server refused this statement or one before.
         """
         if not reply.done:
-            if self._unasked:  # the server keeps its answers until it is asked for them
+            if reply.number > self._asked_for:  # the server keeps its answers until it is asked
                 self._pg.send_flush_request()
-                self._unasked = False
+                self._asked_for, self.trips = self._queued_so_far, self.trips + 1
             self._receive(reply, self._ready)
         return reply
 
@@ -222,6 +225,7 @@ class Wire:
 
     def _synchronise(self, ready: Callable[[int, float], None]) -> None:
         self._pg.pipeline_sync()
+        self.trips += 1
         self._receive(self._queued(Reply()), ready)
 
     def _receive(self, last: Reply, ready: Callable[[int, float], None]) -> None:

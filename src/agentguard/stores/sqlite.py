@@ -20,7 +20,7 @@ from ._writer import Item, Writer
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from ..protocols import Asked, Clock, OpenTransaction
+    from ..protocols import Clock, OpenTransaction
 
 T = TypeVar("T")
 
@@ -68,9 +68,6 @@ class SqliteTx:
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Nobody else is in any gate while this transaction writes."""
-
-    def ahead(self, *questions: Asked) -> None:
-        """Here no question travels."""
 
     def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
         """Return all rows."""
