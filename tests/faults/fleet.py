@@ -201,10 +201,15 @@ class Fleet:
         ended(self.workers[index])
         self.workers[index] = self._start()
 
-    def finish(self) -> list[str]:
-        """Wait until the last worker has ended; return what the oracle says, and who gave up."""
+    def finish(self, then: Callable[[], object] = lambda: None) -> list[str]:
+        """Wait until the last worker has ended; return what the oracle says, and who gave up.
+
+        Args:
+            then: done before the oracle is asked.
+        """
         exits = [ended(worker) for worker in self.workers]
         self.workers = []
+        then()
         return [*gave_up(exits), *judged(self.world)]
 
 

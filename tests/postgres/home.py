@@ -136,16 +136,25 @@ class Home:
         self._guardian.communicate(b"over\n", PATIENCE)  # forks of this process hold the pipe, too
 
 
-# It outlives the tests by a moment: kills what is left of every server, then removes the folder.
+# It outlives the tests by a moment: ends what is left of every server, then removes the folder.
 _GUARDIAN = """
 trap '' INT TERM HUP
 read -r forever
-for file in "$1"/*/data/postmaster.pid; do
-  [ -f "$file" ] || continue
-  read -r server < "$file"
-  children=$(cat "/proc/$server/task/$server/children" 2>/dev/null)
-  kill -KILL "$server" $children 2>/dev/null
-done
+for data in "$1"/*/data; do
+  [ -f "$data/postmaster.pid" ] || continue
+  read -r server < "$data/postmaster.pid"
+  if grep -qs "$data" "/proc/$server/cmdline"; then
+    kill -CONT $(cat "/proc/$server/task/$server/children") "$server"
+    kill -QUIT "$server"
+    tries=0
+    while grep -qs "$data" "/proc/$server/cmdline" && [ $tries -lt 100 ]; do
+      tries=$((tries + 1)); sleep 0.1
+    done
+    kill -KILL "$server"
+  else
+    ipcrm -m "$(sed -n '7s/.* //p' "$data/postmaster.pid")"
+  fi
+done 2>/dev/null
 rm -rf "$1" || { sleep 1; rm -rf "$1"; }
 """
 

@@ -50,7 +50,7 @@ class Proxy:
         host: str = "127.0.0.1",
     ) -> None:
         self.host, self.port, self.commits, self.losses = host, free_port(), 0, 0
-        self.at_commit = at_commit or (lambda: None)
+        self.at_commit = at_commit or _nothing
         self._server = server
         self._pairs: set[_Pair] = set()
         self._loop = asyncio.new_event_loop()
@@ -84,6 +84,10 @@ class Proxy:
             await pair.run()
         finally:
             self._pairs.discard(pair)
+
+    def lose_nothing(self) -> None:
+        """Let every COMMIT through from now on."""
+        self.at_commit = _nothing
 
     def lead_to(self, server: Server) -> None:
         """Lead new connections to another server, as a name that has moved does."""
@@ -140,6 +144,10 @@ class Proxy:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _nothing() -> None:
+    """Lose nothing."""
 
 
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]

@@ -26,6 +26,7 @@ SETTINGS = {
     "max_wal_senders": "8",
     "wal_keep_size": "256MB",  # a standby that was cut off finds what it missed
     "hot_standby": "on",
+    "dynamic_shared_memory_type": "mmap",  # in its folder, and gone with it
     "jit": "off",
     "timezone": "UTC",
     "log_line_prefix": "%m [%p] %a ",
@@ -168,8 +169,14 @@ class Server:
         self.start()
 
     def remove(self) -> None:
-        """End it and delete its folder."""
-        self.crash(signal.SIGKILL)
+        """End it and delete its folder, and the shared memory that a killed one has left."""
+        if self.running:
+            self.go_on()
+            self.crash()
+        left = self.data / "postmaster.pid"
+        if left.exists():
+            memory = left.read_text().splitlines()[6].split()[-1]
+            subprocess.run(["ipcrm", "-m", memory], check=False, capture_output=True)
         shutil.rmtree(self.folder)
 
     def __enter__(self) -> Self:

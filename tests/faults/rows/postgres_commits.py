@@ -99,7 +99,7 @@ def is_lost(proxy: Proxy, world: World, loss: Loss, number: int) -> bool:
     """Have a worker make a call whose COMMIT of this number is lost; False if it has fewer."""
     proxy.losses, proxy.at_commit = 0, at(number, partial(Loss, loss))
     called(world, f"T-{loss.name}-{number}")
-    proxy.at_commit = lambda: None
+    proxy.lose_nothing()
     return proxy.losses > 0
 
 
@@ -111,11 +111,16 @@ def at(number: int, act: Callable[[], Loss | None]) -> Callable[[], Loss | None]
 
 def lost_at_random(count: Count, tickets: int) -> None:
     """Lose one COMMIT in ten of a crowd."""
-    with Server() as server, Proxy(server) as proxy, world_on(server, via=proxy) as world:
-        fleet, kinds = Fleet(world, 4, count.seed, tickets=tickets), [*Loss] + [None] * 27
+    with (
+        Server() as server,
+        Proxy(server) as proxy,
+        world_on(server, via=proxy) as world,
+        Fleet(world, 4, count.seed, tickets=tickets) as fleet,
+    ):
+        kinds = [*Loss] + [None] * (9 * len(Loss))
         proxy.at_commit = lambda: fleet.random.choice(kinds)
-        count.add(fleet.finish())
-        count.points += proxy.losses - 1
+        count.add(fleet.finish(proxy.lose_nothing), points=0)
+        count.points += proxy.losses
 
 
 def cancelled(count: Count, how: Callable[[World, str, int, Server], None]) -> None:
@@ -131,7 +136,7 @@ def cancelled(count: Count, how: Callable[[World, str, int, Server], None]) -> N
             proxy.at_commit = at(number, stall(standby, stalled))
             worker = fork(one_call, world, f"T-{number}")
             if not comes_to(worker, partial(bool, stalled)):
-                proxy.at_commit = lambda: None
+                proxy.lose_nothing()
                 break
             until(lambda: primary.waiting_for_standby(name), "the commit to wait for the standby")
             how(world, f"T-{number}", worker, primary)
