@@ -144,8 +144,27 @@ ROWS = (
     Row("F3", "sqlite", "disk full at every write", "system_calls:disk_full"),
     Row("F4", "sqlite", "I/O error at every read, write and sync", "system_calls:bad_disk"),
     Row("F5", "sqlite", "power cut: what was not synced is lost, kept or torn", "power:sqlite"),
-    Row("F6", "simulation", "crash, pause, lost answers in random order", "simulation:schedules"),
-    Row("F7", "sqlite", "every order of verbs, against a model", "simulation:model"),
+    Row(
+        "F6",
+        "simulation",
+        "crash, pause, lost answers in random order: verbs",
+        "simulation:schedules",
+        "simulation/test_simulation.py",
+    ),
+    Row(
+        "F6",
+        "pipeline",
+        "the same, and interrupts: whole guarded calls",
+        "simulation:calls",
+        "simulation/test_simulation.py",
+    ),
+    Row(
+        "F7",
+        "sqlite",
+        "every order of verbs, against a model",
+        "simulation:model",
+        "ledger/test_state_machine.py",
+    ),
     Row(
         "F8",
         "sqlite",
@@ -178,7 +197,13 @@ ROWS = (
     Row(
         "F15", "postgres", "the answer to COMMIT is lost or cancelled", "postgres_commits:ambiguous"
     ),
-    Row("F16", "simulation", "clocks that jump a day, also backwards", "simulation:clocks"),
+    Row(
+        "F16",
+        "simulation",
+        "clocks that jump a day, also backwards",
+        "simulation:clocks",
+        "simulation/test_simulation.py",
+    ),
     Row("F17", "sqlite", "flipped bits, cut or missing log, old backup", "corruption:sqlite"),
     Row("F18", "sqlite", "slow disk, stalled writer, late tool, hanging hook", "slowness:sqlite"),
     Row("F18", "postgres", "stalled server, late tool, hanging hook", "postgres_slowness:slow"),
