@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from contextlib import nullcontext
 from dataclasses import replace
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 from benchmarks import __main__ as benchmarks
 from benchmarks.costs import SUBJECTS, profile, room_of, shares_of, stacks_of
-from benchmarks.laps import MANY
+from benchmarks.laps import MANY, Caller
+from benchmarks.lengths import late
 from benchmarks.measure import QUICK, Plan, measure
+from benchmarks.postgres import place_of
 from benchmarks.registry import ALL
+from benchmarks.subjects import new_guard
 
 SAMPLES = """\
 Stack (most recent call first):
@@ -55,6 +59,18 @@ def test_a_quick_run_says_what_it_leaves_out(tmp_path: Path) -> None:
     group = measure("size", large, Plan(1, 1), tmp_path, lambda _: None, quick=True)
     assert {one.trouble for one in group.series} == {"only in the full run"}
     assert list(tmp_path.iterdir()) == []
+
+
+def test_long_runs_are_as_long_as_they_say(tmp_path: Path) -> None:
+    """What is timed comes after the steps that the subject names, in a run that has them."""
+    with asyncio.Runner() as runner:
+        place = place_of(tmp_path / "length" / "0", runner)
+        place.folder.mkdir(parents=True)
+        with late(place, part="whole", length=10, guard_in=new_guard) as work:
+            laps = [len(work(Caller(0, f"lap{lap}"), 3)) for lap in range(2)]
+        runs = new_guard(place).runs.list()
+    assert laps == [3, 3]
+    assert [run.steps for run in runs] == [13, 13]
 
 
 def test_the_command_writes_its_files(
