@@ -145,6 +145,7 @@ def test_run_py_without_a_verb_lists_its_verbs() -> None:
         "lint",
         "docs",
         "conformance",
+        "faults",
         "bench",
         "fresh",
         "lock",

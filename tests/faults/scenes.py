@@ -264,7 +264,7 @@ def forked_amid_transactions(world: World) -> dict[str, Any]:
                 count += 1
 
     def child(number: int) -> None:
-        signal.alarm(10)  # a child that waits for a lock of its parent's waits for ever
+        signal.alarm(PATIENCE)  # a child that waits for a lock of its parent's waits for ever
         with guard.run("child", run_id=f"c-{number}"):
             assert attempt(pay, f"T-child-{number}", world) == "success"
 
