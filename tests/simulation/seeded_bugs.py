@@ -30,11 +30,11 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
         ),
     ),
     "simulated: early reconcile": found(
-        "verbs", "duplicate: ", change("if lease is None or tx.now >= lease:", "if True:")
+        "verbs", "happened ", change("if lease is None or tx.now >= lease:", "if True:")
     ),
     "simulated: a hook that looked too early is believed": found(
         "verbs",
-        "duplicate: ",
+        "happened ",
         change("Doubt(row.public(), may_still_act(tx, row))", "Doubt(row.public(), False)"),
     ),
     "simulated: no fence": found(
@@ -59,7 +59,7 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
     ),
     "simulated: a lost answer counts as a failure": found(
         "verbs",
-        "duplicate: ",
+        "happened ",
         change(_ALREADY, "    if row.owner == tx.owner:", *_AGAIN, _ALREADY),
     ),
     "simulated: the clock is trusted when it is set back": found(
@@ -93,7 +93,7 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
     ),
     "simulated: a repeat that did nothing ends the doubt": found(
         "verbs",
-        "unreported: ",
+        "happened ",
         change("counted, first, edits, approval, held)", "counted, first, edits, approval, False)"),
     ),
     "simulated: a start from before a silence begins": found(
