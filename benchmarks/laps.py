@@ -105,6 +105,7 @@ class Subject:
         unit: what its steps are measured in.
         kind: peers are compared only with what is of the same kind.
         full: it takes too long for a quick run.
+        caveat: what has to be said beside its figures.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Subject:
     unit: Unit = "seconds"
     kind: str = ""
     full: bool = False
+    caveat: str = ""
 
 
 def timed(step: Callable[[str], object], tickets: Sequence[str]) -> list[float]:

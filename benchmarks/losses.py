@@ -74,7 +74,8 @@ def beaten(group: Group, series: Series, library: str) -> str:
         return ""
     doubt = ", within the noise" if value.low <= SAME else ""
     what = {"seconds": "slower", "bytes": "larger"}[series.subject.unit]
+    named = ", ".join(filter(None, (peer.subject.name, peer.subject.caveat)))
     return (
         f"{SHORT[group.name]}: {series.subject.name} is {number_of(value.median)} times"
-        f" {what} than {library} ({peer.subject.name}){doubt}."
+        f" {what} than {library} ({named}){doubt}."
     )

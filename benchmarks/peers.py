@@ -211,8 +211,9 @@ ON_WAL, AS_SHIPPED = partial(dbos, wal=True), partial(dbos, wal=False)
 LANGGRAPH_IMPORT = "import langgraph.func, langgraph.checkpoint.sqlite"
 POWERTOOLS_IMPORT = "import aws_lambda_powertools.utilities.idempotency"
 
+EARLY = "which returns before its write is durable"
 PEERS = [
-    Subject("LangGraph @task", "write", "peer", langgraph, "LangGraph"),
+    Subject("LangGraph @task", "write", "peer", langgraph, "LangGraph", caveat=EARLY),
     Subject("DBOS step, on WAL", "write", "peer", ON_WAL, "DBOS"),
     Subject("DBOS step, as shipped", "write", "peer", AS_SHIPPED, "DBOS"),
     Subject("Powertools", "write", "peer", powertools, "Powertools"),

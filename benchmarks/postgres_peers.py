@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .laps import MANY, AsyncWork, Place, Subject, SyncWork, need
-from .peers import dbos_steps, dbos_steps_async, langgraph_tasks, langgraph_tasks_async
+from .peers import EARLY, dbos_steps, dbos_steps_async, langgraph_tasks, langgraph_tasks_async
 from .postgres import own_database
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def dbos_async(place: Place) -> Iterator[AsyncWork]:
 WRITE, WRITERS = "write-postgres", "writers-postgres"
 POOLED = partial(langgraph, pool=True)
 PEERS = [
-    Subject("LangGraph @task", WRITE, "peer", langgraph, "LangGraph"),
+    Subject("LangGraph @task", WRITE, "peer", langgraph, "LangGraph", caveat=EARLY),
     Subject("DBOS step", WRITE, "peer", dbos, "DBOS"),
     Subject("LangGraph, threads", WRITERS, "peer", langgraph, "LangGraph", MANY),
     Subject("LangGraph, threads, pool of 8", WRITERS, "peer", POOLED, "LangGraph", MANY),

@@ -127,10 +127,13 @@ def test_every_missed_goal_is_a_loss() -> None:
 
 def test_every_better_peer_is_a_loss() -> None:
     """A peer that is faster stands among the losses, one that is slower does not."""
-    ours, peer = series(OURS, [40 * US] * 3), series(PEER, [10 * US] * 3)
+    ours = series(OURS, [40 * US] * 3)
+    peer = series(replace(PEER, caveat="which cheats"), [10 * US] * 3)
     slower = series(replace(PEER, name="DBOS step", library="DBOS"), [50 * US] * 3)
     lost = where_we_lose([group(series(FLOOR, [50 * US] * 3), peer, slower, ours)])
-    assert any("4.00 times slower than LangGraph" in sentence for sentence in lost)
+    assert any(
+        "4.00 times slower than LangGraph (LangGraph @task, which cheats)" in one for one in lost
+    )
     assert not any("DBOS" in sentence for sentence in lost)
 
 
