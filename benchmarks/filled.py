@@ -80,7 +80,7 @@ class Template:
 def record_template(folder: Path) -> Template:
     """Have the product record one run."""
     from agentguard import Guard
-    from agentguard.ledger.runs import SELECT_COUNTERS
+    from agentguard.ledger.runs import SELECT_SEALED
 
     file = folder / "template.db"
     guard = Guard(f"sqlite:///{file}")
@@ -97,7 +97,7 @@ def record_template(folder: Path) -> Template:
             columns[table] = tuple(column[0] for column in found.description)
             rows[table] = [list(row) for row in found]
         (hash_key,) = connection.execute("SELECT hash_key FROM tenants").fetchone()
-        sealed = connection.execute(SELECT_COUNTERS).description
+        sealed = connection.execute(SELECT_SEALED).description
     counters = tuple(column[0] for column in sealed)[:-1]
     return Template(file, hash_key, major, columns, rows, counters)
 

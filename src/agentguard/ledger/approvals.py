@@ -71,7 +71,18 @@ def lock(tx: Tx, tenant: str, approval_id: str) -> Approval | None:
 
 
 def from_row(tx: Tx, row: Any) -> Approval:
-    """Return the value that a row of `SELECT` stands for."""
+    """Return the value that a row of `SELECT` stands for.
+
+    Raises:
+        StoreUnavailable: it cannot be read.
+    """
+    try:
+        return _approval_of(tx, row)
+    except (ValueError, TypeError) as error:
+        raise StoreUnavailable(f"approval {row[0]} is damaged; see agentguard doctor") from error
+
+
+def _approval_of(tx: Tx, row: Any) -> Approval:
     found: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
     votes = tx.rows(
         "SELECT person, decision, roles, reason, at FROM votes"

@@ -10,7 +10,7 @@ from ..errors import ConfigurationError
 from ..model import Limits, Usage
 from ..protocols import foreseen
 from . import switches
-from .runs import COUNTERS, RunLog, asked, hash_key
+from .runs import COUNTERS, GIVEN, RunLog, asked, hash_key
 from .values import Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -20,27 +20,25 @@ if TYPE_CHECKING:
 
 _EMPTY_HASH = bytes(32)
 _INSERT = (
-    f"INSERT INTO runs ({', '.join(COUNTERS)}, seal, tenant, run_id, workflow, agent, subject,"  # noqa: S608
-    f" limits, policy_version, trace) VALUES ({', '.join('?' * (len(COUNTERS) + 9))})"
+    f"INSERT INTO runs (tenant, run_id, {', '.join(COUNTERS + GIVEN)}, seal)"  # noqa: S608
+    f" VALUES ({', '.join('?' * (len(COUNTERS + GIVEN) + 3))})"
 )
 
 
 def open_run(tx: Tx, opening: Opening) -> Opened:
     """Enter a run: begin it, or resume it with all that it has used and done."""
     ref = opening.ref
-    row = tx.row(
-        "SELECT workflow, limits, trace FROM runs WHERE tenant = ? AND run_id = ?",
-        (ref.tenant, ref.run_id),
-    )
+    known = tx.row("SELECT 1 FROM runs WHERE tenant = ? AND run_id = ?", (ref.tenant, ref.run_id))
     limits, trace = opening.limits, None
-    if row is None:
+    if known is None:
         _insert_run(tx, opening)
         log = RunLog(tx, ref)
         log.add(Draft("run.started", _opening_data(opening, limits)))
         log.leaf()
     else:
-        limits, trace = _merged(opening.limits, row[1]), row[2]
-        log = _resume(tx, opening, row[0], limits)
+        log = RunLog(tx, ref)
+        limits, trace = _merged(opening.limits, log.limits), log.trace
+        _resume(tx, opening, log, limits)
     usage = log.save()
     return Opened(
         part=log.part,
@@ -60,39 +58,38 @@ def _insert_run(tx: Tx, opening: Opening) -> None:
         "updated_at": now, "cost_complete": 1, "head_hash": _EMPTY_HASH, "finished_at": None,
         "error": None,
     }  # fmt: skip
-    tx.run(
-        _INSERT,
-        (*fresh.values(), seal(ref.tenant, ref.run_id, *fresh.values()), ref.tenant, ref.run_id,
-         opening.workflow, opening.agent, opening.subject, limits_text(opening.limits),
-         opening.policy_version, opening.trace),
+    values = (
+        ref.tenant, ref.run_id, *fresh.values(), opening.workflow, opening.agent, opening.subject,
+        limits_text(opening.limits), opening.policy_version, opening.trace,
     )  # fmt: skip
+    tx.run(_INSERT, (*values, seal(*values)))
 
 
-def _resume(tx: Tx, opening: Opening, workflow: str, limits: Limits) -> RunLog:
+def _resume(tx: Tx, opening: Opening, log: RunLog, limits: Limits) -> None:
     ref = opening.ref
-    if workflow != opening.workflow:
+    if log.workflow != opening.workflow:
         raise ConfigurationError(
-            f"run {ref.run_id!r} belongs to the workflow {workflow!r}, not to {opening.workflow!r}:"
-            " use another run_id"
+            f"run {ref.run_id!r} belongs to the workflow {log.workflow!r}, not to"
+            f" {opening.workflow!r}: use another run_id"
         )
-    log = RunLog(tx, ref)
     stopped = log.stopped()
     if stopped is not None:
         raise stopped
     if log.status == "running" and opening.join:
-        return log
+        return
     if log.status == "running":
         # The earlier part ended without saying so, or still runs beside us: what it was seen to
         # use of its time counts.
         log.active_us += log.updated_at - log.part_started_at
     log.part, log.status, log.part_started_at = log.part + 1, "running", tx.now
     log.finished_at, log.error = None, None
+    log.limits = limits_text(limits)
+    log.policy_version, log.trace = opening.policy_version, opening.trace
     tx.run(
         "UPDATE runs SET limits = ?, policy_version = ?, trace = ? WHERE tenant = ? AND run_id = ?",
-        (limits_text(limits), opening.policy_version, opening.trace, ref.tenant, ref.run_id),
+        (log.limits, log.policy_version, log.trace, ref.tenant, ref.run_id),
     )
     log.add(Draft("run.resumed", {**_opening_data(opening, limits), "part": log.part}))
-    return log
 
 
 def _opening_data(opening: Opening, limits: Limits) -> dict[str, Any]:

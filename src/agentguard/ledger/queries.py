@@ -11,7 +11,7 @@ from . import approvals
 from .lifecycle import limit_of
 from .rows import SELECT as SELECT_EFFECT
 from .rows import EffectRow, load_effect
-from .runs import SELECT_COUNTERS, check_seal, commitment, link
+from .runs import SELECT_SEALED, check_seal, commitment, link
 from .values import RunRef
 
 if TYPE_CHECKING:
@@ -115,6 +115,13 @@ def _events(tx: Tx, ref: RunRef, after: int) -> Iterator[Event]:
 
 def broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
     """Return one sentence on the first event that does not fit the chain, or None."""
+    try:
+        return _broken_link(tx, tenant, run_id)
+    except (TypeError, ValueError, AttributeError):  # a damaged value can be of another type
+        return f"an event of run {run_id} cannot be read any more"
+
+
+def _broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
     ref, prev, count = RunRef(tenant, run_id, ""), bytes(32), 0
     rows = tx.rows(
         "SELECT seq, at, step, kind, actor, data, hash, salt, body FROM events"
@@ -145,9 +152,9 @@ def damaged(tx: Tx) -> list[str]:
             EffectRow.of(row)
         except StoreUnavailable as error:
             found.append(error.message)
-    for tenant, run_id, *counters, sealed in tx.rows(SELECT_COUNTERS):
+    for tenant, run_id, *values, sealed in tx.rows(SELECT_SEALED):
         try:
-            check_seal(RunRef(tenant, run_id, ""), counters, sealed)
+            check_seal(RunRef(tenant, run_id, ""), values, sealed)
         except StoreUnavailable as error:
             found.append(error.message)
     return found

@@ -42,8 +42,11 @@ COUNTERS = (
     "finished_at",
     "error",
 )
-SELECT_COUNTERS = f"SELECT tenant, run_id, {', '.join(COUNTERS)}, seal FROM runs"  # noqa: S608
-_SELECT = f"{SELECT_COUNTERS} WHERE tenant = ? AND run_id = ?"
+GIVEN = ("workflow", "agent", "subject", "limits", "policy_version", "trace")
+"""With these a run is entered."""
+SEALED = (*COUNTERS, *GIVEN)
+SELECT_SEALED = f"SELECT tenant, run_id, {', '.join(SEALED)}, seal FROM runs"  # noqa: S608
+_SELECT = f"{SELECT_SEALED} WHERE tenant = ? AND run_id = ?"
 _UPDATE = (
     f"UPDATE runs SET {', '.join(f'{name} = ?' for name in COUNTERS)}, seal = ?"  # noqa: S608
     " WHERE tenant = ? AND run_id = ?"
@@ -63,18 +66,19 @@ class RunLog:
         StoreUnavailable: its row is not as it was written.
     """
 
-    __slots__ = (*COUNTERS, "_tx", "flying", "ref")
+    __slots__ = (*SEALED, "_tx", "flying", "ref")
 
     def __init__(self, tx: Tx, ref: RunRef) -> None:
         row = tx.lock(*asked(ref)[1:3])
         if row is None:
             raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
-        _, _, *counters, sealed = row
-        check_seal(ref, counters, sealed)
+        _, _, *values, sealed = row
+        check_seal(ref, values, sealed)
         (self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
          self.active_us, self.steps, self.last_step, self.model_calls, self.tool_calls, self.spent,
          self.held, self.input_tokens, self.output_tokens, self.cost_complete, self.head_seq,
-         self.head_hash, self.finished_at, self.error) = counters  # fmt: skip
+         self.head_hash, self.finished_at, self.error, self.workflow, self.agent, self.subject,
+         self.limits, self.policy_version, self.trace) = values  # fmt: skip
         self._tx, self.ref, self.flying = tx, ref, (0, 0)
 
     status: str
@@ -96,6 +100,12 @@ class RunLog:
     head_hash: bytes
     finished_at: int | None
     error: str | None
+    workflow: str
+    agent: str
+    subject: str | None
+    limits: str
+    policy_version: str
+    trace: str | None
 
     def add(self, draft: Draft) -> None:
         """Append one event to the chain, inside the transaction of the change it tells of."""
@@ -185,21 +195,21 @@ class RunLog:
         if self.ref.actor.startswith("agent:"):  # what people decide meanwhile is no activity
             self.updated_at = self._tx.now
         tenant, run_id, counters = self.ref.tenant, self.ref.run_id, _counters(self)
-        sealed = seal(tenant, run_id, *counters)
+        sealed = seal(tenant, run_id, *counters, *_given(self))
         self._tx.run(_UPDATE, (*counters, sealed, tenant, run_id))
         return self.usage()
 
 
-_counters = attrgetter(*COUNTERS)
+_counters, _given = attrgetter(*COUNTERS), attrgetter(*GIVEN)
 
 
-def check_seal(ref: RunRef, counters: Sequence[Any], sealed: bytes) -> None:
+def check_seal(ref: RunRef, values: Sequence[Any], sealed: bytes | None) -> None:
     """Refuse a run's row that is not as it was written.
 
     Raises:
         StoreUnavailable: it is damaged.
     """
-    if seal(ref.tenant, ref.run_id, *counters) != bytes(sealed):
+    if sealed is None or seal(ref.tenant, ref.run_id, *values) != bytes(sealed):
         raise StoreUnavailable(
             f"the row of run {ref.run_id} is not as it was written: the store is damaged, and"
             " nothing was started; see agentguard doctor"

@@ -95,7 +95,8 @@ _EFFECT = (
 _RUN = (
     "tenant, run_id, status, part, started_at, part_started_at, updated_at, active_us, steps,"
     " last_step, model_calls, tool_calls, spent, held, input_tokens, output_tokens, cost_complete,"
-    " head_seq, head_hash, finished_at, error"
+    " head_seq, head_hash, finished_at, error, workflow, agent, subject, limits, policy_version,"
+    " trace"
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
