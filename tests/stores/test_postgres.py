@@ -25,6 +25,7 @@ from agentguard import (
     idempotent,
     tool_contract,
 )
+from agentguard.ledger import settling
 from agentguard.protocols import Tx
 from agentguard.stores import _pg_server, open_store
 from agentguard.stores._pg_owner import runtime_folder
@@ -556,6 +557,31 @@ def test_a_lease_is_renewed_while_a_body_is_at_work(postgres_url: str) -> None:
         assert slow("a") == "done"
     guard.close()
     other.close()
+
+
+def test_owners_of_the_past_cost_nothing_and_go_away(postgres_url: str) -> None:
+    """However many workers have ended elsewhere, a sweep asks as often; a week later they are gone."""
+    clock = FakeClock()
+    with closing(PostgresStore(postgres_url, clock=clock)) as store:
+        store.transact(settling.sweep)
+        wire = store._commits.wire()
+        asked = []
+        for number in (0, 50):
+            for other in range(number):
+                store.transact(
+                    lambda tx, name=other: tx.run(
+                        "INSERT INTO owners (owner, host, pid, started_at, lease_until)"
+                        " VALUES (?, 'elsewhere', 1, ?, ?)",
+                        (f"own_{name}", tx.now, tx.now),
+                    )
+                )
+            before = wire.trips
+            store.transact(settling.sweep)
+            asked.append(wire.trips - before)
+        assert asked[0] == asked[1]
+        clock.advance(days=8)
+        store.transact(lambda tx: tx.now)
+        assert store.read(lambda tx: tx.row("SELECT count(*) FROM owners")) == (1,)
 
 
 # A pooler between.

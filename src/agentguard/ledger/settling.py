@@ -226,13 +226,22 @@ def abandon(tx: Tx, start: Interrupted) -> Usage:
 
 def sweep(tx: Tx) -> int:
     """Put effects of owners that are lost in doubt, so that they are listed; how many."""
-    owners = [name for (name,) in tx.rows("SELECT owner FROM owners") if name != tx.owner]
     found = 0
-    for owner in filter(tx.is_lost, owners):
-        found += _sweep_owner(tx, owner)
-        if tx.is_dead(owner):
+    for (owner,) in list(tx.rows(_SILENT, (tx.now,))):
+        if owner != tx.owner and tx.is_lost(owner):
+            found += _sweep_owner(tx, owner)
+    for (owner,) in list(tx.rows("SELECT owner FROM owners")):
+        if owner != tx.owner and tx.is_dead(owner):
+            found += _sweep_owner(tx, owner)
             tx.forget(owner)
     return found
+
+
+_SILENT = (
+    "SELECT DISTINCT e.owner FROM effects e LEFT JOIN owners o ON o.owner = e.owner"
+    " WHERE e.state = 'executing' AND (o.lease_until IS NULL OR o.lease_until <= ?)"
+)
+"""Who executes something and has no lease that runs: one question, however many workers there are."""
 
 
 def _sweep_owner(tx: Tx, owner: str) -> int:

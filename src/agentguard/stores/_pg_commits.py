@@ -29,8 +29,9 @@ if TYPE_CHECKING:
 _CROWD_MS = 500
 """So long a transaction with several verbs waits for a lock; it is soon cut into its parts."""
 _TRIES = 10
-_LOOK_EVERY_US = 10_000_000
-"""So often, by the store's clock, it is written down which approvals' time is over."""
+_TIDY_EVERY_US, _PURGE_EVERY_US = 10_000_000, 3_600_000_000
+"""So often, by the store's clock, it is written down which approvals' time is over, and owners that
+ended long ago are removed."""
 _LOG = logging.getLogger("agentguard")
 
 
@@ -40,6 +41,12 @@ class Final(Exception):
     def __init__(self, failure: StoreUnavailable) -> None:
         super().__init__(failure.message)
         self.failure = failure
+
+
+def _tidy(tx: Writing, purges: bool) -> None:  # noqa: FBT001 - a verb's argument
+    expire_late(tx)
+    if purges:
+        tx.forget_the_silent()
 
 
 class Commits:
@@ -67,7 +74,7 @@ class Commits:
         self._refuse, self._done, self._slot, self._kind = refuse, done, slot, kind
         self.lock = threading.RLock()
         self._wire: Wire | None = None
-        self._look_at = 0
+        self._tidy_at = self._purge_at = 0
 
     def wire(self) -> Wire:
         """Return the connection, opening it if it is not; under the lock."""
@@ -80,7 +87,7 @@ class Commits:
         waiting = list(batch)
         with self.lock:
             try:
-                self._expire_late()
+                self._tidy()
                 if len(batch) > 1 and self._in_one(batch):
                     return
                 while waiting:
@@ -91,22 +98,25 @@ class Commits:
                 for item in waiting:
                     item.result, item.error = None, failure
 
-    def _expire_late(self) -> None:
-        """Write down which approvals' time is over, in a transaction of its own.
+    def _tidy(self) -> None:
+        """Write down, now and then, what time alone has changed; in a transaction of its own.
 
-        Who asks for one of them finds it expired all the same, so a failure here is nobody's.
+        Who asks finds it so all the same, so a failure here is nobody's.
         """
         now = self._time.clock.now()
-        if now < self._look_at:
+        if now < self._tidy_at:
             return
-        self._look_at = now + _LOOK_EVERY_US
+        self._tidy_at = now + _TIDY_EVERY_US
+        purges = now >= self._purge_at
+        if purges:
+            self._purge_at = now + _PURGE_EVERY_US
         try:
-            self._once([Item(None, expire_late, ())], _CROWD_MS)
+            self._once([Item(None, _tidy, (purges,))], _CROWD_MS)
         except Final as final:
             if not final.failure.uncertain:
                 raise
         except Exception as error:  # noqa: BLE001 - told to operators, since no caller asked for it
-            _LOG.warning("approvals that ran out were not marked: %s", self._link.plain(error))
+            _LOG.warning("what time has changed was not written down: %s", self._link.plain(error))
 
     def _in_one(self, batch: list[Item]) -> bool:
         """Run all verbs in one transaction, or return that each needs one of its own.

@@ -48,7 +48,10 @@ class LeasedOwner(Owner):
     """
 
     def __init__(self, lease: float) -> None:
-        super().__init__(runtime_folder())
+        try:
+            super().__init__(runtime_folder())
+        except OSError:  # no lock, no proof: this process is known by its lease alone
+            super().__init__(None)
         self.lease_us = int(lease * 1_000_000)
         self._until = self._unbroken = 0.0
 

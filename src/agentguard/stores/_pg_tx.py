@@ -34,6 +34,11 @@ ALONE_MS = 10_000
 """So long a transaction waits for a lock."""
 IDLE_MS = 5_000
 """A process that stops inside a transaction holds up others for no longer than this."""
+_SILENT_US = 7 * 86_400_000_000
+_PURGE = (
+    "DELETE FROM owners WHERE lease_until < ? AND NOT EXISTS (SELECT 1 FROM effects e"
+    " WHERE e.owner = owners.owner AND e.state IN ('executing', 'in_doubt', 'awaiting_approval'))"
+)
 _OPEN_EFFECTS = (
     "SELECT 1 FROM effects WHERE owner = ? AND (state = 'executing'"
     " OR (state = 'in_doubt' AND lease_until IS NOT NULL)) LIMIT 1"
@@ -216,6 +221,10 @@ class Writing(Reading):
         """Remove what is kept about a dead owner."""
         self.after_commit(lambda: self._owner.forget(owner))
         self.run("DELETE FROM owners WHERE owner = ?", (owner,))
+
+    def forget_the_silent(self) -> None:
+        """Remove owners on other hosts that ended long ago and own nothing."""
+        self.run(_PURGE, (self.now - _SILENT_US,))
 
     def after_commit(self, done: Callable[[], object]) -> None:
         """Call *done* once this transaction is durable."""
