@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 from urllib.parse import urlsplit
 
 from agentguard import Guard, StoreUnavailable, _durable
@@ -31,7 +31,6 @@ from tests.faults.processes import PATIENCE, ended, fork
 from tests.faults.scenes import attempt, payer
 from tests.faults.world import World
 from tests.postgres.home import MEMORY, prefer_memory
-from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
 
 prefer_memory()
@@ -126,13 +125,21 @@ def turned(job: Job) -> list[str]:
     return tickets[turn:] + tickets[:turn]
 
 
+class Door(Protocol):
+    """Something that leads to a server."""
+
+    def url(self, database: str) -> str:
+        """Return the address of a database behind it."""
+        ...
+
+
 @contextlib.contextmanager
-def world_on(server: Server, *, via: Proxy | None = None, options: str = "") -> Iterator[World]:
+def world_on(server: Server, *, via: Door | None = None, options: str = "") -> Iterator[World]:
     """Make a world whose store is a new database of *server*.
 
     Args:
         server: has the database.
-        via: the proxy through which its workers reach it.
+        via: through what its workers reach it.
         options: what the URL says further.
     """
     home = MEMORY if MEMORY.is_dir() else None

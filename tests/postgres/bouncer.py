@@ -6,7 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
-from typing import IO
+from typing import IO, Self
 
 from tests.postgres.home import PATIENCE, free_port, home, until
 from tests.postgres.server import Server
@@ -53,6 +53,12 @@ class Bouncer:
     def url(self, database: str = "postgres") -> str:
         """Return the address of a database behind the pooler."""
         return f"postgresql://postgres@127.0.0.1:{self.port}/{database}"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End it."""

@@ -6,29 +6,39 @@ import signal
 
 from tests.faults.fleet import Fleet, database_of_world, world_on
 from tests.faults.matrix import Count, Result
+from tests.postgres.bouncer import Bouncer, bouncer_program
 from tests.postgres.home import until
 from tests.postgres.proxy import Proxy
 from tests.postgres.server import Server
 
 
 def terminated(long: bool, seed: int) -> Result:
-    """Cut off one client after another, whatever it is doing."""
-    count, ended = Count("F10", "postgres", seed), 0
+    """Cut off one client after another, whatever it is doing; then those of a pooler."""
+    count, times = Count("F10", "postgres", seed), 300 if long else 20
+    with Server() as server:
+        cut_off(count, server, server, times)
+        if bouncer_program() is None:
+            return count.result("picked at random; no pgbouncer is installed here")
+        with Bouncer(server) as bouncer:
+            cut_off(count, server, bouncer, times)
+    return count.result("picked at random; the second half behind pgbouncer, transaction mode")
+
+
+def cut_off(count: Count, server: Server, via: Server | Bouncer, times: int) -> None:
+    """Terminate backends picked at random while workers reach their server *via* something."""
     with (
-        Server() as server,
-        world_on(server) as world,
-        Fleet(world, 4, seed, tickets=2000 if long else 150) as fleet,
+        world_on(server, via=via) as world,
+        Fleet(world, 4, count.seed, tickets=max(60, 5 * times)) as fleet,
     ):
-        name = database_of_world(world)
+        name, ended = database_of_world(world), 0
 
         def terminate() -> None:
             nonlocal ended
             if pids := server.backends(name):
                 ended += server.terminate_backends(name, [fleet.random.choice(pids)])
 
-        fleet.at_progress([terminate] * (300 if long else 20))
+        fleet.at_progress([terminate] * times)
         count.add(fleet.finish(), points=ended)
-    return count.result("pg_terminate_backend on connections picked at random")
 
 
 def crashed(long: bool, seed: int) -> Result:

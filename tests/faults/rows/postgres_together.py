@@ -8,6 +8,7 @@ from agentguard import Guard, _meter
 from tests.faults.fleet import judged, world_on
 from tests.faults.matrix import Count, Result
 from tests.faults.processes import ended, fork
+from tests.faults.rows.postgres_kills import cases
 from tests.faults.scenes import attempt, in_threads, payer
 from tests.faults.test_cancellation import (
     Moment,
@@ -18,8 +19,17 @@ from tests.faults.test_cancellation import (
     work,
 )
 from tests.faults.test_cancellation import payer as async_payer
+from tests.faults.test_interrupts import EVERY as EVERY_INTERRUPT
+from tests.faults.test_interrupts import in_doubt_in_a_commit
+from tests.faults.test_kills import Variant, is_as_promised
 from tests.faults.world import World
 from tests.postgres.server import Server
+
+INTERRUPTS = [
+    Variant("plain", interrupted=True),
+    Variant("retried", is_async=True, interrupted=True),
+    Variant("approved", interrupted=True),
+]
 
 
 def together(long: bool, seed: int) -> Result:
@@ -30,7 +40,23 @@ def together(long: bool, seed: int) -> Result:
         forks(count, server, 50 if long else 6)
         for moment in (while_waiting, as_it_wakes):
             asyncio.run(cancellations(count, server, moment))
-    return count.result("32 threads; forks under an open store; a task cancelled at each await")
+        for number, variant in enumerate(EVERY_INTERRUPT if long else INTERRUPTS):
+            interrupts(count, server, variant, 1 if long else 12, seed + number)
+    return count.result(
+        "32 threads; forks under an open store; a task cancelled at each await; a KeyboardInterrupt at"
+        " named places"
+    )
+
+
+def interrupts(count: Count, server: Server, variant: Variant, step: int, first: int) -> None:
+    """Interrupt a worker at one place after the other; its process lives on and makes good."""
+    for case in cases(server, variant, step=step, first=first):
+        found = list(case["problems"])
+        if not is_as_promised(variant, case):
+            found.append(f"wrong: it ended as {case}")
+        if variant.story != "doubted" and in_doubt_in_a_commit(case):
+            found.append("wrong: a doubt where it is known what happened")
+        count.add(found, place=f"{variant}, {case['point']}")
 
 
 def threads(count: Count, server: Server, tickets: int) -> None:
