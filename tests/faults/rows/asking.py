@@ -13,8 +13,8 @@ from tests.faults.processes import ask
 _MEMORY = Path("/dev/shm")
 
 
-def answers(count: Count, module: str, place: str, **plan: Any) -> None:
-    """Let *module* try what *plan* says, and count what it found.
+def answers(count: Count, module: str, place: str, **plan: Any) -> Any:
+    """Let *module* try what *plan* says, count what it found, and return its answer.
 
     Raises:
         NotHere: this machine lacks what the module needs.
@@ -25,3 +25,4 @@ def answers(count: Count, module: str, place: str, **plan: Any) -> None:
     if "not_here" in answer:
         raise NotHere(answer["not_here"])
     count.add(answer["problems"], answer["points"], place=place)
+    return answer
