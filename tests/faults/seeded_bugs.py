@@ -156,6 +156,11 @@ CORE_MUTANTS: dict[str, Mutant] = {
             'VERSION}")',
         ),
     ),
+    "a store is migrated under its workers": bug(
+        f"{MATRIX}[F19 sqlite]",
+        "it was migrated under a worker",
+        change("if version < VERSION and (working :=", "if False and (working :="),
+    ),
     "an anchored head is not compared": bug(
         f"{MATRIX}[F22 sqlite]",
         "not seen",

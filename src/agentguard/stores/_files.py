@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..canonical import seal
 from ..errors import ConfigurationError, StoreUnavailable
+from ._owner import living
 from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 _CREATING = threading.Lock()
@@ -160,4 +161,9 @@ def _check_version(version: int, path: str, *, migrate: bool) -> None:
         raise ConfigurationError(
             f"{path} has the older schema {version}: stop its workers, then run"
             " `agentguard store migrate`"
+        )
+    if version < VERSION and (working := living(Path(f"{path}.owners"))):
+        raise ConfigurationError(
+            f"{path} is in use by {working} process{'es'[: 2 * (working > 1)]} of the older schema"
+            f" {version}: stop them, then migrate; nothing was changed"
         )

@@ -105,6 +105,19 @@ class Owner:
             self._descriptor = None
 
 
+def living(directory: Path) -> int:
+    """Count the processes that have written to the store whose locks lie there, and are alive."""
+    count = 0
+    for path in directory.glob("*.lock"):
+        with contextlib.suppress(OSError):  # its owner has just left
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                count += not _is_free(descriptor)
+            finally:
+                os.close(descriptor)
+    return count
+
+
 def _is_free(descriptor: int) -> bool:
     try:
         # Shared, because a fork at this moment inherits the lock: it must shut out no other prober.

@@ -6,6 +6,7 @@ every kind, three others, and one whose worker was killed in the body of its cal
 
 from __future__ import annotations
 
+import fcntl
 import json
 import shutil
 import signal
@@ -36,6 +37,7 @@ from tests.faults.world import World
 OLD = Path(__file__).resolve().parents[1] / "old" / "schema_1.sql"
 RUNS = ("r-1", "broken", "busy", "r-killed")
 OLDER = "has the older schema 1: stop its workers, then run `agentguard store migrate`"
+IN_USE = "is in use by 1 process of the older schema 1: stop them"
 NEWER = f"was written by a newer agentguard (schema {VERSION + 1}, this one reads {VERSION})"
 
 
@@ -53,6 +55,7 @@ def sqlite(long: bool, seed: int) -> Result:
             count.add(problems, place=f"killed at {number} {name}")
             shutil.rmtree(root / str(number))
         count.add(crowd(root / "crowd", whole), place="four migrate at once")
+        count.add(in_use(root / "in use", whole), place="a worker is alive")
     return count.result("a point is a statement of the migration, or a way to open the store")
 
 
@@ -218,4 +221,29 @@ def crowd(folder: Path, whole: dict[int, Content]) -> Iterable[str]:
     exits = [ended(child) for child in children]
     yield from (f"one of them ended with {code}" for code in exits if code)
     yield from differences(content(world.store)[1], whole[VERSION], "after all of them")
+    yield from goes_on(world)
+
+
+def in_use(folder: Path, whole: dict[int, Content]) -> Iterator[str]:
+    """Migrate while a worker of the old code is alive, and once more when it is not."""
+    world, locked, leave = old_store(folder), Gate(), Gate()
+
+    def worker() -> None:
+        with (folder / "store.db.owners" / "own_old.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            locked.open()
+            leave.wait()
+
+    running = fork(worker)
+    locked.wait()
+    try:
+        migrate(world)
+        yield "it was migrated under a worker"
+    except ConfigurationError as error:
+        if IN_USE not in str(error):
+            yield f"it was refused with: {error}"
+    yield from differences(content(world.store)[1], whole[1], "while a worker is alive")
+    leave.open()
+    ended(running)
+    migrate(world)
     yield from goes_on(world)
