@@ -8,8 +8,9 @@ import json
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import rfc8785
@@ -34,6 +35,8 @@ from agentguard import (
     tool_contract,
 )
 from agentguard.canonical import canonical, jsonable
+from agentguard.ledger import queries
+from agentguard.protocols import Tx
 from agentguard.testing import FakeClock
 
 IBAN = "DE44500105175407324931"
@@ -257,6 +260,42 @@ def test_a_tenants_leaves_are_the_heads_of_its_runs(guard: Guard) -> None:
     assert [run_id for run_id, *_ in leaves(guard, "acme")] == ["a", "a", "b", "b"]
     assert leaves(guard, "acme") == expected_leaves(guard, "acme")
     assert leaves(guard, "other") == expected_leaves(guard, "other")
+
+
+# Look-ups.
+
+LOOK_UPS: dict[str, Callable[[Tx], object]] = {
+    "an effect by its id": lambda tx: queries.effect(tx, None, "k"),
+    "a run by its id": lambda tx: queries.run(tx, None, "r"),
+    "the effects of a run": lambda tx: queries.effects(tx, None, None, "r", 10),
+    "the newest runs": lambda tx: queries.runs(tx, None, 10),
+    "an approval by its id": lambda tx: queries.approval(tx, None, "a"),
+}
+
+
+class Planned:
+    """Asks SQLite how it would find the answer, and finds nothing."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection, self.plans = connection, list[str]()
+
+    def rows(self, sql: str, values: Any = ()) -> list[Any]:
+        """Take the plan."""
+        plan = self.connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)
+        self.plans += [row[3] for row in plan]
+        return []
+
+
+@pytest.mark.parametrize("what", LOOK_UPS)
+def test_no_look_up_reads_a_whole_table(guard: Guard, path: Path, what: str) -> None:
+    """Whoever asks without naming a tenant is answered by the keys, however large the store."""
+    filled(guard)
+    with closing(sqlite3.connect(path)) as connection:
+        planned = Planned(connection)
+        LOOK_UPS[what](cast("Tx", planned))
+    scanned = [step for step in planned.plans if step.startswith("SCAN")]
+    assert planned.plans
+    assert [step for step in scanned if not step.startswith("SCAN tenants")] == []
 
 
 # Canonical JSON.

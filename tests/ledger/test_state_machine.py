@@ -1,4 +1,4 @@
-"""Any mixture of the ledger's verbs: the reference model and the store end up at the same place.
+"""Any mixture of the ledger's verbs: the reference model and any store end up at the same place.
 
 Each transition by itself, and everything that is no transition, is in the contract of stores
 (`agentguard.testing.stores`), which `tests/stores/test_contract.py` holds for each of ours.
@@ -7,12 +7,21 @@ Each transition by itself, and everything that is no transition, is in the contr
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from agentguard.ledger.queries import broken_link
 from agentguard.ledger.values import Started
@@ -28,7 +37,10 @@ from agentguard.testing.stores.table import (
     SETTLES,
     SITUATIONS,
 )
-from tests.ledger.verbs import TENANT, Ledger, folder
+from tests.ledger.verbs import File, Ledger, Memory, Place, Postgres
+from tests.postgres.server import Server
+
+LONG = bool(os.environ.get("AGENTGUARD_LONG"))
 
 
 @dataclass
@@ -53,25 +65,31 @@ class LedgerMachine(RuleBasedStateMachine):
     runs = st.sampled_from(["r", "s"])
     workers = st.sampled_from([0, 1])
 
+    where: Callable[[], Place]
+    """Makes the store that one example uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.place = type(self).where()
+
     @initialize()
     def begin(self) -> None:
-        """Open a store of one's own."""
-        self.folder = folder()
-        self.ledger = Ledger(Path(self.folder.name) / "a.db", FakeClock(), ("r", "s"))
+        """Take two runs of a tenant's own."""
+        self.ledger = Ledger(self.place, FakeClock(), ("r", "s"))
         self.models = {"k1": Model(), "k2": Model()}
         self.rejected: set[tuple[str, str, str]] = set()
         self.seen = [self.ledger.clock.now()] * 2
         self.is_back = False
 
     def teardown(self) -> None:
-        """Close it."""
+        """Close the store."""
         self.ledger.close()
-        self.folder.cleanup()
 
     def now(self, worker: int) -> int:
         """Return the time as *worker* sees it: it never runs backwards for one process."""
-        self.seen[worker] = max(self.seen[worker], self.ledger.clock.now())
-        return self.seen[worker]
+        process = worker if self.place.workers_die else 0
+        self.seen[process] = max(self.seen[process], self.ledger.clock.now())
+        return self.seen[process]
 
     @rule(verb=st.sampled_from(BEGINS), key=keys, run=runs, worker=workers)
     def call(self, verb: str, key: str, run: str, worker: int) -> None:
@@ -154,6 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
         model.situation = after
         self.compare(key, worker)
 
+    @precondition(lambda self: self.place.workers_die)
     @rule(worker=workers)
     def die(self, worker: int) -> None:
         """A worker is killed, and another one takes its place."""
@@ -200,44 +219,70 @@ class LedgerMachine(RuleBasedStateMachine):
     def no_start_without_a_reason(self) -> None:
         """One start a key, and one more for each proof that nothing happened or is dropped."""
         for key, model in self.models.items():
-            fences = self.ledger.table(
-                "SELECT data ->> 'fence' FROM events WHERE kind = 'step.started'"
-                " AND data ->> 'key' = ? ORDER BY 1", key,
-            )  # fmt: skip
-            assert [fence for (fence,) in fences] == list(range(1, model.fence + 1))
+            facts = [data for kind, data in self.events() if kind == "step.started"]
+            fences = sorted(data["fence"] for data in facts if data["key"] == key)
+            assert fences == list(range(1, model.fence + 1))
             assert model.fence <= model.permits
 
     @invariant()
     def the_chains_are_whole(self) -> None:
         """Both runs' records verify."""
         for run in ("r", "s"):
-            assert self.ledger.workers[0].read(broken_link, TENANT, run) is None
+            assert self.ledger.workers[0].read(broken_link, self.ledger.tenant, run) is None
 
     @invariant()
     def the_budgets_are_the_sum_of_the_rows(self) -> None:
         """What is held and spent is what the effects that are open or done say."""
-        rows = self.ledger.table("SELECT run_id, state, cost FROM effects")
+        tenant = self.ledger.tenant
+        rows = self.ledger.table("SELECT run_id, state, cost FROM effects WHERE tenant = ?", tenant)
         for run in ("r", "s"):
             mine = [(state, cost) for owner, state, cost in rows if owner == run]
             held = sum(c for s, c in mine if s in (EffectState.EXECUTING, EffectState.IN_DOUBT))
             spent = sum(cost for state, cost in mine if state == EffectState.SUCCEEDED)
             calls = (held + spent) // COST
-            told = "SELECT held, spent, tool_calls FROM runs WHERE run_id = ?"
-            kept = "SELECT held, spent, calls FROM budgets WHERE span = ?"
-            assert self.ledger.table(told, run) == [(held, spent, calls)]
-            assert self.ledger.table(kept, f"run:{run}") in ([(held, spent, calls)], [])
+            told = "SELECT held, spent, tool_calls FROM runs WHERE tenant = ? AND run_id = ?"
+            kept = "SELECT held, spent, calls FROM budgets WHERE tenant = ? AND span = ?"
+            assert self.ledger.table(told, tenant, run) == [(held, spent, calls)]
+            assert self.ledger.table(kept, tenant, f"run:{run}") in ([(held, spent, calls)], [])
 
     @invariant()
     def an_approval_is_used_once(self) -> None:
         """No approval starts two effects, and none is used twice."""
-        used = self.ledger.table(
-            "SELECT data ->> 'approval_id' FROM events WHERE kind = 'approval.used'"
-        )
+        used = [data["approval_id"] for kind, data in self.events() if kind == "approval.used"]
         assert len(set(used)) == len(used)
 
+    def events(self) -> list[tuple[str, dict[str, Any]]]:
+        """Return what both runs have on record."""
+        return self.ledger.events("r") + self.ledger.events("s")
 
-TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=100, stateful_step_count=30)
+
+def check(place: Callable[[], Place], examples: int) -> None:
+    """Go through *examples* mixtures of 30 verbs; ten times as many in the long form."""
+    bounds = settings(
+        max_examples=examples * (10 if LONG else 1), stateful_step_count=30,
+        suppress_health_check=[HealthCheck.too_slow],
+    )  # fmt: skip
+
+    class Machine(LedgerMachine):
+        where = staticmethod(place)
+
+    run_state_machine_as_test(Machine, settings=bounds)
+
+
+def test_memory_ends_up_where_the_model_does() -> None:
+    """A store in memory, which one process uses alone, does what the model says."""
+    check(Memory, 40)
+
+
+def test_a_file_ends_up_where_the_model_does() -> None:
+    """A file that two workers share, each of whom may die, does what the model says."""
+    check(File, 80)
+
+
+def test_postgres_ends_up_where_the_model_does(postgres_server: Server) -> None:
+    """A server that two workers share, each of whom may die, does what the model says."""
+    url = f"{postgres_server.url('postgres')}?schema=model"
+    check(lambda: Postgres(url), 15)
 
 
 def test_the_table_is_complete() -> None:

@@ -24,7 +24,8 @@ def clocks(long: bool, seed: int) -> Result:
 
 def model(long: bool, seed: int) -> Result:
     """Hold any mixture of verbs against a reference model."""
-    return of_tests("F7", "sqlite", ["ledger/test_state_machine.py"], long=long, seed=seed)
+    tests, notes = ["ledger/test_state_machine.py"], "in memory, in a file and on a PostgreSQL"
+    return of_tests("F7", "sqlite", tests, long=long, seed=seed, notes=notes)
 
 
 def _simulated(fault: str, store: str, names: list[str], *, long: bool, seed: int) -> Result:
