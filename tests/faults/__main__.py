@@ -173,7 +173,8 @@ def endings(
     if caught:
         yield from ("", *mutant_lines(caught))
     yield ""
-    yield from (f"{name}: {text}" for name, text in totals(outcomes).items())
+    if outcomes:
+        yield from (f"{name}: {text}" for name, text in totals(outcomes).items())
     if caught:
         yield f"seeded bugs caught: {sum(caught.values())} of {len(caught)}"
     yield f"seed {asked.seed}, {'long' if asked.long else 'short'} form"
