@@ -608,3 +608,39 @@ def test_outside_of_any_run_a_call_has_a_run_of_its_own(
     assert refunds == ["T-1"]
     assert [run.workflow for run in guard.runs.list()] == ["refund", "refund"]
     guard.close()
+
+
+def refund_of(*, note: bool, version: str) -> tuple[Tool, list[str]]:
+    """Return the refund tool as one deploy has it, and what it did."""
+    done: list[str] = []
+    if note:
+
+        @tool_contract(effect="write", name="refund", version=version)
+        @idempotent(key="refund:{ticket_id}", volatile=["note"])
+        def newer(ticket_id: str, note: str = "") -> str:
+            """Refund."""
+            done.append(ticket_id)
+            return f"{ticket_id} {note}"
+
+        return newer, done
+
+    @tool_contract(effect="write", name="refund", version=version)
+    @by_ticket
+    def older(ticket_id: str) -> str:
+        """Refund."""
+        done.append(ticket_id)
+        return ticket_id
+
+    return older, done
+
+
+@pytest.mark.parametrize(("version", "runs"), [("1", []), ("1.4", []), ("2", ["T-1"])])
+def test_a_deploy_keeps_the_keys(guard: Guard, version: str, runs: list[str]) -> None:
+    """A tool with one more argument has the same keys; only another major version has others."""
+    before, _ = refund_of(note=False, version="1")
+    after, done = refund_of(note=True, version=version)
+    with guard.run("w"):
+        before("T-1")
+    with guard.run("w"):
+        after("T-1", note="again")
+    assert done == runs

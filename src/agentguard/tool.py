@@ -191,7 +191,7 @@ class Tool:
     @property
     def major(self) -> str:
         """The part of the version that changes what a key means."""
-        return self.version.partition(".")[0]
+        return self.version.partition(":")[0].partition(".")[0]
 
 
 @dataclass(slots=True, eq=False)

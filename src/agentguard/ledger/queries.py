@@ -24,6 +24,10 @@ _RUN = (
     "updated_at", "finished_at", "steps", "model_calls", "tool_calls", "spent", "held",
     "input_tokens", "output_tokens", "limits", "policy_version", "error", "cost_complete",
 )  # fmt: skip
+_EVERYBODY = "tenant IN (SELECT tenant FROM tenants)"
+"""The tenant leads every key: with this a search goes by the keys, without it through all rows."""
+_LAST = "\U0010ffff"
+"""Sorts behind whatever a name may go on with."""
 _SELECT_RUN = f"SELECT {', '.join(_RUN)} FROM runs"  # noqa: S608 - fixed names
 
 
@@ -40,9 +44,11 @@ def run(tx: Tx, tenant: str | None, run_id: str) -> list[RunInfo]:
 
 
 def _where(*conditions: tuple[str, Any]) -> tuple[str, list[Any]]:
+    """Return the condition and its values; without a tenant all are meant, each by its index."""
     chosen = [(name, value) for name, value in conditions if value is not None]
-    clause = " AND ".join(f"{name} = ?" for name, _ in chosen)
-    return (f" WHERE {clause}" if clause else ""), [value for _, value in chosen]
+    named = [f"{name} = ?" for name, _ in chosen]
+    everybody = [] if any(name == "tenant" for name, _ in chosen) else [_EVERYBODY]
+    return f" WHERE {' AND '.join([*everybody, *named])}", [value for _, value in chosen]
 
 
 def _named(tx: Tx, select: str, column: str, tenant: str | None, name: str) -> Sequence[Any]:
@@ -52,10 +58,8 @@ def _named(tx: Tx, select: str, column: str, tenant: str | None, name: str) -> S
     if exact or not name:
         return exact
     where, values = _where(("tenant", tenant))
-    escaped = name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-    clause = f"{where} AND" if where else " WHERE"
-    return list(tx.rows(f"{select}{clause} {column} LIKE ? ESCAPE '\\' LIMIT 10",
-                        (*values, escaped + "%")))  # fmt: skip
+    return list(tx.rows(f"{select}{where} AND {column} >= ? AND {column} < ? LIMIT 10",
+                        (*values, name, name + _LAST)))  # fmt: skip
 
 
 def _run_of(row: Any) -> RunInfo:
