@@ -16,6 +16,7 @@ from .lifetimes import Lifetimes
 from .owners import Owners
 from .promises import Promises
 from .readers import Readers
+from .shared import Shared
 from .transactions import Transactions
 from .transitions import Transitions
 from .values import Values
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 class StoreContract(
-    Readers, Promises, Transitions, Owners, Lifetimes, Clocks, Values, Crowds, Transactions
+    Readers, Promises, Transitions, Shared, Owners, Lifetimes, Clocks, Values, Crowds, Transactions
 ):
     """The tests of a store: subclass it as `Test…` and give the fixture `store_url`.
 

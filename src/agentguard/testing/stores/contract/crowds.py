@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from ....errors import StoreUnavailable
+from ....protocols import Asked, foreseen
 from ..crowd import Gate, deliver, gathered, look, note, noted, together
 from ..processes import PATIENCE
 
@@ -161,6 +162,31 @@ class Crowds:
         ends = together(partial(caller, number) for number in range(8))
         assert sorted(number for each in ends for number in each) == list(range(1, 97))
         assert counted(stores[0]) == 96
+
+    def test_what_a_verb_says_it_will_ask_changes_no_answer(self, stores: list[Store]) -> None:
+        """Questions that are told beforehand, needed or not, are answered as if they were not told."""
+        sql = "SELECT calls FROM budgets WHERE tenant = 't' AND name = ? AND span = ''"
+
+        @foreseen(lambda name: (
+            Asked("gate", "g"), Asked("lock", sql, (name,)), Asked("row", sql, ("nobody",)),
+        ))  # fmt: skip
+        def foreseeing(tx: Tx, name: str) -> int:
+            return count(tx, name)
+
+        @foreseen(lambda name: (Asked("row", sql, (name,)),))
+        def twice(tx: Tx, name: str) -> int:
+            count(tx, name)
+            return count(tx, name)  # what was told is not true any more
+
+        stores[0].transact(make_counter, "n")
+
+        def caller(number: int) -> list[int]:
+            store, verb = stores[number % len(stores)], twice if number % 3 == 0 else foreseeing
+            return [store.transact(verb, "n") for _ in range(6)]
+
+        ends = together(partial(caller, number) for number in range(9))
+        assert counted(stores[0]) == 3 * 6 * 2 + 6 * 6
+        assert len({number for each in ends for number in each}) == 9 * 6
 
     def test_a_locked_row_is_changed_in_turns_by_processes(
         self, store: Store, fork: Callable[[Callable[[Store, Any], object]], Child]

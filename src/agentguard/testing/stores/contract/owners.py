@@ -72,6 +72,13 @@ class Owners:
         assert store.transact(me) == store.read(me) == owner
         assert store.transact(seen, owner) == store.read(seen, owner) == ALIVE
 
+    def test_a_process_that_has_just_committed_may_begin(self, store: Store) -> None:
+        """Who asked and was answered at once may begin the body; the clock for that goes on."""
+        since = store.awake()
+        store.transact(me)
+        assert store.may_begin(since)
+        assert store.awake() >= since
+
     def test_of_a_stranger_nothing_is_proven(self, store: Store) -> None:
         """An owner that nobody knows is neither alive nor dead."""
         alive, _, dead = store.transact(seen, "own_of_nobody")
