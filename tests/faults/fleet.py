@@ -13,6 +13,7 @@ import itertools
 import json
 import os
 import random
+import secrets
 import signal
 import sys
 import tempfile
@@ -24,7 +25,7 @@ from pathlib import Path
 from typing import Protocol, Self
 from urllib.parse import urlsplit
 
-from agentguard import Guard, StoreUnavailable, _durable
+from agentguard import Guard, StoreUnavailable, _durable, current_run, idempotent, tool_contract
 from tests.faults import oracle
 from tests.faults.mutants import PLACES
 from tests.faults.processes import PATIENCE, ended, fork
@@ -50,6 +51,7 @@ class Job:
         stops_in: the body, counted from 1, in which it stops itself before the effect; 0 for none.
         early: it stops before that body instead, when its start is on record.
         ahead: seconds by which the clock of its host is fast.
+        beside: its tool writes into the store's own database, in the transaction of its record.
         apart: it finds no locks of the others, as on a host of its own.
         patience: seconds after which it gives up what is still not done.
     """
@@ -62,6 +64,7 @@ class Job:
     stops_in: int = 0
     early: bool = False
     ahead: int = 0
+    beside: bool = False
     apart: bool = False
     patience: float = PATIENCE
 
@@ -77,7 +80,12 @@ def work(job: Job) -> None:
         pause.wait(job.body_ms / 2000)
         stop()
 
-    pay = payer(world, hook=job.hook, before=before, after=lambda: pause.wait(job.body_ms / 2000))
+    def after() -> None:
+        pause.wait(job.body_ms / 2000)
+
+    pay = beside(before, after) if job.beside else payer(
+        world, hook=job.hook, before=before, after=after
+    )  # fmt: skip
     while left and time.monotonic() < deadline:
         try:
             guard = guard or Guard(world.url)
@@ -91,6 +99,23 @@ def work(job: Job) -> None:
             pause.wait(_PAUSE)
     if left:
         sys.exit(f"worker {job.number} has not seen done: {left}")
+
+
+def beside(before: Callable[[], object], after: Callable[[], object]) -> Callable[[str], str]:
+    """Make a tool that writes into the database in which its record is."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", same_database=True)
+    def pay(ticket: str) -> str:
+        call = current_run().call
+        before()
+        values = (ticket, call.idempotency_key)
+        call.connection.execute("INSERT INTO payments VALUES (%s, %s)", values)
+        after()
+        return f"paid-{secrets.token_hex(4)}"
+
+    tool: Callable[[str], str] = pay
+    return tool
 
 
 def on_a_strange_host(job: Job) -> Callable[[], None]:
@@ -188,10 +213,13 @@ class Fleet:
         total = self._job.tickets
         for count, act in enumerate(acts):
             target = (count + self.random.random()) / len(acts) * total * 0.95
-            if not self._wait(lambda least=target: self.world.effects().total() >= least):  # type: ignore[misc]
+            if not self._wait(lambda least=target: self._progress() >= least):  # type: ignore[misc]
                 return count
             act()
         return len(acts)
+
+    def _progress(self) -> int:
+        return max(self.world.effects().total(), len(self.world.told()))
 
     def _wait(self, condition: Callable[[], bool]) -> bool:
         deadline, pause = time.monotonic() + PATIENCE, threading.Event()

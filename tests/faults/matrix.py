@@ -191,6 +191,12 @@ ROWS = (
         "postgres_hosts:two",
     ),
     Row(
+        "F12",
+        "postgres-same",
+        "same database: workers killed, backends, server and answers lost",
+        "postgres_same:exactly_once",
+    ),
+    Row(
         "F13", "postgres", "workers stopped for longer than their lease", "postgres_workers:paused"
     ),
     Row("F14", "postgres", "failover to a standby", "postgres_server:failover"),
