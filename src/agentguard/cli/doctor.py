@@ -171,6 +171,8 @@ def _opened(path: Path) -> Iterator[Check]:
             said == "ok", "file", f"SQLite's own check says {said}", "restore it from a backup"
         )
         yield from _record(guard)
+    except GuardError as error:  # the file is damaged where it was read
+        yield Check("record", "failed", error.message)
     finally:
         guard.close()
 
