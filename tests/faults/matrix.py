@@ -186,13 +186,13 @@ ROWS = (
     Row("F12", "postgres", "workers killed", "postgres_workers:killed"),
     Row(
         "F12",
-        "postgres-hosts",
+        "postgres_hosts",
         "2 hosts: workers killed and stopped, network and server cut off, crash, failover",
         "postgres_hosts:two",
     ),
     Row(
         "F12",
-        "postgres-same",
+        "postgres_same",
         "same database: workers killed, backends, server and answers lost",
         "postgres_same:exactly_once",
     ),

@@ -21,7 +21,7 @@ LONGER = 1.25 * LEASE
 
 def two(long: bool, seed: int) -> Result:
     """Let two hosts share a list while workers, networks and the server fail."""
-    count = Count("F12", "postgres-hosts", seed)
+    count = Count("F12", "postgres_hosts", seed)
     with two_hosts() as hosts, Server() as primary, Proxy(primary, host=hosts.address) as proxy:
         for round_ in range(10 if long else 1):
             work_on(count, hosts, primary, proxy, seed + round_)

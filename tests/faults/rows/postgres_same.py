@@ -14,7 +14,7 @@ from tests.postgres.server import Server
 
 def exactly_once(long: bool, seed: int) -> Result:
     """Break everything while tools write into the database of their record."""
-    count, times = Count("F12", "postgres-same", seed), 20 if long else 1
+    count, times = Count("F12", "postgres_same", seed), 20 if long else 1
     with Server() as server, Proxy(server) as proxy, world_on(server, via=proxy) as world:
         name = database_of_world(world)
         server.execute("CREATE TABLE payments (ticket text, key text)", database=name)
