@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -85,8 +86,20 @@ def damages(flips: int, seed: str, states: dict[str, State]) -> Iterator[Damage]
                 f"{name}, bit {bit} of byte {place} of {file}", state,
                 {**state.files, file: flipped(state.files[file], place, bit)},
             )  # fmt: skip
+    for word in (b"ag1_", b"paid T-"):  # keys and results
+        yield from aimed(states["closed"], word, flips // 30, chance)
     yield from lost_logs(flips // 30, states["killed"], chance)
     yield from old_copies(states)
+
+
+def aimed(state: State, word: bytes, flips: int, chance: random.Random) -> Iterator[Damage]:
+    """Flip bits in the words that matter most, wherever they stand."""
+    data = state.files[FILE]
+    places = [found.end() for found in re.finditer(re.escape(word), data)]
+    for place in (chance.choice(places) + chance.randrange(-len(word), 4) for _ in range(flips)):
+        bit = chance.randrange(8)
+        files = {**state.files, FILE: flipped(data, place, bit)}
+        yield Damage(f"closed, aimed at {word.decode()}, bit {bit} of byte {place}", state, files)
 
 
 def lost_logs(cuts: int, killed: State, chance: random.Random) -> Iterator[Damage]:

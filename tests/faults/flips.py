@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import sys
 from collections import Counter
@@ -33,6 +34,7 @@ from agentguard.ledger import heads, queries
 from agentguard.stores import _files
 from agentguard.stores import sqlite as product
 from tests.faults.damage import FILES, Damage, State, damages, laid_out, rows_of
+from tests.faults.mutants import PLACES
 from tests.faults.processes import ended, fork, on_all_cores
 from tests.faults.world import World
 
@@ -178,8 +180,9 @@ def state_of(folder: Path, world: World, tickets: tuple[str, ...]) -> State:
 def judge_part(plan: Plan, states: dict[str, State], core: int, cores: int) -> dict[str, Any]:
     """Judge every damage whose turn it is."""
     kinds, problems = Counter[str](), list[str]()
+    word = os.environ.get(PLACES, "")
     for number, damage in enumerate(damages(plan.flips, f"{plan.seed} {plan.turn}", states)):
-        if number % cores == core:
+        if number % cores == core and word in damage.name:
             kind, wrong = judged(damage, Path(plan.folder) / "parts" / str(core))
             kinds[kind] += 1
             problems += [f"{said} ({damage.name})" for said in wrong]
