@@ -25,6 +25,7 @@ from tests.faults.mutants import MUTANTS, is_caught, trial
 from tests.faults.trials import Outcome, make
 
 MUTANT_ROW = "mutants"
+TEXTS = 3  # columns, before those of numbers
 COUNTED = {  # what the published figures are called, and which rows add up to them
     "crash points": ("F1", "F2", "F10", "F11", "F12", "F13"),
     "full-disk and I/O-error points": ("F3", "F4"),
@@ -74,7 +75,13 @@ def number(fault: str) -> int:
 
 def is_asked(row: Row, asked: argparse.Namespace) -> bool:
     """Tell whether a row is among those to play."""
-    return (not asked.only or row.fault in asked.only) and asked.store in (None, row.store)
+    stores = (None, row.store, engine(row.store))
+    return (not asked.only or row.fault in asked.only) and asked.store in stores
+
+
+def engine(store: str) -> str:
+    """Return what a store is, without how it is used in a row: postgres of postgres_hosts."""
+    return store.partition("_")[0]
 
 
 class progress:  # noqa: N801 - used as a function that is a context
@@ -141,8 +148,16 @@ def mutants(tell: Callable[[str, str], None], names: Iterable[str]) -> Iterator[
 
 def table(outcomes: Sequence[Outcome]) -> Iterator[str]:
     """Show the matrix; the columns of what was found bear the names that its fields have."""
-    yield line(("fault", "store", "what", "points", *COLUMNS, "seconds"))
-    yield from (line(cells(ended)) for ended in outcomes)
+    rows = [("fault", "store", "what", "points", *COLUMNS, "seconds"), *map(cells, outcomes)]
+    whole = [row for row in rows if len(row) == len(rows[0])]
+    widths = [max(len(row[column]) for row in rows) for column in range(TEXTS)]
+    widths += [max(map(len, column)) for column in list(zip(*whole, strict=True))[TEXTS:]]
+    for row in rows:
+        aligned = (
+            f"{cell:{'<' if number < TEXTS else '>'}{width}}"
+            for number, (cell, width) in enumerate(zip(row, widths, strict=False))
+        )
+        yield " ".join(aligned).rstrip()
 
 
 def cells(ended: Outcome) -> tuple[str, ...]:
@@ -152,13 +167,6 @@ def cells(ended: Outcome) -> tuple[str, ...]:
         return (row.fault, row.store, row.what, ended.status.upper())
     counts = [str(getattr(result, column)) for column in COLUMNS]
     return (row.fault, row.store, row.what, f"{result.points:,}", *counts, f"{result.seconds:.1f}")
-
-
-def line(words: Sequence[str]) -> str:
-    """Put the cells of one row under those of the others."""
-    heads = [f"{word:{width}}" for word, width in zip(words[:3], (5, 10, 52), strict=True)]
-    wide = (7, *(len(column) for column in COLUMNS), 7)
-    return " ".join([*heads, *(f"{w:>{n}}" for w, n in zip(words[3:], wide, strict=False))])
 
 
 def endings(
@@ -195,7 +203,8 @@ def totals(outcomes: Sequence[Outcome]) -> dict[str, str]:
         by_store: dict[str, int] = {}
         for result in results:
             if result.fault in faults:
-                by_store[result.store] = by_store.get(result.store, 0) + result.points
+                store = engine(result.store)
+                by_store[store] = by_store.get(store, 0) + result.points
         if by_store:
             sums[name] = ", ".join(f"{count:,} on {store}" for store, count in by_store.items())
     for column in COLUMNS:

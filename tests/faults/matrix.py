@@ -147,7 +147,7 @@ ROWS = (
     Row(
         "F6",
         "simulation",
-        "crash, pause, lost answers in random order: verbs",
+        "crashes, pauses, lost answers in any order: verbs",
         "simulation:schedules",
         "simulation/test_simulation.py",
     ),
@@ -187,13 +187,13 @@ ROWS = (
     Row(
         "F12",
         "postgres_hosts",
-        "2 hosts: workers killed and stopped, network and server cut off, crash, failover",
+        "two hosts: kills, stops, cut networks, crash, failover",
         "postgres_hosts:two",
     ),
     Row(
         "F12",
         "postgres_same",
-        "same database: workers killed, backends, server and answers lost",
+        "same database: kills, lost backends, server, answers",
         "postgres_same:exactly_once",
     ),
     Row(
