@@ -104,6 +104,8 @@ class Shell:
                 "memory:// lives inside one process and ends with it: name a file with --store",
                 Exit.USAGE,
             )
+        if self.on_server:
+            raise Failure("this command is for a SQLite file: name one with --store", Exit.USAGE)
         path = self.url.removeprefix(_PREFIX)
         if not path or path == self.url:
             raise Failure(

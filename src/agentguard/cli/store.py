@@ -15,19 +15,19 @@ from ..stores.schema import APPLICATION_ID, VERSION
 from .accepting import accept
 from .moving import copy
 from .output import Line, show_one
-from .shell import CODES, Failure, Group, busy, careful, confirmed, say, shell
+from .shell import CODES, Exit, Failure, Group, busy, careful, confirmed, say, shell
 from .text import count, escaped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-INFO_KEYS = ("url", "path", "bytes", "schema", "newest_schema", "file_system", "counts")
+INFO_KEYS = ("url", "path", "bytes", "schema", "newest_schema", "file_system", "server", "counts")
 
 
 @click.group("store", cls=Group)
 def store() -> None:
-    """The file that holds the record: info, migrate, copy."""
+    """Where the record is kept: info, migrate, roles, copy."""
 
 
 store.add_command(accept)
@@ -67,12 +67,18 @@ def _pragmas(path: Path, *names: str) -> list[Any]:
 @store.command("info", epilog=f"JSON keys: {', '.join(INFO_KEYS)}.")
 def info() -> None:
     """Show where the store is, how large, of which schema, and what it holds."""
+    if shell().on_server:
+        from . import server
+
+        found = server.info()
+        show_one(found, lambda: _lines(found))
+        return
     path = shell().existing()
     schema = schema_of(path)
     with shell().guard() as guard:
         data = {
             "url": shell().url, "path": str(path.absolute()), "bytes": size_of(path),
-            "schema": schema, "newest_schema": VERSION, "file_system": file_system(path),
+            "schema": schema, "newest_schema": VERSION, "file_system": file_system(path), "server": None,
             "counts": guard.store.read(queries.counts),
         }  # fmt: skip
     show_one(data, lambda: _lines(data))
@@ -86,10 +92,9 @@ def size_of(path: Path) -> int:
 
 def _lines(data: dict[str, Any]) -> Iterator[Line]:
     counts = data["counts"]
-    yield Line("store", escaped(data["path"]))
-    yield Line(
-        "size", f"{data['bytes']:,} bytes, on {data['file_system'] or 'an unknown file system'}"
-    )
+    place = data["server"] or data["file_system"] or "an unknown file system"
+    yield Line("store", escaped(data["path"] or data["url"]))
+    yield Line("size", f"{data['bytes']:,} bytes, on {place}")
     yield Line("schema", f"{data['schema']}, the newest")
     yield Line("holds", ", ".join(
         count(counts[name], name.removesuffix("s")) for name in ("runs", "events", "effects", "approvals")
@@ -110,6 +115,11 @@ def _with(number: int, command: str) -> str:
 @careful
 def migrate(dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click gives them by name
     """Bring the store's schema up to date. Stop its workers first, and keep a copy of the file."""
+    if shell().on_server:
+        from . import server
+
+        server.migrate(dry_run=dry_run, yes=yes)
+        return
     path = shell().existing()
     schema = schema_of(path)
     if schema == VERSION:
@@ -125,3 +135,16 @@ def migrate(dry_run: bool, yes: bool) -> None:  # noqa: FBT001 - click gives the
         with busy("migrating"):
             open_store(shell().url, migrate=True).close()
         say(f"{path} has schema {VERSION} now")
+
+
+@store.command("roles")
+def roles() -> None:
+    """Print SQL that gives PostgreSQL roles no more than they need: for workers, readers, operators."""
+    from ..stores._pg_roles import script
+    from ..stores._pg_url import parse
+
+    if not shell().on_server:
+        raise Failure(
+            "roles are PostgreSQL's: name a store with --store postgresql://…", Exit.USAGE
+        )
+    click.echo(script(parse(shell().url).schema), nl=False)
