@@ -53,7 +53,7 @@ class Job:
         ahead: seconds by which the clock of its host is fast.
         beside: its tool writes into the store's own database, in the transaction of its record.
         apart: it finds no locks of the others, as on a host of its own.
-        patience: seconds after which it gives up what is still not done.
+        patience: seconds without a success after which it gives up what is still not done.
     """
 
     folder: str
@@ -93,6 +93,7 @@ def work(job: Job) -> None:
                 for ticket in list(left):
                     if attempt(pay, ticket, world) == "success":
                         left.remove(ticket)
+                        deadline = time.monotonic() + job.patience
         except StoreUnavailable:
             """It is asked again, like everything else that was not done."""
         if left:

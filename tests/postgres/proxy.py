@@ -15,8 +15,9 @@ from tests.postgres.server import Server
 
 _NO_SESSION = {80877102, 80877103, 80877104}
 """Codes of first messages that begin no session: a cancellation, and questions for encryption."""
-_ANSWERS = (b"C\0\0\0\x0bCOMMIT\0", b"Z\0\0\0\x05I")
-"""What the server says after a COMMIT: that it is done, or that no transaction is open."""
+_ANSWERS = (b"C\0\0\0\x0bCOMMIT\0", b"Z\0\0\0\x05I", b"Z\0\0\0\x05E")
+"""What the server says after a COMMIT: that it is done, that no transaction is open, or that it
+skipped the COMMIT of one that had failed."""
 _FIELDS = (
     b"SFATAL", b"VFATAL", b"C57P01", b"Mterminating connection due to administrator command", b"",
 )  # fmt: skip
