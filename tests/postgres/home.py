@@ -85,8 +85,12 @@ class Home:
         try:
             self._run([installed / "bin" / "postgres", "--version"])
         except PermissionError:
-            shutil.copytree(installed, self.folder / "installed")
-            return self.folder / "installed" / "bin"
+            copy = self.folder / "installed"
+            package = installed.parent
+            shutil.copytree(installed, copy / package.name / installed.name)
+            libraries = f"{package.name}.libs"  # beside the package, and found from the binaries
+            shutil.copytree(package.with_name(libraries), copy / libraries)
+            return copy / package.name / installed.name / "bin"
         return installed / "bin"
 
     def run(self, program: str, *words: object) -> str:
