@@ -91,6 +91,22 @@ class LedgerMachine(RuleBasedStateMachine):
         self.seen[process] = max(self.seen[process], self.ledger.clock.now())
         return self.seen[process]
 
+    @rule(data=st.data(), key=keys, run=runs, worker=workers)
+    def go_on(self, data: st.DataObject, key: str, run: str, worker: int) -> None:
+        """Somebody does what the table allows, so that effects get somewhere."""
+        legal = sorted(LEGAL[self.models[key].situation])
+        verb = data.draw(st.sampled_from(legal)) if legal else "sweep"
+        if verb in BEGINS:
+            self.call(verb, key, run, worker)
+        elif verb in ("approve", "reject"):
+            self.decide(verb, key, worker)
+        elif verb == "wait":
+            self.wait(25)
+        elif verb == "sweep":
+            self.sweep(worker)
+        else:
+            self.end(verb, key, worker)
+
     @rule(verb=st.sampled_from(BEGINS), key=keys, run=runs, worker=workers)
     def call(self, verb: str, key: str, run: str, worker: int) -> None:
         """An agent calls."""
@@ -282,7 +298,7 @@ def test_a_file_ends_up_where_the_model_does() -> None:
 def test_postgres_ends_up_where_the_model_does(postgres_server: Server) -> None:
     """A server that two workers share, each of whom may die, does what the model says."""
     url = f"{postgres_server.url('postgres')}?schema=model"
-    check(lambda: Postgres(url), 15)
+    check(lambda: Postgres(url), 25)
 
 
 def test_the_table_is_complete() -> None:
