@@ -53,7 +53,12 @@ class LeasedOwner(Owner):
         except OSError:  # no lock, no proof: this process is known by its lease alone
             super().__init__(None)
         self.lease_us = int(lease * 1_000_000)
+        self._me = super().who()
         self._until = self._unbroken = 0.0
+
+    def who(self) -> tuple[str, str, int, int | None, int | None]:
+        """Return what `Owner.who` does, looked up once."""
+        return self._me
 
     def renewed(self, at: float) -> None:
         """Remember that the lease was renewed by what was said at *at*, by `awake`."""

@@ -33,8 +33,8 @@ ANSWER_SECONDS = 30.0
 """So long a server may take to answer; longer than any lock is waited for."""
 _SEVERITY, _MESSAGE = pq.DiagnosticField.SEVERITY_NONLOCALIZED, pq.DiagnosticField.MESSAGE_PRIMARY
 _GONE = ("FATAL", "PANIC")
-_ROWS, _FAILED = pq.ExecStatus.TUPLES_OK, pq.ExecStatus.FATAL_ERROR
-_GOOD = (_ROWS, pq.ExecStatus.COMMAND_OK, pq.ExecStatus.PIPELINE_SYNC)
+_FAILED, _BAD = pq.ExecStatus.FATAL_ERROR, pq.ConnStatus.BAD
+_GOOD = (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK, pq.ExecStatus.PIPELINE_SYNC)
 
 
 class ConnectionLost(psycopg.OperationalError):
@@ -50,19 +50,35 @@ class CommitUnsafe(Exception):
 
 
 class Reply:
-    """What the server says to one statement.
+    """What the server says to one statement; it is read where somebody asks for it.
 
     Attributes:
         parses: the statement that this one prepares.
         number: its place among all that were sent.
+        result: libpq's, once it is there.
     """
 
-    __slots__ = ("changed", "done", "number", "parses", "rows", "tag")
+    __slots__ = ("done", "number", "parses", "result")
 
     def __init__(self, parses: str | None = None) -> None:
-        self.parses, self.done = parses, False
-        self.changed, self.number, self.tag = 0, 0, ""
-        self.rows: list[tuple[Any, ...]] = []
+        self.parses, self.number, self.done = parses, 0, False
+        self.result: PGresult | None = None
+
+    @property
+    def rows(self) -> list[tuple[Any, ...]]:
+        """The rows of a query."""
+        return [] if self.result is None else _rows(self.result)
+
+    @property
+    def changed(self) -> int:
+        """How many rows a statement has changed."""
+        return 0 if self.result is None else self.result.command_tuples or 0
+
+    @property
+    def tag(self) -> str:
+        """What the server calls that which it has done."""
+        said = None if self.result is None else self.result.command_status
+        return (said or b"").decode()
 
 
 class QuietConnection(psycopg.Connection[Any]):
@@ -230,14 +246,21 @@ class Wire:
 
     def _receive(self, last: Reply, ready: Callable[[int, float], None]) -> None:
         """Take in answers up to *last*; the first refusal is raised in the end."""
-        refusal: psycopg.Error | None = None
+        pg, refusal = self._pg, None
         until = time.monotonic() + ANSWER_SECONDS
         try:
+            unsent = pg.flush()
             while not last.done:
-                result = self._next(ready, until)
+                while unsent or pg.is_busy():
+                    ready(select.POLLIN | (select.POLLOUT if unsent else 0), until)
+                    pg.consume_input()
+                    unsent = pg.flush() if unsent else 0
+                result = pg.get_result()
                 if result is not None:
                     refused = self._take(self._pending.popleft(), result)
                     refusal = refusal or refused
+                elif pg.status == _BAD:
+                    raise ConnectionLost("the server closed the connection")
         except psycopg.OperationalError as error:
             raise ConnectionLost(str(refusal or error)) from error
         if refusal is not None and refusal.diag.severity_nonlocalized in _GONE:
@@ -245,18 +268,6 @@ class Wire:
             raise ConnectionLost(str(refusal)) from refusal
         if refusal is not None:
             raise refusal
-
-    def _next(self, ready: Callable[[int, float], None], until: float) -> PGresult | None:
-        pg = self._pg
-        unsent = pg.flush()
-        while unsent or pg.is_busy():
-            ready(select.POLLIN | (select.POLLOUT if unsent else 0), until)
-            pg.consume_input()
-            unsent = pg.flush()
-        result = pg.get_result()
-        if result is None and pg.status == pq.ConnStatus.BAD:
-            raise ConnectionLost("the server closed the connection")
-        return result
 
     def _ready(self, events: int, until: float) -> None:
         """Wait until the socket is."""
@@ -268,15 +279,12 @@ class Wire:
     def _take(self, reply: Reply, result: PGresult) -> psycopg.Error | None:
         """Fill *reply*, and return the refusal if it is one."""
         reply.done = True
-        if result.status not in _GOOD:
-            if reply.parses is not None:
-                del self._known[reply.parses]
-            return errors.error_from_result(result) if result.status == _FAILED else None
-        if result.status == _ROWS and result.ntuples:
-            reply.rows = _rows(result)
-        reply.changed = result.command_tuples or 0
-        reply.tag = (result.command_status or b"").decode()
-        return None
+        if result.status in _GOOD:
+            reply.result = result
+            return None
+        if reply.parses is not None:
+            del self._known[reply.parses]
+        return errors.error_from_result(result) if result.status == _FAILED else None
 
     def number_of(self, name: str) -> int:
         """Return the number of an advisory lock that stands for *name* in our schema."""
@@ -313,15 +321,15 @@ off there."""
 
 
 def _rows(result: PGresult) -> list[tuple[Any, ...]]:
-    columns = range(result.nfields)
-    loads = [_LOADS.get(result.ftype(column), bytes.decode) for column in columns]
-    return [
-        tuple(
-            None if (value := result.get_value(row, column)) is None else loads[column](value)
-            for column in columns
+    get, width = result.get_value, result.nfields
+    loads = [_LOADS.get(result.ftype(column), bytes.decode) for column in range(width)]
+    found = []
+    for row in range(result.ntuples):
+        values = [get(row, column) for column in range(width)]
+        found.append(
+            tuple([v if v is None else load(v) for v, load in zip(values, loads, strict=True)])
         )
-        for row in range(result.ntuples)
-    ]
+    return found
 
 
 def _bytes(value: bytes) -> bytes:
