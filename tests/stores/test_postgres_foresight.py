@@ -185,8 +185,12 @@ class Asking:
 
     def __init__(self, *verbs: list[Asked] | None) -> None:
         self.asked: list[tuple[str, Any]] = []
-        self.foresight = Foresight(self._send, lambda name: self.asked.append((name, ())))
+        self.foresight = Foresight(self._send)
         self.foresight.begin(verbs)
+
+    def turn(self, number: int) -> None:
+        """Let a verb have its turn."""
+        self.foresight.turn(number, lambda name: self.asked.append((name, ())))
 
     def _send(self, sql: str, values: Any) -> Reply:
         self.asked.append((sql, values))
@@ -209,7 +213,7 @@ LATE = Asked("lock", "SELECT d FROM budgets WHERE id = ?", ("d",))
 def test_locks_are_asked_for_in_one_order_before_what_is_read() -> None:
     """Whatever order the verbs have, runs are locked, then effects, and then the rest is read."""
     asking = Asking([UNDER, OTHER, LOCK, SHARED, LATE], [Asked("gate", "g", early=True), SHARED])
-    asking.foresight.turn(0)
+    asking.turn(0)
     assert [sql.split()[3] if " " in sql else sql for sql, _ in asking.asked] == [
         "runs", "effects", "effects", "switches", "g", "budgets",
     ]  # fmt: skip
@@ -218,11 +222,11 @@ def test_locks_are_asked_for_in_one_order_before_what_is_read() -> None:
 def test_an_answer_is_given_as_long_as_it_is_true() -> None:
     """A lock once, what is read under it to its holder, what is under none until it is written."""
     asking = Asking([LOCK, UNDER, SHARED], [LOCK, UNDER, SHARED])
-    asking.foresight.turn(0)
+    asking.turn(0)
     assert [asking.take(q) for q in (LOCK, LOCK, UNDER, UNDER, SHARED, SHARED)] == [
         "1", None, "2", None, "3", "3",
     ]  # fmt: skip
-    asking.foresight.turn(1)
+    asking.turn(1)
     assert [asking.take(q) for q in (LOCK, UNDER, SHARED)] == ["4", "5", "3"]
     asking.foresight.wrote("UPDATE switches SET a = 1")
     assert asking.take(SHARED) is None
@@ -231,15 +235,15 @@ def test_an_answer_is_given_as_long_as_it_is_true() -> None:
 def test_what_a_verb_leaves_unasked_is_nobody_elses() -> None:
     """A later verb does not get what an earlier one was going to read and did not."""
     asking = Asking([LOCK, UNDER], [LOCK, UNDER])
-    asking.foresight.turn(0)
-    asking.foresight.turn(1)
+    asking.turn(0)
+    asking.turn(1)
     assert (asking.take(LOCK), asking.take(UNDER)) == ("3", "4")
 
 
 def test_what_a_verb_writes_it_does_not_read_from_before() -> None:
     """A table that was written is asked again by who wrote it."""
     asking = Asking([LOCK, UNDER, OTHER])
-    asking.foresight.turn(0)
+    asking.turn(0)
     asking.foresight.wrote("INSERT INTO effects VALUES (1)")
     assert [asking.take(q) for q in (LOCK, UNDER, OTHER)] == ["1", None, None]
 
@@ -247,9 +251,9 @@ def test_what_a_verb_writes_it_does_not_read_from_before() -> None:
 def test_nothing_is_asked_across_a_verb_that_does_not_say_what_it_asks() -> None:
     """Such a verb may change anything: what comes after it is asked after it."""
     asking = Asking([LOCK], None, [OTHER, SHARED])
-    asking.foresight.turn(0)
+    asking.turn(0)
     assert len(asking.asked) == 1
-    asking.foresight.turn(1)
+    asking.turn(1)
     assert (asking.take(LOCK), len(asking.asked)) == (None, 1)
-    asking.foresight.turn(2)
+    asking.turn(2)
     assert (asking.take(OTHER), asking.take(SHARED)) == ("2", "3")

@@ -14,7 +14,6 @@ import psycopg
 
 from ..errors import StoreUnavailable
 from ..ledger.approvals import expire_late
-from ._pg_foresight import questions
 from ._pg_link import after, passes
 from ._pg_tx import ALONE_MS, IDLE_MS, Writing
 from ._pg_wire import CommitUnknown, CommitUnsafe, ConnectionLost, QuietConnection, Wire
@@ -167,9 +166,9 @@ class Commits:
     ) -> None:
         tx = self.begin(lock_ms)
         try:
-            tx.foresight.begin([questions(item.verb, item.args) for item in batch])
+            tx.foresee((item.verb, item.args) for item in batch)
             for number, item in enumerate(batch):
-                tx.foresight.turn(number)
+                tx.turn(number)
                 item.result = item.verb(tx, *item.args)
         except BaseException as error:
             self.undo(error)
@@ -235,7 +234,7 @@ class Commits:
         """Take note of a durable transaction; it may be done twice."""
         if not self._slot:
             self._owner().renewed(tx.began)
-        self._time.told(tx.now)
+        self._time.told(tx.now, tx.began)
         self._owner().committed(tx.afterwards)
         self._done()
 

@@ -38,11 +38,10 @@ class Foresight:
 
     Args:
         send: queues one statement.
-        gate: passes a gate with others.
     """
 
-    def __init__(self, send: Callable[..., Reply], gate: Callable[[str], None]) -> None:
-        self._send, self._gate = send, gate
+    def __init__(self, send: Callable[..., Reply]) -> None:
+        self._send = send
         self._verbs: Sequence[Sequence[Asked] | None] = ()
         self._answers: dict[Key, _Answer] = {}
         self._turn = self._collected = 0
@@ -52,8 +51,13 @@ class Foresight:
         self._verbs, self._collected = verbs, 0
         self._answers.clear()
 
-    def turn(self, number: int) -> None:
-        """Ask what the next verb needs and does not have, and what those after it need."""
+    def turn(self, number: int, gate: Callable[[str], None]) -> None:
+        """Ask what the next verb needs and does not have, and what those after it need.
+
+        Args:
+            number: the verb's place.
+            gate: passes a gate with others.
+        """
         self._turn, asked = number, self._verbs[number]
         self._forget(lambda answer, key: answer.verb < number and _is_own(answer, key))
         if asked is None:
@@ -61,10 +65,10 @@ class Foresight:
             self._collected = number + 1
             return
         if number >= self._collected:
-            self._collect(number)
-        self._ask(number, asked)
+            self._collect(number, gate)
+        self._ask(number, asked, gate)
 
-    def _collect(self, first: int) -> None:
+    def _collect(self, first: int, gate: Callable[[str], None]) -> None:
         found: list[tuple[int, Asked]] = []
         for number in range(first, len(self._verbs)):
             asked = self._verbs[number]
@@ -74,10 +78,10 @@ class Foresight:
             self._collected = number + 1
         locks = sorted((pair for pair in found if pair[1].how == "lock"), key=_order)
         for number, question in locks:
-            self._ask(number, (question,))
+            self._ask(number, (question,), gate)
         for number, question in found:
             if question.how != "lock" and self._has_lock(number, question):
-                self._ask(number, (question,))
+                self._ask(number, (question,), gate)
 
     def _has_lock(self, number: int, question: Asked) -> bool:
         if question.under is None:
@@ -85,10 +89,10 @@ class Foresight:
         lock = self._answers.get(_key(question.under))
         return lock is not None and lock.verb == number
 
-    def _ask(self, number: int, questions: Iterable[Asked]) -> None:
+    def _ask(self, number: int, questions: Iterable[Asked], gate: Callable[[str], None]) -> None:
         for question in questions:
             if question.how == "gate":
-                self._gate(question.what)
+                gate(question.what)
                 continue
             key = _key(question)
             if key not in self._answers:

@@ -9,7 +9,6 @@ import psycopg
 
 from ..errors import StoreUnavailable
 from ._pg_commits import Final
-from ._pg_foresight import questions
 from ._pg_wire import ConnectionLost, QuietConnection
 
 if TYPE_CHECKING:
@@ -92,8 +91,8 @@ class HeldTransaction:
         """Run *verb*(tx, *args) in it; nothing is durable yet."""
         try:
             self._take_back()
-            self._tx.foresight.begin([questions(verb, args)])
-            self._tx.foresight.turn(0)
+            self._tx.foresee([(verb, args)])
+            self._tx.turn(0)
             return verb(self._tx, *args)
         except psycopg.Error as error:
             raise self._failure(error) from error

@@ -107,9 +107,9 @@ class DatabaseClock:
     def __init__(self) -> None:
         self._ahead: float | None = None
 
-    def told(self, now: int) -> None:
-        """Take *now*, in microseconds, for what the database's clock says at this moment."""
-        self._ahead = now / 1_000_000 - awake()
+    def told(self, now: int, at: float) -> None:
+        """Take *now*, in microseconds, for what the database's clock said at *at*, by `awake`."""
+        self._ahead = now / 1_000_000 - at
 
     def now(self) -> int:
         """Return microseconds since the epoch."""
@@ -136,7 +136,7 @@ class StoreTime:
         self.last = max(self.last, self.clock.now())
         return self.last
 
-    def told(self, now: int) -> None:
-        """Take note of the time of a transaction."""
+    def told(self, now: int, at: float) -> None:
+        """Take note of the time of a transaction that began at *at*, by `awake`."""
         self.last = max(self.last, now)
-        self._told.told(now)
+        self._told.told(now, at)

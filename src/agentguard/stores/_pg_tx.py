@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
-from ._pg_foresight import Foresight, locking
+from ._pg_foresight import Foresight, locking, questions
 from ._pg_owner import awake
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from ._pg_owner import LeasedOwner
     from ._pg_wire import Reply, Wire
@@ -154,7 +154,6 @@ class Writing(Reading):
         wire: the connection.
         began: when, by `awake`.
         afterwards: what is called once this is durable.
-        foresight: what its verbs are going to ask.
         sealed: its COMMIT may be on its way.
     """
 
@@ -166,7 +165,7 @@ class Writing(Reading):
         self.wire, self.began, self.sealed = wire, awake(), False
         self.afterwards: list[Callable[[], object]] = []
         self._passed: set[tuple[str, bool]] = set()
-        self.foresight = Foresight(wire.send, self._pass)
+        self._foresight = Foresight(wire.send)
         name, *rest = owner.who()
         wire.send("BEGIN")
         self._bump: Reply = wire.send(
@@ -191,12 +190,12 @@ class Writing(Reading):
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Queue one statement; its failure is told by the next that is answered, or the commit."""
-        self.foresight.wrote(sql)
+        self._foresight.wrote(sql)
         self._wire.send(sql, values)
 
     def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
-        self.foresight.wrote(sql)
+        self._foresight.wrote(sql)
         return self._wire.wait(self._wire.send(sql, values)).changed
 
     def lock(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
@@ -204,7 +203,7 @@ class Writing(Reading):
         return self.row(locking(sql), values)
 
     def _ask(self, sql: str, values: Sequence[Any] = ()) -> Reply:
-        return self._wire.wait(self.foresight.take(sql, values) or self._wire.send(sql, values))
+        return self._wire.wait(self._foresight.take(sql, values) or self._wire.send(sql, values))
 
     def gate(self, name: str, *, alone: bool) -> None:
         """Wait until nobody is in the gate *name* alone, or for *alone* nobody at all."""
@@ -214,8 +213,13 @@ class Writing(Reading):
             number = self._wire.number_of(name)
             self._wire.send(f"SELECT pg_advisory_xact_lock{shared}(?)", (number,))
 
-    def _pass(self, name: str) -> None:
-        self.gate(name, alone=False)
+    def foresee(self, verbs: Iterable[tuple[Any, Sequence[Any]]]) -> None:
+        """Take note of the verbs that are going to run, and of their arguments."""
+        self._foresight.begin([questions(verb, args) for verb, args in verbs])
+
+    def turn(self, number: int) -> None:
+        """Ask ahead for the verb that comes next."""
+        self._foresight.turn(number, lambda name: self.gate(name, alone=False))
 
     def forget(self, owner: str) -> None:
         """Remove what is kept about a dead owner."""
