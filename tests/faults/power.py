@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from agentguard import GuardError, _durable
-from agentguard.stores import _files
+from agentguard.stores import _files, _owner
 from agentguard.stores import sqlite as product
 from tests.faults import oracle
 from tests.faults.disks import LOSSES, OPTIONS, Disk
@@ -38,6 +38,8 @@ from tests.faults.world import World
 
 OUTSIDE = frozenset({"effects", "told", "reads"})
 """What the world notes is not on this disk."""
+FILES = frozenset({"store.db", "store.db-wal", "store.db-journal", "store.db.mark"})
+"""The files that an image has. Owners' locks are never synced: no cut leaves them."""
 TICKETS = ("T-2", "T-3", "T-4", "T-5")
 _TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
 CERTAIN = ("nothing kept", "all kept")
@@ -64,12 +66,11 @@ class Image:
 
     name: str
     files: dict[str, bytes]
-    locks: tuple[str, ...]
     lines: dict[str, bytes]
 
     def digest(self) -> bytes:
         """Return what tells this image from others."""
-        found = hashlib.blake2b(repr(self.locks).encode())
+        found = hashlib.blake2b()
         for name, data in sorted({**self.files, **self.lines}.items()):
             found.update(f"{name} {len(data)} ".encode() + data)
         return found.digest()
@@ -91,6 +92,7 @@ def main(argument: str) -> None:
     except NoTrace as reason:
         print(json.dumps({"not_here": str(reason)}))  # noqa: T201 - the answer
         return
+    _owner.boot = lambda: "after the power cut"
     found = on_all_cores(folder, partial(judge_part, plan))
     problems = [said for part in found for said in part["problems"]]
     points = sum(part["points"] for part in found)
@@ -108,7 +110,6 @@ def live(plan: Plan, world: World) -> None:
     for closes, tell in ((True, STORIES[plan.story]), (False, pays)):
         worker = Worker(world, is_async=False, hook=False)
         asyncio.run(tell(worker))
-        keep_locks(world)
         if closes:
             worker.guard.close()
 
@@ -120,15 +121,6 @@ async def pays(worker: Worker) -> None:
     async with worker.run():
         for ticket in TICKETS:
             await worker.call(pay, ticket)
-
-
-def keep_locks(world: World) -> None:
-    """Keep owners' locks for the images: a lock proves something only as the same file."""
-    kept = world.folder / "kept"
-    kept.mkdir(exist_ok=True)
-    for lock in world.folder.glob("store.db.owners/*.lock"):
-        if not (kept / lock.name).exists():
-            os.link(lock, kept / lock.name)
 
 
 def images(plan: Plan) -> Iterator[Image]:
@@ -151,13 +143,10 @@ def images(plan: Plan) -> Iterator[Image]:
 def image_of(disk: Disk, loss: str, chance: random.Random, name: str) -> Image:
     """Take one image of the store; the world outside has power."""
     files = {
-        file: data
-        for file, data in disk.after_a_power_cut(loss, chance).items()
-        if file in ("store.db", "store.db-wal", "store.db-journal")
+        file: data for file, data in disk.after_a_power_cut(loss, chance).items() if file in FILES
     }
-    locks = tuple(sorted(file for file in disk.names if file.endswith(".lock")))
     lines = {file: disk.names[file].content() for file in OUTSIDE if file in disk.names}
-    return Image(name, files, locks, lines)
+    return Image(name, files, lines)
 
 
 def judge_part(plan: Plan, core: int, cores: int) -> dict[str, Any]:
@@ -175,11 +164,9 @@ def judge_part(plan: Plan, core: int, cores: int) -> dict[str, Any]:
 
 def laid_out(plan: Plan, image: Image, folder: Path) -> World:
     """Write an image down as the files that it is."""
-    (made(folder) / "store.db.owners").mkdir()
+    made(folder)
     for name, data in {**image.files, **image.lines}.items():
         (folder / name).write_bytes(data)
-    for lock in image.locks:
-        os.link(Path(plan.folder) / "recorded" / "kept" / Path(lock).name, folder / lock)
     return World(folder)
 
 
@@ -215,7 +202,7 @@ def digest_of(plan: Plan, image: Image) -> bytes:
         rows = [connection.execute(f"SELECT * FROM {name}").fetchall() for name in names]
         connection.close()
     lines = sorted(image.lines.items())
-    return hashlib.blake2b(repr((names, rows, image.locks, lines)).encode()).digest()
+    return hashlib.blake2b(repr((names, rows, lines)).encode()).digest()
 
 
 def goes_on(plan: Plan, worker: Worker) -> list[str]:

@@ -19,6 +19,15 @@ DISK_MUTANTS: dict[str, Mutant] = {
         change('synchronous = FULL"', 'synchronous = OFF"'),
         places="nothing kept",
     ),
+    "a new start of the machine proves nothing": bug(
+        f"{MATRIX}[F5 sqlite]",
+        "stuck: ",
+        change(
+            "        return True if row and row[0] not in (None, self._boot) else None",
+            "        return None",
+        ),
+        places="all kept",
+    ),
     "a commit that failed counts as made": bug(
         f"{MATRIX}[F4 sqlite]",
         "lost: T-1",

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from ..protocols import Tx
 
 
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+
+
+def boot() -> str | None:
+    """Return what tells this start of the machine from others, where the kernel says so."""
+    try:
+        return _BOOT.read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
 class Owner:
     """This process as the owner of the effects it executes."""
 
@@ -28,6 +39,7 @@ class Owner:
         self._directory = directory
         self._descriptor: int | None = None
         self._registered = False
+        self._boot = None if directory is None else boot()
         if directory is not None:
             directory.mkdir(mode=0o700, exist_ok=True)
             self._descriptor = os.open(self._path(self.id), os.O_RDWR | os.O_CREAT, 0o600)
@@ -47,9 +59,9 @@ class Owner:
         if self._registered:
             return
         tx.run(
-            "INSERT INTO owners (owner, host, pid, lock_device, lock_inode, started_at)"
-            " VALUES (?,?,?,?,?,?) ON CONFLICT DO NOTHING",
-            (*self.who(), tx.now),
+            "INSERT INTO owners (owner, host, pid, lock_device, lock_inode, started_at, boot)"
+            " VALUES (?,?,?,?,?,?,?) ON CONFLICT DO NOTHING",
+            (*self.who(), tx.now, self._boot),
         )
 
     def committed(self, afterwards: Iterable[Callable[[], object]]) -> None:
@@ -73,14 +85,22 @@ class Owner:
         try:
             descriptor = os.open(self._path(owner), os.O_RDWR)
         except OSError:
-            return None  # no file, no proof
+            return self._is_of_an_earlier_boot(tx, owner)  # no file, no other proof
         try:
             stat = os.fstat(descriptor)
             row = tx.row("SELECT lock_device, lock_inode FROM owners WHERE owner = ?", (owner,))
             same = row is not None and (stat.st_dev, stat.st_ino) == tuple(row)
-            return _is_free(descriptor) if same else None
+            return _is_free(descriptor) if same else self._is_of_an_earlier_boot(tx, owner)
         finally:
             os.close(descriptor)
+
+    def _is_of_an_earlier_boot(self, tx: Tx, owner: str) -> bool | None:
+        """Return True if the machine was started anew since, or None if that is not known.
+
+        A power cut can take the lock's file with it, and a disk can have another number afterwards.
+        """
+        row = self._boot and tx.row("SELECT boot FROM owners WHERE owner = ?", (owner,))
+        return True if row and row[0] not in (None, self._boot) else None
 
     def lifeline(self) -> tuple[int, ...]:
         """Return the lock's descriptor; the lock is free only when all its copies are closed."""

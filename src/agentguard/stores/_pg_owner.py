@@ -52,6 +52,7 @@ class LeasedOwner(Owner):
             super().__init__(runtime_folder())
         except OSError:  # no lock, no proof: this process is known by its lease alone
             super().__init__(None)
+        self._boot = None  # other machines boot, too: here a lease tells
         self.lease_us = int(lease * 1_000_000)
         self._me = super().who()
         self._until = self._unbroken = 0.0

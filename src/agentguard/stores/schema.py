@@ -13,7 +13,7 @@ TABLES: tuple[str, ...] = (
     "CREATE TABLE tenants (tenant TEXT PRIMARY KEY, hash_key BLOB NOT NULL) STRICT",
     """CREATE TABLE owners (owner TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL,
         started_at INTEGER NOT NULL, lock_device INTEGER, lock_inode INTEGER,
-        lease_until INTEGER, commits INTEGER NOT NULL DEFAULT 0) STRICT""",
+        lease_until INTEGER, commits INTEGER NOT NULL DEFAULT 0, boot TEXT) STRICT""",
     """CREATE TABLE runs (tenant TEXT NOT NULL, run_id TEXT NOT NULL, workflow TEXT NOT NULL,
         status TEXT NOT NULL CHECK (status IN
           ('running','waiting','succeeded','failed','halted','cancelled')),
@@ -103,6 +103,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # from 1: contents beside their events, leaves without a place, sealed rows
         "ALTER TABLE owners ADD COLUMN lease_until INTEGER",
         "ALTER TABLE owners ADD COLUMN commits INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE owners ADD COLUMN boot TEXT",
         "ALTER TABLE events ADD COLUMN salt BLOB",
         "ALTER TABLE events ADD COLUMN body TEXT",
         """UPDATE events SET (salt, body) = (SELECT c.salt, c.body FROM contents c

@@ -12,5 +12,5 @@ def sqlite(long: bool, seed: int) -> Result:
     """Cut the power after everything that a worker asked of the kernel; open what is left."""
     count = Count("F5", "sqlite", seed)
     for story in STORIES if long else STORIES[:1]:
-        answers(count, "power", story, story=story, rounds=12 if long else 4)
+        answers(count, "power", story, story=story, rounds=12 if long else 2)
     return count.result(notes="a point is an image of the disk, each another one")
