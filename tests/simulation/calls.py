@@ -118,6 +118,11 @@ class SimulatedRuntime(AsyncioRuntime):
 class SimulatedThread(ThreadRuntime):
     """Like the one over threads: the body goes on beside its caller, and after its deadline too."""
 
+    def take(self, call: Any, store: Any) -> None:
+        """Remember which call this is for."""
+        super().take(call, store)
+        self._call = call
+
     async def commit(self, store: Any, verb: Callable[..., Any], *args: Any) -> Any:
         """Run one verb in one transaction, with a place before it and one after it."""
         await place(f"wishes to {verb.__name__}")
@@ -133,6 +138,7 @@ class SimulatedThread(ThreadRuntime):
         """Have the body run beside this, and wait for it until its deadline or an interrupt."""
         here, ends, context = HERE.get(), list[Outcome](), contextvars.copy_context()
         abandoned = False
+        _begin(self._call)
 
         def thread() -> Iterator[str]:
             yield IN_BODY
@@ -205,13 +211,12 @@ def _act() -> str:
     return end
 
 
-def _begin() -> None:
-    call = current_run().call
+def _begin(call: Any) -> None:
     HERE.get().schedule.world.begun.add((call.idempotency_key, call.fence))
 
 
 async def _work(name: str) -> str:
-    _begin()
+    _begin(current_run().call)
     await place(IN_BODY)
     end = _act()
     await place("in the body, after the effect")
