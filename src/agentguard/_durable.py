@@ -72,9 +72,8 @@ class DurableCall:
 
     async def _run(self) -> tuple[Any, str]:
         first = self.run_.meter.visit(self.call.idempotency_key)
-        known: EffectRow | None = self.store.read(
-            load_effect, self.run_.principal.tenant, self.call.idempotency_key
-        )
+        tenant, key = self.run_.principal.tenant, self.call.idempotency_key
+        known: EffectRow | None = await self.runtime.look(self.store, load_effect, tenant, key)
         self.continues = self._is_same_call(known, first=first)
         if not self.continues:
             self.run_.meter.count_repeat(self.tool.name, self.call.payload_hash)

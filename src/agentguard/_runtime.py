@@ -68,6 +68,10 @@ class Runtime(Protocol):
         """Run one verb in one transaction; never given up half-way by a cancellation."""
         ...
 
+    async def look(self, store: Any, query: Callable[..., T], *args: Any) -> T:
+        """Run one query; nobody else on the event loop waits for a server's answer."""
+        ...
+
     async def sleep(self, seconds: float) -> None:
         """Wait without holding a pool thread."""
         ...
@@ -94,6 +98,10 @@ class InlineRuntime:
 
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
         return store.transact(verb, *args)
+
+    async def look(self, store: Any, query: Callable[..., T], *args: Any) -> T:
+        found: T = store.read(query, *args)
+        return found
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)  # noqa: ASYNC251 - this runtime has no event loop to block
@@ -181,6 +189,12 @@ class AsyncioRuntime:
         if error is not None:
             raise error
         return cast("T", result)
+
+    async def look(self, store: Any, query: Callable[..., T], *args: Any) -> T:
+        if getattr(store, "travels", False):
+            return await asyncio.to_thread(store.read, query, *args)
+        found: T = store.read(query, *args)  # a file answers sooner than a thread begins
+        return found
 
     async def _whole(self, word: asyncio.Future[None], over: threading.Event) -> None:
         """Wait for the *word* even when cancelled: a commit under way cannot be taken back."""

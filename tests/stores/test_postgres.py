@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -325,6 +326,30 @@ def test_a_server_that_goes_away_for_a_moment_is_waited_for(own_postgres: Server
         assert write.result(PATIENCE) == "after"
         assert "before" in read.result(PATIENCE)
     store.close()
+
+
+async def test_an_event_loop_goes_on_while_the_server_does_not_answer(
+    postgres_server: Server,
+) -> None:
+    """Neither the look before a call nor its commits keep other tasks of the loop waiting."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{to}")
+    async def pay(to: str) -> str:
+        return f"paid {to}"
+
+    with database_of(postgres_server) as name, Proxy(postgres_server) as proxy:
+        guard = Guard(proxy.url(name))
+        async with guard.run("w"):
+            assert await pay("ada") == "paid ada"
+            proxy.stall()
+            call = asyncio.create_task(pay("bob"))
+            for _ in range(50):  # each of them would hang with the call
+                await asyncio.sleep(0)
+            assert not call.done()
+            proxy.go_on()
+            assert await call == "paid bob"
+        guard.close()
 
 
 def test_a_server_that_stays_away_fails_all_that_wait(own_postgres: Server) -> None:

@@ -48,6 +48,9 @@ class PostgresStore:
         StoreUnavailable: there is no such server, or it loses what it confirms.
     """
 
+    travels = True
+    """Its answers come over a network: an event loop does not wait for them."""
+
     def __init__(
         self, url: str, *, clock: Clock | None = None, migrate: bool = False,
         patience: float = _PATIENCE,
