@@ -37,6 +37,7 @@ from agentguard.testing.stores.table import (
     SETTLES,
     SITUATIONS,
 )
+from tests.faults.test_kills import Record
 from tests.ledger.verbs import File, Ledger, Memory, Place, Postgres
 from tests.postgres.server import Server
 
@@ -272,10 +273,12 @@ class LedgerMachine(RuleBasedStateMachine):
         return self.ledger.events("r") + self.ledger.events("s")
 
 
-def check(place: Callable[[], Place], examples: int) -> None:
+def check(place: Callable[[], Place], examples: int, record: Record) -> None:
     """Go through *examples* mixtures of 30 verbs; ten times as many in the long form."""
+    examples *= 10 if LONG else 1
+    record("points", examples)
     bounds = settings(
-        max_examples=examples * (10 if LONG else 1), stateful_step_count=30,
+        max_examples=examples, stateful_step_count=30,
         suppress_health_check=[HealthCheck.too_slow],
     )  # fmt: skip
 
@@ -285,20 +288,22 @@ def check(place: Callable[[], Place], examples: int) -> None:
     run_state_machine_as_test(Machine, settings=bounds)
 
 
-def test_memory_ends_up_where_the_model_does() -> None:
+def test_memory_ends_up_where_the_model_does(record_property: Record) -> None:
     """A store in memory, which one process uses alone, does what the model says."""
-    check(Memory, 40)
+    check(Memory, 40, record_property)
 
 
-def test_a_file_ends_up_where_the_model_does() -> None:
+def test_a_file_ends_up_where_the_model_does(record_property: Record) -> None:
     """A file that two workers share, each of whom may die, does what the model says."""
-    check(File, 80)
+    check(File, 80, record_property)
 
 
-def test_postgres_ends_up_where_the_model_does(postgres_server: Server) -> None:
+def test_postgres_ends_up_where_the_model_does(
+    postgres_server: Server, record_property: Record
+) -> None:
     """A server that two workers share, each of whom may die, does what the model says."""
     url = f"{postgres_server.url('postgres')}?schema=model"
-    check(lambda: Postgres(url), 25)
+    check(lambda: Postgres(url), 25, record_property)
 
 
 def test_the_table_is_complete() -> None:
