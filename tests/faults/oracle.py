@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sqlite3
 from collections import Counter
@@ -19,6 +20,11 @@ Rows = list[dict[str, Any]]
 
 def problems(guard: Guard, world: World, *, denied: Iterable[str] = ()) -> list[str]:
     """List everything that contradicts the guarantees; nothing if all of them hold."""
+    with one_connection(world):
+        return _problems(guard, world, denied)
+
+
+def _problems(guard: Guard, world: World, denied: Iterable[str]) -> list[str]:
     listed = {effect.id for effect in guard.effects.list(state="in_doubt")}
     rows = effect_rows(world)
     return [
@@ -89,14 +95,37 @@ _AT_WORK = """
 
 
 def _read_server(url: str, sql: str) -> Rows:
+    with contextlib.ExitStack() as stack:
+        connection = _connections.get(url) or stack.enter_context(_connected(url))
+        found = connection.execute(sql.encode())
+        return found.fetchall() if found.description else []
+
+
+_connections: dict[str, Any] = {}
+
+
+@contextlib.contextmanager
+def one_connection(world: World) -> Iterator[None]:
+    """Read a store on a server over one connection for a while; others are made for each look."""
+    if not world.url.startswith("postgres"):
+        yield
+        return
+    with _connected(world.url) as connection:
+        _connections[world.url] = connection
+        try:
+            yield
+        finally:
+            del _connections[world.url]
+
+
+def _connected(url: str) -> Any:
     import psycopg
     from psycopg.rows import dict_row
 
     where, schema = _schema(url)
-    with psycopg.connect(where, row_factory=dict_row, autocommit=True) as connection:
-        connection.execute(f"SET search_path = {schema}".encode())
-        found = connection.execute(sql.encode())
-        return found.fetchall() if found.description else []
+    connection = psycopg.connect(where, row_factory=dict_row, autocommit=True)
+    connection.execute(f"SET search_path = {schema}".encode())
+    return connection
 
 
 def _schema(url: str) -> tuple[str, str]:
