@@ -10,14 +10,14 @@ from pathlib import Path
 
 from agentguard import EffectRecordingFailed, Guard, StoreUnavailable
 from agentguard.stores import sqlite as engine
-from tests.faults.fleet import MEMORY, Fleet, Job, judged, work
+from tests.faults.fleet import Fleet, Job, judged, work
 from tests.faults.matrix import Count, Result
 from tests.faults.processes import ended, fork
 from tests.faults.rows.postgres_slowness import hanging_hook, late_tool
 from tests.faults.scenes import attempt, payer
 from tests.faults.strace import NoTrace, calls, traced
 from tests.faults.world import World
-from tests.postgres.home import until
+from tests.postgres.home import MEMORY, until
 
 BUSY_MS = 300
 """How long a call waits for other writers in the short form; in the long one as it really does."""
