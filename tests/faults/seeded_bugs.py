@@ -219,7 +219,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
     ),
     "the store's file is opened beside SQLite": bug(
         f"{OWNERSHIP}a_store_may_be_opened_twice_in_one_process",
-        "disk I/O error",
+        "were acknowledged",
         change(
             "            elif not os.access(path, os.R_OK | os.W_OK, effective_ids=True):\n",
             "            else:",
