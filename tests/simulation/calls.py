@@ -187,9 +187,10 @@ async def _look_for(call: Any) -> Happened | NotHappened:
 
 
 def _look_at(call: Any) -> Happened | NotHappened:
-    world = HERE.get().schedule.world
+    here = HERE.get()
+    world = here.schedule.world
     fences = [fence for key, fence in world.starts if key == call.idempotency_key]
-    happened = world.look(call.idempotency_key, max(fences))
+    happened = world.look(here.process, call.idempotency_key, max(fences))
     return Happened(f"done {call.arguments['name']}") if happened else NotHappened()
 
 

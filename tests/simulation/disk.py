@@ -95,6 +95,16 @@ class Process:
     registered: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """A transaction that has become durable; *looked* is the time if it expired what was late."""
+
+    verb: Any
+    args: tuple[Any, ...]
+    result: Any
+    looked: int
+
+
 class Disk:
     """The database that all simulated processes share."""
 
@@ -126,7 +136,7 @@ class Machines:
         self.disk, self.time, self.leases = disk, time, leases
         self.processes: dict[str, Process] = {}
         self.fate: Callable[[Process], Fate] = lambda _: Fate.HEARD
-        self.watch: Callable[[Any, tuple[Any, ...], Any, int], None] = lambda *_: None
+        self.watch: Callable[[Process, Commit], None] = lambda *_: None
 
     def start(self, host: str) -> Process:
         """Start a process."""
@@ -257,7 +267,7 @@ class SimulatedStore:
             connection.execute("ROLLBACK TO tx")
         connection.execute("RELEASE tx")
         if fate is not Fate.LOST:
-            self.machines.watch(verb, args, result, tx.looked)
+            self.machines.watch(self.process, Commit(verb, args, result, tx.looked))
             self._committed(tx, fate)
         if fate in (Fate.LOST, Fate.UNHEARD):
             raise StoreUnavailable("the simulated store did not answer", uncertain=True)

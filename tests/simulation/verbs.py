@@ -216,7 +216,7 @@ class Delivery:
         """Ask the tool's hook, which sees what has happened by now, and write down its answer."""
         if not self.order.hooked:
             return False
-        happened = self.world.look(self.order.key, doubt.effect.fence)
+        happened = self.world.look(self.process, self.order.key, doubt.effect.fence)
         if doubt.may_act and not happened:
             return False
         ruling = "happened" if happened else "not_happened"

@@ -15,7 +15,7 @@ from typing import Any
 from agentguard.ledger import effects, queries, settling, switches
 from agentguard.ledger.values import Started
 from agentguard.model import Effect
-from tests.simulation.disk import QUARANTINE, SECOND, Disk, Time
+from tests.simulation.disk import QUARANTINE, SECOND, Commit, Disk, Process, Time
 
 TENANT = "acme"
 DAY = 86_400 * SECOND
@@ -48,7 +48,7 @@ class World:
         doubts: since when an effect is in doubt, how far the clock had been set forward by then, and
             its run.
         starts: when the start of a key's fence was committed, in true time.
-        looked: starts that a hook's no would excuse, as of its last look.
+        looked: starts that a hook's no would excuse, as of its last look in a process.
         begun: starts whose body has begun.
         over: approvals whose time was seen to be over, by whatever clock.
         excuses: starts of which somebody said that nothing had happened, where our own rules could not
@@ -62,7 +62,7 @@ class World:
     told: dict[str, set[str]] = field(default_factory=dict)
     starts: dict[tuple[str, int], int] = field(default_factory=dict)
     begun: set[tuple[str, int]] = field(default_factory=set)
-    looked: dict[str, dict[tuple[str, int], str]] = field(default_factory=dict)
+    looked: dict[tuple[str, str], dict[tuple[str, int], str]] = field(default_factory=dict)
     over: set[str] = field(default_factory=set)
     excuses: dict[tuple[str, int], str] = field(default_factory=dict)
     doubts: dict[str, tuple[int, int, str]] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class World:
         """Return whether the effect has happened by now."""
         return key in self.acts
 
-    def look(self, key: str, fence: int) -> bool:
+    def look(self, process: Process, key: str, fence: int) -> bool:
         """Return what an honest hook finds; after the quarantine, nobody can do any better."""
         since, forward, _ = self.doubts.get(key, (self.time.true, self.time.forward, ""))
         late = self.time.true - since >= QUARANTINE
@@ -100,7 +100,9 @@ class World:
         if not late and self.time.forward > forward:
             excuse = "the clock was set forward"
         found = self._excused(key, fence, excuse)
-        self.looked[key] = {start: why for start, why in found.items() if start in self.begun}
+        self.looked[key, process.name] = {
+            start: why for start, why in found.items() if start in self.begun
+        }
         return self.happened(key)
 
     def tell(self, key: str, result: object) -> None:
@@ -109,17 +111,18 @@ class World:
 
     # What is committed.
 
-    def committed(self, verb: Any, args: tuple[Any, ...], result: Any, looked: int) -> None:
-        """Watch a transaction that has become durable, and which may have looked at the time."""
+    def committed(self, process: Process, commit: Commit) -> None:
+        """Watch a transaction that has become durable."""
+        verb, args, result, looked = commit.verb, commit.args, commit.result, commit.looked
         if verb is effects.begin:
             self.seen[type(result[0]).__name__] += 1
-        if verb is effects.begin and isinstance(result[0], Started):
-            self._check_start(args[0], result[0])
+            if isinstance(result[0], Started):
+                self._check_start(args[0], result[0])
         elif verb is settling.settle and result.written:
             self._check_end(args[0])
         elif verb is settling.resolve:
             self.seen[f"{args[3]} {args[2]} {type(result).__name__}"] += 1
-            self._note_ruling(args, result)
+            self._note_ruling(process, args, result)
         elif verb is switches.throw:
             self.thrown.add(args[:2])
         elif verb is switches.lift:
@@ -158,13 +161,13 @@ class World:
         if end.fence != last:
             self.wrong.append(f"{end.key}: an answer of start {end.fence} was taken for {last}'s")
 
-    def _note_ruling(self, args: tuple[Any, ...], result: Any) -> None:
+    def _note_ruling(self, process: Process, args: tuple[Any, ...], result: Any) -> None:
         """Somebody says that nothing happened, while a body may still be at work."""
         _, key, ruling, by, *_ = args
         if ruling == "happened" or not isinstance(result, Effect):
             return
         if by == "reconcile":
-            self.excuses |= self.looked.pop(key, {})
+            self.excuses |= self.looked.pop((key, process.name), {})
         else:
             self.excuses |= self._excused(key, result.fence, "a person said no")
 
