@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import tomllib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -598,3 +600,9 @@ def test_traces_can_be_switched_off(seen: Recorder) -> None:
         look("ada")
     assert seen.exporter.get_finished_spans() == ()
     guard.close()
+
+
+def test_the_version_on_spans_is_the_one_that_is_installed() -> None:
+    """What spans say of agentguard's version is what pyproject.toml says."""
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == telemetry._VERSION

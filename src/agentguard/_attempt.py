@@ -164,7 +164,7 @@ async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
     if error is not None:
         return _raised(run, call, error)
     tool = call.tool
-    end = _failed_by_value(run, tool, value)
+    end = _failed_by_value(run, tool, value) if tool.fails_when else None
     if end is not None:
         return end
     try:
@@ -173,7 +173,8 @@ async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
     except ContractViolation as violation:
         return _doubtful(call, violation, "output_contract", violation)
     end = End(EffectState.SUCCEEDED, value)
-    await _verify(call, end)
+    if tool.checks:
+        await _verify(call, end)
     _keep(run, tool, end)
     return end
 
@@ -272,7 +273,7 @@ def _doubtful(call: Call, shown: GuardError, reason: str, cause: BaseException) 
 
 def _failed_by_value(run: Run, tool: Tool, value: Any) -> End | None:
     """Judge a result that says by its value that the tool failed."""
-    said = tool.fails_when(value) if tool.fails_when else None
+    said = tool.fails_when(value) if tool.fails_when else False
     if said is None or said is False:
         return None
     if isinstance(said, Unknown):

@@ -7,7 +7,6 @@ closes the stream. So a stream's steps get a context of their own.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -41,6 +40,7 @@ def in_own_context(steps: Generator[T]) -> Generator[T]:
 
 async def ain_own_context(steps: AsyncGenerator[T]) -> AsyncGenerator[T]:
     """Like `in_own_context`, on an event loop."""
+    from asyncio import create_task
 
     async def following() -> T:
         return await anext(steps, cast("T", _END))
@@ -50,7 +50,7 @@ async def ain_own_context(steps: AsyncGenerator[T]) -> AsyncGenerator[T]:
 
     context = contextvars.copy_context()
     try:
-        while (step := await asyncio.create_task(following(), context=context)) is not _END:
+        while (step := await create_task(following(), context=context)) is not _END:
             yield step
     finally:
-        await asyncio.create_task(close(), context=context)
+        await create_task(close(), context=context)

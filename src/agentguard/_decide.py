@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import secrets
+import os
 from typing import TYPE_CHECKING, Any
 
 from .canonical import canonical, effect_key, jsonable, keyed_hash
@@ -50,7 +50,8 @@ def decide(
         ref=ref,
     )
     if tool.durable:
-        call.occurrence = _occurrence(run, call)
+        if tool.per_call or tool.key_of is None:
+            call.occurrence = _occurrence(run, call)
         call.scope, call.idempotency_key = _key(run, call)
     return call
 
@@ -70,7 +71,7 @@ def payload_hash(run: Run, tool: Tool, plain: Mapping[str, Any]) -> str:
     The contract's version is no part of it: approvals are bound to that on their own, and what
     happened under an older contract is still replayed, not refused.
     """
-    payload = {name: value for name, value in plain.items() if name not in tool.volatile}
+    payload = {n: v for n, v in plain.items() if n not in tool.volatile} if tool.volatile else plain
     data = canonical([tool.name, payload])
     if len(data) > MAX_PAYLOAD_BYTES:
         raise ContractViolation(
@@ -93,7 +94,7 @@ def _occurrence(run: Run, call: Call) -> int:
 def _key(run: Run, call: Call) -> tuple[str, str]:
     tool = call.tool
     if tool.key_of is None and not tool.rules:
-        return "call", f"call_{secrets.token_hex(16)}"
+        return "call", f"call_{os.urandom(16).hex()}"
     # A read that people have to decide on must be the same one when it comes back.
     scope, fields = tool.key_of(call) if tool.key_of else ("call", call.place())
     tenant = "" if scope == "global" else run.principal.tenant
@@ -108,8 +109,11 @@ def call_id(call: Call) -> str | None:
 def rule_for(call: Call) -> Ask | None:
     """Return the first rule that wants a person to decide, or None; rules are asked once a call."""
     if not call.ruled:
-        asks = (rule(call) for rule in call.tool.rules)
-        call.ask, call.ruled = next((ask for ask in asks if ask is not None), None), True
+        for rule in call.tool.rules:
+            call.ask = rule(call)
+            if call.ask is not None:
+                break
+        call.ruled = True
     return call.ask
 
 
@@ -150,12 +154,12 @@ def intent_of(run: Run, call: Call) -> Intent:
         contract_version=tool.version,
         policy_version=tool.policy,
         payload_hash=call.payload_hash,
-        claim_id=secrets.token_hex(8),
+        claim_id=os.urandom(8).hex(),
         rule=ask.rule if ask else ("no rule asks" if tool.rules else "allowed by contract"),
         arguments=shown(run, call),
         ask=ask,
         input_schema=tool.input_schema if ask else None,
-        frozen_fields=tuple(sorted({*tool.key_fields, *tool.sensitive})),
+        frozen_fields=tuple(sorted({*tool.key_fields, *tool.sensitive})) if ask else (),
         call_id=call_id(call),
         cost=cost,
         reservations=reservations,

@@ -20,7 +20,7 @@ from .errors import (
     ToolFailed,
 )
 from .ledger import approvals, effects, settling
-from .ledger.rows import load_effect
+from .ledger.rows import is_same_call, load_effect
 from .ledger.values import (
     NEW_STEP,
     Busy,
@@ -58,7 +58,8 @@ class DurableCall:
         self.tool, self.store = call.tool, run.around.store
         self.backoff = Backoff(self.tool.retry)
         self.patience = time.monotonic() + (self.tool.timeout or _PATIENCE)
-        self.polls, self.asked_at = 0, 0.0
+        self.polls, self.asked_at, self.first = 0, 0.0, False
+        self.row: Any = None
         self.claim = Claim(run, call)
         self.doubts = Doubts(runtime, run, call)
 
@@ -71,16 +72,12 @@ class DurableCall:
             raise
 
     async def _run(self) -> tuple[Any, str]:
-        first = self.run_.meter.visit(self.call.idempotency_key)
-        tenant, key = self.run_.principal.tenant, self.call.idempotency_key
-        known: EffectRow | None = await self.runtime.look(self.store, load_effect, tenant, key)
-        self.continues = self._is_same_call(known, first=first)
-        if not self.continues:
-            self.run_.meter.count_repeat(self.tool.name, self.call.payload_hash)
+        self.first = self.run_.meter.visit(self.call.idempotency_key)
+        known = await self._known()
         if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
             return self._replay(known.public()), "duplicate_noop"
         intent = _decide.intent_of(self.run_, self.call)
-        intent.continues, self.call.rule = self.continues, intent.rule
+        intent.first, self.call.rule = self.first, intent.rule
         while True:
             answer = await self._begin(intent)
             if isinstance(answer, Replay):
@@ -92,11 +89,21 @@ class DurableCall:
             else:
                 intent = await self._answered(answer, intent)
 
-    def _is_same_call(self, known: EffectRow | None, *, first: bool) -> bool:
-        """Return whether this is the call that took the effect's step, delivered once more."""
-        if known is None or known.run_id != self.run_.id:
-            return False
-        return known.call_id == _decide.call_id(self.call) if self.call.ref else first
+    async def _known(self) -> EffectRow | None:
+        """Look for the key where it may well be on record; a new one is looked up by its start."""
+        run, key = self.run_, self.call.idempotency_key
+        if self.first and run.part == 1 and run.limits.max_repeats is None:
+            return None
+        known: EffectRow | None = await self.runtime.look(
+            self.store, load_effect, run.principal.tenant, key
+        )
+        if known is None or not self._continues(known):
+            run.meter.count_repeat(self.tool.name, self.call.payload_hash)
+        return known
+
+    def _continues(self, known: EffectRow | Effect) -> bool:
+        call_id = _decide.call_id(self.call)
+        return is_same_call(known, self.run_.id, call_id, first=self.first)
 
     async def _begin(self, intent: Intent) -> Answer:
         meter = self.run_.meter
@@ -153,7 +160,7 @@ class DurableCall:
         call.arguments = self.tool.arguments.check({**call.arguments, **edits})
         call.plain = {**call.plain, **edits}
         changed = _decide.intent_of(self.run_, call)
-        changed.step, changed.continues, changed.edits = intent.step, intent.continues, edits
+        changed.step, changed.first, changed.edits = intent.step, intent.first, edits
         return changed
 
     async def _wait_for_owner(self, busy: Busy) -> None:
@@ -176,11 +183,12 @@ class DurableCall:
         """Run the body under its fence and settle its end."""
         call, timeout = self.call, self.tool.timeout
         call.fence, call.attempt, call.repeat = started.fence, started.attempt, started.repeat
+        self.row = started.row
         call.first_started_at = moment(started.first_started_at)
         if started.approval is not None:
             call.approval_id, call.edits = started.approval.id, started.edits
-        now = self.store.clock.now()
-        call.deadline = moment(now + int(timeout * 1_000_000)) if timeout else None
+        if timeout:
+            call.deadline = moment(self.store.clock.now() + int(timeout * 1_000_000))
         began = time.monotonic_ns()
         try:
             self.runtime.check_cancelled()
@@ -248,6 +256,7 @@ class DurableCall:
             content=self.run_.redactor.scrub(end.content()),
             verdicts=tuple(self.run_.redactor.scrub(end.verdicts)),
             pending=self.run_.meter.drain(),
+            row=self.row,
         )  # fmt: skip
 
     async def _again(self, end: End) -> bool:
@@ -270,7 +279,7 @@ class DurableCall:
 
     def _replay(self, effect: Effect) -> Any:
         """Give back the recorded end; nothing runs, nobody is asked, nothing is spent."""
-        step = effect.step if self.continues else NEW_STEP
+        step = effect.step if self._continues(effect) else NEW_STEP
         if step == NEW_STEP:
             self.run_.meter.take()
         data = {"key": effect.id, "tool": effect.tool, "first_run": effect.run_id,

@@ -59,12 +59,10 @@ class Hosts:
     def call(self, named: CallRef | None) -> CallRef | None:
         """Return the innermost call, as the runtime here says, or the code by hand as *named*."""
         here = self.here
-        inside = [
-            ref
-            for ref in (here.host.call(), named)
-            if ref is not None and all(ref is not old for old in here.told)
-        ]
-        return inside[0] if inside else here.around
+        for ref in (here.host.call(), named):
+            if ref is not None and all(ref is not old for old in here.told):
+                return ref
+        return here.around
 
     def number(self, what: str, ref: CallRef | None, *, at_least: int = 0) -> int:
         """Count *what* in the execution of the call *ref*, or in the run."""

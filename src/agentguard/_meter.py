@@ -51,6 +51,7 @@ class Meter:
         self._flying_steps = self._flying_tools = 0
         self._active_us = self._part_started = 0
         self._pending, self._oldest = Pending(), 0.0
+        self._patience = FLUSH_AFTER
         self._repeats: dict[tuple[str, str], int] = {}
         self._occurrences: dict[tuple[str, str], int] = {}
         self._visited: set[str] = set()
@@ -62,8 +63,19 @@ class Meter:
 
     def open(self, usage: Usage, limits: Limits, active_us: int, part_started: int) -> None:
         """Go on from what the store knows."""
-        self._base, self.limits = usage, limits
+        self.limits = limits
         self._active_us, self._part_started = active_us, part_started
+        self._take_over(usage)
+
+    def _take_over(self, usage: Usage) -> None:
+        """Count on from *usage*. The closer a limit that other processes share, the fewer events wait."""
+        self._base = usage
+        room, limits = 8 * FLUSH_AFTER, self.limits
+        if limits.max_steps is not None:
+            room = min(room, limits.max_steps - usage.steps)
+        if limits.max_tool_calls is not None:
+            room = min(room, limits.max_tool_calls - usage.tool_calls)
+        self._patience = max(1, room // 8)
 
     @property
     def usage(self) -> Usage:
@@ -88,21 +100,9 @@ class Meter:
     def due(self) -> bool:
         """Return whether waiting events should be written now."""
         count = len(self._pending.drafts) if OPEN.get() is None else 0
-        return count >= self._patience() or (
+        return count >= self._patience or (
             count > 0 and time.monotonic() - self._oldest > FLUSH_SECONDS
         )
-
-    def _patience(self) -> int:
-        """How many events may wait: the fewer, the closer a limit is that other processes share."""
-        rooms = [
-            limit - used
-            for limit, used in (
-                (self.limits.max_steps, self._base.steps),
-                (self.limits.max_tool_calls, self._base.tool_calls),
-            )
-            if limit is not None
-        ]
-        return min([FLUSH_AFTER, *(max(1, room // 8) for room in rooms)])
 
     def drain(self, steps: int = 0, tools: int = 0) -> Pending:
         """Take the waiting events for a commit; give them back with `restore` if it fails.
@@ -131,9 +131,9 @@ class Meter:
 
     def _count_written(self, taken: Pending) -> None:
         base = self._base
-        self._base = replace(
+        self._take_over(replace(
             base, steps=base.steps + taken.steps, tool_calls=base.tool_calls + taken.tool_calls
-        )
+        ))  # fmt: skip
         self._uncount(taken)
 
     def _uncount(self, taken: Pending) -> None:
@@ -170,7 +170,7 @@ class Meter:
         """Take over what the store counts now, and stop counting that here."""
         with self._lock:
             if usage.steps >= self._base.steps:
-                self._base = usage
+                self._take_over(usage)
             self._uncount(taken)
             self._steps_ahead -= steps
             self._tools_ahead -= tools

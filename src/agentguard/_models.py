@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import time
 from dataclasses import dataclass, field, replace
@@ -99,6 +98,8 @@ class ModelCalls:
 
     async def astart(self, call: ModelCall) -> None:
         """Like `start`, on an event loop."""
+        from asyncio import CancelledError
+
         runtime = AsyncioRuntime()
         try:
             with self._refusing():
@@ -106,7 +107,7 @@ class ModelCalls:
             runtime.check_cancelled()
         except GuardError:
             raise
-        except asyncio.CancelledError as cancelled:
+        except CancelledError as cancelled:
             await self._give_back(call, cancelled)
             raise
         except BaseException as interrupt:

@@ -7,14 +7,16 @@ The technique is gel-python's blocking client; the state it guards is ours.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import contextvars
 import threading
 import time
+import weakref
+from collections import deque
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar, cast
 
 if TYPE_CHECKING:
+    import asyncio
     from collections.abc import Awaitable, Callable, Coroutine
 
 T = TypeVar("T")
@@ -168,46 +170,45 @@ class AsyncioRuntime:
         """There is nothing to get ready."""
 
     async def commit(self, store: Transactions, verb: Callable[..., T], *args: Any) -> T:
-        loop = asyncio.get_running_loop()
-        word: asyncio.Future[None] = loop.create_future()
-        ends: list[Outcome] = []
-        over = threading.Event()
+        from asyncio import get_running_loop  # who has no event loop does not load them
 
-        def deliver(result: Any, error: BaseException | None) -> None:
-            ends.append((result, error))
-            over.set()
-            with contextlib.suppress(RuntimeError):  # a closed loop has nobody left who waits
-                loop.call_soon_threadsafe(_give, word)
-
+        letter = _Letter(get_running_loop())
         try:
-            store.submit(deliver, verb, *args)
-            await self._whole(word, over)
+            store.submit(letter.post, verb, *args)
+            result, error = await self._end(letter)
         except BaseException:
-            over.wait(_PATIENCE)  # a signal handler has raised, and the writer goes on
+            letter.over.acquire(
+                timeout=_PATIENCE
+            )  # a signal handler has raised; the writer goes on
             raise
-        result, error = ends[0]
         if error is not None:
             raise error
         return cast("T", result)
 
     async def look(self, store: Any, query: Callable[..., T], *args: Any) -> T:
+        from asyncio import to_thread
+
         if getattr(store, "travels", False):
-            return await asyncio.to_thread(store.read, query, *args)
+            return await to_thread(store.read, query, *args)
         found: T = store.read(query, *args)  # a file answers sooner than a thread begins
         return found
 
-    async def _whole(self, word: asyncio.Future[None], over: threading.Event) -> None:
-        """Wait for the *word* even when cancelled: a commit under way cannot be taken back."""
-        while not word.done():
+    async def _end(self, letter: _Letter) -> Outcome:
+        """Wait for the end even when cancelled: a commit under way cannot be taken back."""
+        from asyncio import CancelledError
+
+        while letter.end is None:  # it may be there without a word: an interrupt can end a callback
             try:
-                await asyncio.wait([word])
-            except asyncio.CancelledError as cancelled:
+                await letter.word
+            except CancelledError as cancelled:
                 self._cancelled = cancelled
-                if over.is_set():  # its word may be lost: an interrupt can end a loop's callback
-                    return
+                letter.word = letter.loop.create_future()
+        return letter.end
 
     async def sleep(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
+        from asyncio import sleep
+
+        await sleep(seconds)
 
     async def invoke(self, body: Callable[[], Awaitable[Any]], seconds: float | None) -> Outcome:
         try:
@@ -218,9 +219,11 @@ class AsyncioRuntime:
             return None, error
 
     async def _in_time(self, body: Callable[[], Awaitable[Any]], seconds: float) -> Outcome:
+        from asyncio import timeout
+
         own: TimeoutError | None = None
         try:
-            async with asyncio.timeout(seconds):
+            async with timeout(seconds):
                 try:
                     return await body(), None
                 except TimeoutError as error:
@@ -235,9 +238,60 @@ class AsyncioRuntime:
             raise cancelled
 
 
-def _give(word: asyncio.Future[None]) -> None:
-    if not word.done():
-        word.set_result(None)
+class _Letter:
+    """The end of one commit, from the writer's thread to the task that waits for it.
+
+    Attributes:
+        end: what the commit came to, from the moment on in which *over* is free.
+        word: what the task awaits, as long as it is not cancelled.
+    """
+
+    __slots__ = ("_mail", "end", "loop", "over", "word")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.word = loop, loop.create_future()
+        self.end: Outcome | None = None
+        self._mail = _MAILS.get(loop) or _MAILS.setdefault(loop, _Mail())
+        self.over = threading.Lock()
+        self.over.acquire()
+
+    def post(self, result: Any, error: BaseException | None) -> None:
+        """Give up the end; called from the writer's thread."""
+        self.end = result, error
+        self.over.release()
+        self._mail.post(self)
+
+
+class _Mail:
+    """Letters to the tasks of one event loop, which is called once for all that come together."""
+
+    __slots__ = ("_called", "_letters")
+
+    def __init__(self) -> None:
+        self._letters: deque[_Letter] = deque()
+        self._called = False
+
+    def post(self, letter: _Letter) -> None:
+        """Send a letter; called from any thread."""
+        self._letters.append(letter)
+        if not self._called:
+            self._called = True
+            with contextlib.suppress(RuntimeError):  # a closed loop has nobody left who waits
+                letter.loop.call_soon_threadsafe(self._hand_out, letter.loop)
+
+    def _hand_out(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._called = False  # first: who comes from now on calls again
+        try:
+            while self._letters:
+                word = self._letters.popleft().word
+                if not word.done():
+                    word.set_result(None)
+        finally:
+            if self._letters:  # a signal handler has raised
+                loop.call_soon(self._hand_out, loop)
+
+
+_MAILS: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Mail] = weakref.WeakKeyDictionary()
 
 
 def outcome_of(body: Callable[[], Any]) -> Outcome:

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated, Any, NotRequired
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.errors import PydanticUserError
-from pydantic.fields import FieldInfo
 from typing_extensions import TypedDict, is_typeddict
 
 from . import codec
@@ -83,6 +82,14 @@ def names_of(function: Any) -> list[str] | None:
     return names[1:] if _has_receiver(_plain(inner), names) else names
 
 
+def has_receiver(function: Any) -> bool:
+    """Return whether *function* is written as a method: its first parameter is the instance."""
+    try:
+        return _has_receiver(_plain(function), list(inspect.signature(function).parameters))
+    except (ValueError, TypeError):
+        return False
+
+
 def _has_receiver(function: Any, parameters: Sequence[str]) -> bool:
     qualified = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
     return "." in qualified and bool(parameters) and parameters[0] in ("self", "cls")
@@ -122,7 +129,7 @@ class Signature:
         self.names = tuple(p.name for p in asked)
         self._defaults = {
             p.name: p.default for p in asked
-            if p.default is not p.empty and not isinstance(p.default, FieldInfo)
+            if p.default is not p.empty and not _is_field(p.default)
         }  # fmt: skip
         self._adapter = _adapter(asked, tool, strict=strict)
         self._annotations = {p.name: p.annotation for p in asked}
@@ -139,11 +146,12 @@ class Signature:
         given: dict[str, Any] = {}
         if self._receiver and instance is None and args:
             given[""], args = args[0], args[1:]
-        values = dict(kwargs)
+        values = {**kwargs}
         if args:
             self._place_positions(args, values)
-        for name in self._injected & values.keys():
-            given[name] = values.pop(name)
+        if self._injected:
+            for name in self._injected & values.keys():
+                given[name] = values.pop(name)
         return self.check(values), given
 
     def _place_positions(self, args: Sequence[Any], values: dict[str, Any]) -> None:
@@ -163,7 +171,7 @@ class Signature:
             ContractViolation: they do not fit.
         """
         try:
-            checked: dict[str, Any] = self._adapter.validate_python(dict(values))
+            checked: dict[str, Any] = self._adapter.validator.validate_python({**values})
         except ValidationError as error:
             raise ContractViolation(self._sentence(error)) from None
         except UnicodeEncodeError:
@@ -193,7 +201,8 @@ class Signature:
         del instance
         kwargs = {**values, **given}
         args = [kwargs.pop("")] if "" in kwargs else []
-        args += [kwargs.pop(name) for name in self._only_positions if name in kwargs]
+        if self._only_positions:
+            args += [kwargs.pop(name) for name in self._only_positions if name in kwargs]
         return args, kwargs
 
     def write(self, values: Mapping[str, Any]) -> str:
@@ -222,6 +231,22 @@ class Signature:
             return None
 
 
+def _is_field(default: Any) -> bool:
+    from pydantic.fields import FieldInfo  # loads half of pydantic
+
+    return isinstance(default, FieldInfo)
+
+
+@functools.cache
+def load() -> None:
+    """Have pydantic load all that it loads with its first type.
+
+    A thread that did so amid a fork would leave the lock of its import to the child for ever.
+    """
+    _adapter((), "load", strict=False)
+    _typed(str)
+
+
 def _refuse_variadic(parameter: inspect.Parameter, tool: str) -> None:
     if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
         raise ConfigurationError(
@@ -242,7 +267,7 @@ def _adapter(asked: Sequence[inspect.Parameter], tool: str, *, strict: bool) -> 
     fields: dict[str, Any] = {}
     for parameter in asked:
         annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        if isinstance(parameter.default, FieldInfo):
+        if _is_field(parameter.default):
             annotation = Annotated[annotation, parameter.default]
             required = parameter.default.is_required()
         else:
@@ -284,7 +309,7 @@ class Returned:
         if self._adapter is None:
             return result
         try:
-            return self._adapter.validate_python(result, strict=self._strict or None)
+            return self._adapter.validator.validate_python(result, strict=self._strict or None)
         except ValidationError as error:
             problem = error.errors(include_input=False, include_url=False, include_context=False)[0]
             place = ".".join(str(part) for part in problem["loc"])
@@ -329,8 +354,9 @@ def _write(adapter: TypeAdapter[Any] | None, value: Any) -> str:
     """The declared type's own JSON, if it comes back as itself; most do. Else our own."""
     data = b""
     try:
-        data = adapter.dump_json(value) if adapter else b""
-        same = adapter is not None and adapter.validate_json(data) == value
+        # By what is inside of the adapter: its own methods take three times as long.
+        data = adapter.serializer.to_json(value) if adapter else b""
+        same = adapter is not None and adapter.validator.validate_json(data) == value
     except Exception:  # noqa: BLE001 - any type's own failure means: not this way
         same = False
     return "t" + data.decode() if same is True else "j" + codec.encode(value).decode()

@@ -6,8 +6,8 @@ import base64
 import dataclasses
 import datetime as dt
 import enum
+import functools
 import hashlib
-import hmac
 import json
 import math
 import uuid
@@ -27,23 +27,26 @@ _SAFE_INTEGER = 2**53 - 1
 _LETTERS = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [first + second for first in _LETTERS for second in _LETTERS]
 _MAX_EXPONENT = 1_000
+_BLOCK = 64  # bytes that SHA-256 takes at once
+_TEXT = frozenset({str})
+_SIMPLE = frozenset({str, bool, type(None)})
 
-_encoder = json.JSONEncoder(
-    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-)
 
-
-def _fast_encoder() -> Callable[[Any], str]:
-    """Return the encoder with its C part made once; `encode` makes it anew for every value."""
+def _encoder(default: Callable[[Any], Any] | None = None) -> Callable[[Any], str]:
+    """Return an encoder with its C part made once; `encode` makes it anew for every value."""
+    encoder = json.JSONEncoder(
+        sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False, default=default
+    )
     if c_make_encoder is None:  # another Python than CPython
-        return _encoder.encode
+        return encoder.encode
     parts = c_make_encoder(
-        None, _encoder.default, encode_basestring, None, ":", ",", True, False, False
-    )  # fmt: skip
+        None, encoder.default, encode_basestring, None, ":", ",", True, False, False
+    )
     return lambda value: "".join(parts(value, 0))
 
 
-_dumps = _fast_encoder()
+_dumps = _encoder()
+_row_dumps = _encoder(bytes.hex)
 
 
 def jsonable(value: Any, where: str = "value", depth: int = 0) -> Any:
@@ -55,9 +58,10 @@ def jsonable(value: Any, where: str = "value", depth: int = 0) -> Any:
         ContractViolation: for NaN, lone surrogates, huge numbers and types without a JSON form;
             the message names the place as *where*.
     """
-    if value is None or value is True or value is False:
+    kind = type(value)
+    if (kind is str and value.isascii()) or value is None or value is True or value is False:
         return value
-    plain = _PLAIN.get(type(value))
+    plain = _PLAIN.get(kind)
     if plain is not None:
         return plain(value, where, depth)
     for kind, convert in _CONVERSIONS:
@@ -182,15 +186,16 @@ def canonical(value: Any) -> bytes:
 
 def _is_simple(value: Any) -> bool:
     kind = type(value)
-    if kind is str or value is None or kind is bool:
-        return True
-    if kind is int:
-        return bool(-_SAFE_INTEGER <= value <= _SAFE_INTEGER)
     if kind is dict:
-        return all(type(k) is str and k.isascii() and _is_simple(v) for k, v in value.items())
-    if kind is list:
-        return all(map(_is_simple, value))
-    return False
+        if not (_TEXT.issuperset(map(type, value)) and "".join(value).isascii()):
+            return False
+        items = value.values()
+    elif kind is list:
+        items = value
+    else:
+        return kind in _SIMPLE or (kind is int and -_SAFE_INTEGER <= value <= _SAFE_INTEGER)
+    rest = [item for item in items if type(item) not in _SIMPLE]
+    return all(map(_is_simple, rest))
 
 
 def plain_text(value: Any) -> str:
@@ -202,9 +207,8 @@ def plain_text(value: Any) -> str:
     return _dumps(value)
 
 
-def quoted(text: str) -> str:
-    """Return *text* as a JSON string, as RFC 8785 writes it."""
-    return encode_basestring(text)
+quoted: Callable[[str], str] = encode_basestring
+"""Return a text as a JSON string, as RFC 8785 writes it."""
 
 
 def dumps(value: Any) -> str:
@@ -243,7 +247,20 @@ def sha256(data: bytes) -> bytes:
 
 def keyed_hash(key: bytes, data: bytes) -> str:
     """Return HMAC-SHA-256 as hex; keyed, since plain hashes of small domains can be guessed."""
-    return hmac.digest(key, data, "sha256").hex()
+    keyed = _keyed(key)
+    inner, outer = keyed[0].copy(), keyed[1].copy()
+    inner.update(data)
+    outer.update(inner.digest())
+    digest: str = outer.hexdigest()
+    return digest
+
+
+@functools.lru_cache(maxsize=64)
+def _keyed(key: bytes) -> tuple[Any, Any]:
+    """Return both halves of an HMAC (RFC 2104) with the key in them: a copy costs a third."""
+    block = (key if len(key) <= _BLOCK else sha256(key)).ljust(_BLOCK, b"\0")
+    inner, outer = (bytes(byte ^ pad for byte in block) for pad in (0x36, 0x5C))
+    return hashlib.sha256(inner), hashlib.sha256(outer)
 
 
 def effect_key(tenant: str, scope: str, tool: str, major: str, fields: Any) -> str:
@@ -265,9 +282,13 @@ def base32(data: bytes) -> str:
 
 
 def seal(*values: str | int | bytes | None) -> bytes:
-    """Return a digest of one row's values (BLAKE2b, 128 bits): a bit that flips on a disk shows.
+    """Return a digest of one row's values (SHA-256, 128 bits): a bit that flips on a disk shows.
 
     It is no signature: who may write rows can write seals.
     """
-    plain = [value.hex() if isinstance(value, bytes) else value for value in values]
-    return hashlib.blake2b(json.dumps(plain).encode(), digest_size=16).digest()
+    return seal_of(_row_dumps(values))
+
+
+def seal_of(text: str) -> bytes:
+    """Return the seal of a row whose values are written as JSON text, without any space."""
+    return hashlib.sha256(text.encode()).digest()[:16]

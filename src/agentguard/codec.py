@@ -27,7 +27,7 @@ def limited(text: str) -> str:
     Raises:
         NotStorable: it is too large.
     """
-    if len(text) > MAX_RESULT_BYTES or len(text.encode()) > MAX_RESULT_BYTES:
+    if len(text) > MAX_RESULT_BYTES // 4 and len(text.encode()) > MAX_RESULT_BYTES:
         msg = f"it has more than {MAX_RESULT_BYTES} bytes"
         raise NotStorable(msg)
     return text

@@ -8,11 +8,12 @@ import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from . import _signature
 from . import config as configuration
 from ._models import Surroundings
 from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
-from .declaration import DEFAULT_GUARD, Declaration, Guarded, declaration_of
+from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
 from .errors import ConfigurationError
 from .ledger import settling, switches
 from .model import Limits, Principal, nanos
@@ -52,6 +53,7 @@ class Guard:
         self, store: str | Store = DEFAULT_URL, *, config: configuration.Settings | None = None,
         principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
     ) -> None:  # fmt: skip
+        _signature.load()
         self.settings = config or configuration.Settings.empty()
         self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
         self.principal = principal or Principal()
@@ -154,7 +156,7 @@ class Guard:
         Raises:
             ConfigurationError: an unknown or missing option, with the sentence that mends it.
         """
-        guarded = function if isinstance(function, Guarded) else Guarded(function)
+        guarded = function if declaration_of(function) else guarded_function(function)
         declaration = declaration_of(guarded)
         if declaration is None:
             raise ConfigurationError(f"{function!r} cannot be guarded")

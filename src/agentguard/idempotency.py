@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .tool import Call, DoubtPolicy, Tool
 
 Scope = Literal["tenant", "run", "global"]
+Paths = tuple[tuple[str, ...], ...]
+"""The arguments, or fields inside of them, that a template names."""
 
 _SHORTEST_RETENTION = 7 * 86_400
 
@@ -146,9 +148,11 @@ class Idempotency:
             tool.key_fields = _fields_of(self.key, names, tool.name)
         elif self.key is not None:
             tool.key_fields = tool.parameters  # which of them it reads cannot be known
-        tool.key_of = self._key_of
+        named = _names(self.key) if isinstance(self.key, str) else []
+        paths = tuple(tuple(name.split(".")) for name in named)
+        tool.key_of = lambda call: self._key_of(call, paths)
 
-    def _key_of(self, call: Call) -> tuple[str, Any]:
+    def _key_of(self, call: Call, paths: Paths) -> tuple[str, Any]:
         """Return the scope and the fields that name the effect."""
         if self.scope == "global" and call.principal.tenant != "default":
             raise ConfigurationError(
@@ -156,14 +160,13 @@ class Idempotency:
             )
         if self.per == "call":
             return "call", call.place()
-        fields = self._fields(call)
+        fields = self._fields(call, paths)
         return self.scope, [call.run_id, fields] if self.scope == "run" else fields
 
-    def _fields(self, call: Call) -> Any:
+    def _fields(self, call: Call, paths: Paths) -> Any:
         if isinstance(self.key, str):
             # The template and its values, not the filled text: "a:b" + "c" is not "a" + "b:c".
-            values = [_look_up(name, call.plain) for name in _names(self.key)]
-            return [self.key, *values]
+            return [self.key, *[_look_up(path, call.plain) for path in paths]]
         made = jsonable(self.key(**call.arguments) if self.key else None, "key")
         if made is None or made == "":
             raise ContractViolation(f"{call.tool.name}: its key callable returned nothing")
@@ -210,13 +213,13 @@ def _fields_of(template: str, arguments: set[str], tool: str) -> tuple[str, ...]
     return roots
 
 
-def _look_up(path: str, plain: Any) -> Any:
-    """Return an argument, or a field inside one, by its dotted name."""
+def _look_up(path: tuple[str, ...], plain: Any) -> Any:
+    """Return an argument, or a field inside one, by the parts of its dotted name."""
     found = plain
-    for part in path.split("."):
+    for part in path:
         if not isinstance(found, dict) or part not in found:
             raise ContractViolation(
-                f"the idempotency key needs {path}, which this call does not have"
+                f"the idempotency key needs {'.'.join(path)}, which this call does not have"
             )
         found = found[part]
     return found

@@ -16,7 +16,6 @@ from .verification import verified_by
 
 if TYPE_CHECKING:
     from ._keys import ToolPolicy
-    from .declaration import Guarded
 
 _SECTIONS: dict[str, Callable[..., Any]] = {
     "idempotency": idempotent,
@@ -27,7 +26,7 @@ _DECORATORS: tuple[Callable[..., Any], ...] = (tool_contract, *_SECTIONS.values(
 
 
 def apply_policy(
-    guarded: Guarded, tool: str, options: Mapping[str, Any], section: ToolPolicy | None, *,
+    guarded: Any, tool: str, options: Mapping[str, Any], section: ToolPolicy | None, *,
     input_schema: Mapping[str, Any] | None = None, output_schema: Mapping[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Declare on *guarded* what *options* in code, or else *section* of the file, say.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .canonical import jsonable, sha256
-from .declaration import Guarded, check_function, declare
+from .declaration import check_function, declare, guarded_function
 from .errors import ConfigurationError, ContractViolation
 from .tool import Stage
 
@@ -39,7 +39,7 @@ def guarded_retrieval(
     check_function(function)
     if name not in guard.settings.tools:  # the file always says what a tool does
         policy.setdefault("effect", "read")
-    retrieval = declare(Guarded(function), Retrieval(documents))
+    retrieval = declare(guarded_function(function), Retrieval(documents))
     return guard.protect(retrieval, name=name, **policy)
 
 

@@ -6,7 +6,6 @@ Names follow the GenAI semantic conventions (Development); what they lack is `ag
 from __future__ import annotations
 
 import os
-from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry import context as otel_context
@@ -31,14 +30,7 @@ TOOL_NAME = "gen_ai.tool.name"
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
 
 
-def _version() -> str:
-    try:
-        return metadata.version("agentguard")
-    except metadata.PackageNotFoundError:
-        return "0"
-
-
-_VERSION = _version()
+_VERSION = "0.1.0"  # as in pyproject.toml; to ask the installation takes as long as half of us
 _TRACER = trace.get_tracer("agentguard", _VERSION)
 _PROPAGATOR = TraceContextTextMapPropagator()
 _ERRORS = frozenset({"error", "denied", "rejected", "skipped_budget"})
@@ -115,15 +107,15 @@ class ToolSpan:
         *, traced: bool,
     ) -> None:  # fmt: skip
         current = trace.get_current_span() if traced else trace.INVALID_SPAN
-        self._redactor = redactor
+        self._redactor, self._token = redactor, None
         self._own = traced and not _is_tool_span(current, tool.name)
         self.span = _start_tool(tool, run_id, agent, ref) if self._own else current
-        recording = self.span.is_recording()
-        if recording and not self._own:
+        if not self.span.is_recording():
+            return
+        if self._own:  # what the body calls hangs below this span
+            self._token = otel_context.attach(trace.set_span_in_context(self.span))
+        else:
             self.span.set_attributes(_ours(tool, run_id))
-        # What the body calls hangs below this span.
-        inside = trace.set_span_in_context(self.span) if recording and self._own else None
-        self._token = None if inside is None else otel_context.attach(inside)
 
     def end(
         self, outcome: str, error: BaseException | None, call: Call | None = None, value: Any = None
@@ -133,39 +125,15 @@ class ToolSpan:
         if self._token is not None:
             otel_context.detach(self._token)
         if span.is_recording():
-            span.set_attribute("agentguard.tool.outcome", outcome)
-            if call is None:
-                span.set_attribute("agentguard.policy.decision", "deny")
-            else:
-                span.set_attributes(self._facts(call))
-                if captures_content():
-                    span.set_attributes(self._content(call, value, returned=error is None))
-            approval: Approval | None = getattr(error, "approval", None)
-            if approval is not None:
-                span.set_attribute("agentguard.approval.id", approval.id)
-                span.set_attribute("agentguard.approval.status", approval.status)
-            if outcome in _ERRORS and error is not None:
-                span.set_attribute("error.type", _type_of(error))
-                span.set_status(Status(StatusCode.ERROR, _type_of(error)))
+            facts = {"agentguard.tool.outcome": outcome}
+            facts |= {"agentguard.policy.decision": "deny"} if call is None else _facts(call)
+            if call is not None and captures_content():
+                facts |= self._content(call, value, returned=error is None)
+            if error is not None:
+                _tell(span, facts, error, outcome)
+            span.set_attributes(facts)  # at once: every call of a span takes its lock
         if self._own:
             span.end()
-
-    @staticmethod
-    def _facts(call: Call) -> dict[str, Any]:
-        facts: dict[str, Any] = {
-            "agentguard.tool.attempt": call.attempt,
-            "agentguard.tool.args_sha256": call.payload_hash,
-            "agentguard.idempotency.key_sha256": call.idempotency_key or None,
-            "agentguard.idempotency.replayed": call.replayed,
-            "agentguard.policy.decision": call.decision,
-            "agentguard.policy.rule": call.rule,
-            "agentguard.approval.id": call.approval_id,
-            "agentguard.run.step": call.step,
-            "agentguard.retrieval.documents": None
-            if call.retrieved is None
-            else len(call.retrieved),
-        }
-        return {name: fact for name, fact in facts.items() if fact is not None}
 
     def _content(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:
         """Return arguments and result as JSON, without what is sensitive."""
@@ -179,6 +147,36 @@ class ToolSpan:
                 plain = repr(value)
             found["gen_ai.tool.call.result"] = plain_text(redact.scrub({"": plain})[""])
         return found
+
+
+def _facts(call: Call) -> dict[str, Any]:
+    facts: dict[str, Any] = {
+        "agentguard.tool.attempt": call.attempt,
+        "agentguard.tool.args_sha256": call.payload_hash,
+        "agentguard.idempotency.replayed": call.replayed,
+        "agentguard.policy.decision": call.decision,
+    }
+    some = (
+        ("agentguard.idempotency.key_sha256", call.idempotency_key or None),
+        ("agentguard.policy.rule", call.rule),
+        ("agentguard.approval.id", call.approval_id),
+        ("agentguard.run.step", call.step),
+    )
+    facts |= {name: fact for name, fact in some if fact is not None}
+    if call.retrieved is not None:
+        facts["agentguard.retrieval.documents"] = len(call.retrieved)
+    return facts
+
+
+def _tell(span: Span, facts: dict[str, Any], error: BaseException, outcome: str) -> None:
+    """Say what went wrong; waiting for a person did not."""
+    approval: Approval | None = getattr(error, "approval", None)
+    if approval is not None:
+        facts["agentguard.approval.id"] = approval.id
+        facts["agentguard.approval.status"] = approval.status
+    if outcome in _ERRORS:
+        facts["error.type"] = _type_of(error)
+        span.set_status(Status(StatusCode.ERROR, _type_of(error)))
 
 
 def _is_tool_span(span: Span, name: str) -> bool:
@@ -200,7 +198,8 @@ def _start_tool(tool: Tool, run_id: str, agent: str, ref: CallRef | None) -> Spa
         "gen_ai.tool.type": "function",
         "gen_ai.agent.name": agent,
         "openinference.span.kind": "TOOL",
-        **_ours(tool, run_id),
+        "agentguard.run.id": run_id,
+        "agentguard.tool.effect": tool.effect,
     }
     if ref is not None:
         attributes["gen_ai.tool.call.id"] = ref.id

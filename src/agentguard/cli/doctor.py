@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 Standing = Literal["ok", "note", "failed"]
 _PACKAGES = (
-    "agentguard", "pydantic", "wrapt", "click", "rich", "opentelemetry-api", "opentelemetry-sdk",
+    "agentguard", "pydantic", "click", "rich", "opentelemetry-api", "opentelemetry-sdk",
     "langgraph", "langchain", "langgraph-prebuilt",
 )  # fmt: skip
 _OLDEST_SQLITE = (3, 37, 0)

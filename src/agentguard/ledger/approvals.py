@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import base64
 import json
-import secrets
+import os
 import unicodedata
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -137,7 +137,7 @@ def _json(text: str | None) -> Any:
 
 def request(tx: Tx, log: RunLog, intent: Intent, ask: Ask, step: int, generation: int) -> Approval:
     """Write down that people have to decide, bound to exactly this payload, and what they see."""
-    approval_id = "ap_" + base64.b32encode(secrets.token_bytes(16)).decode().lower().rstrip("=")
+    approval_id = "ap_" + base64.b32encode(os.urandom(16)).decode().lower().rstrip("=")
     preview = dumps(intent.arguments)
     tx.run(
         "UPDATE approvals SET status = 'superseded' WHERE tenant = ? AND key = ?"

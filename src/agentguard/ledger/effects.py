@@ -25,6 +25,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
+from ..canonical import plain_text
 from ..errors import (
     ApprovalExpired,
     ApprovalRejected,
@@ -34,8 +35,8 @@ from ..errors import (
 )
 from ..model import Approval, EffectState, Usage
 from ..protocols import foreseen
-from . import approvals, budgets, switches
-from .rows import EffectRow, check_free, doubt_asked, effect_asked, load_doubt, lock_effect
+from . import approvals, budgets, rows, switches
+from .rows import EffectRow, doubt_asked, effect_asked, is_same_call, load_doubt, lock_effect
 from .runs import RunLog, asked, record_of
 from .settling import mark_lost, may_still_act
 from .values import (
@@ -64,8 +65,8 @@ def _asked(intent: Intent) -> Iterator[Asked]:
     """Return what a start that nothing stands against asks, in its order."""
     tenant = intent.run.tenant
     yield asked(intent.run)
-    yield from switches.asked(tenant, intent.agent, intent.tool)
     yield effect_asked(tenant, intent.key)
+    yield from switches.asked(tenant, intent.agent, intent.tool)
     if intent.effect == "write":
         yield doubt_asked(intent.run, intent.key)
     yield from budgets.asked(tenant, intent.tool, intent.reservations, intent.rate)
@@ -77,16 +78,24 @@ def begin(tx: Tx, intent: Intent) -> tuple[Answer, Usage]:
     log = RunLog(tx, intent.run)
     log.absorb(intent.pending)
     answer = _begin(tx, log, intent)
+    if isinstance(answer, Replay) and not (intent.pending and intent.pending.drafts):
+        return answer, log.usage()  # nothing is written, so nobody waits for the disk
     return answer, log.save()
 
 
+def _continues(intent: Intent, row: EffectRow) -> bool:
+    return is_same_call(row, intent.run.run_id, intent.call_id, first=intent.first)
+
+
 def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
+    row = lock_effect(tx, intent.run.tenant, intent.key)
+    if row is not None and row.state in FINAL and row.payload_hash == intent.payload_hash:
+        return _FROM[row.state](tx, log, intent, row)  # what is done is told, whatever is stopped
     stopped = log.stopped() or switches.closed(tx, intent.run.tenant, intent.agent, intent.tool)
     if stopped is not None:
         return _refuse(log, intent, stopped, intent.step)
-    row = lock_effect(tx, intent.run.tenant, intent.key)
     if row is None:
-        check_free(tx, intent.run.tenant, intent.key)
+        rows.check_free(tx, intent.run.tenant, intent.key)
         return _fresh(tx, log, intent)
     if row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)
@@ -168,24 +177,15 @@ def _refuse_budget(log: RunLog, intent: Intent, error: GuardError, step: int | N
 
 def _wait(tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval) -> None:
     """Write that nothing starts under the key until people have decided."""
-    tenant = intent.run.tenant
-    waiting = EffectRow.new(tenant, intent.key, tx.now) if row is None else row
-    _take(waiting, intent, intent.run.run_id, step)
+    waiting = _new(tx, intent) if row is None else row
+    waiting.take(intent, intent.run.run_id, step)
     waiting.state, waiting.error = EffectState.AWAITING_APPROVAL, None
     waiting.generation, waiting.approval_id = approval.generation, approval.id
     waiting.insert(tx) if row is None else waiting.update(tx)
 
 
-def _take(row: EffectRow, intent: Intent, run_id: str, step: int) -> None:
-    """Write into the row which call it belongs to now."""
-    row.tool, row.scope, row.effect, row.undo = (
-        intent.tool,
-        intent.scope,
-        intent.effect,
-        intent.undo,
-    )
-    row.payload_hash, row.contract_version = intent.payload_hash, intent.contract_version
-    row.run_id, row.step, row.call_id = run_id, step, intent.call_id
+def _new(tx: Tx, intent: Intent) -> EffectRow:
+    return EffectRow(intent.run.tenant, intent.key, created_at=tx.now)
 
 
 def _start(
@@ -217,7 +217,9 @@ def _start(
     content = {"arguments": intent.arguments} if counted else None
     log.add(Draft("step.started", fact, step, content))
     first, edits = executing.first_started_at or tx.now, approval.edits if approval else None
-    return Started(step, executing.fence, intent.attempt, counted, first, edits, approval, held)
+    return Started(
+        step, executing.fence, intent.attempt, counted, first, edits, approval, held, executing
+    )
 
 
 def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
@@ -238,9 +240,7 @@ def _other_doubt(tx: Tx, intent: Intent) -> EffectInDoubt | None:
 
 def _step_of(intent: Intent, row: EffectRow | None) -> int | None:
     """A call that goes on where it stopped keeps its step; anything else gets a new one."""
-    if row is None or row.run_id != intent.run.run_id or not intent.continues:
-        return None
-    return row.step
+    return row.step if row is not None and _continues(intent, row) else None
 
 
 def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardError | None:
@@ -267,12 +267,12 @@ def _execute(
     tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval | None
 ) -> EffectRow:
     """Write the row of a body that may run from now on, under the next fence."""
-    started = EffectRow.new(intent.run.tenant, intent.key, tx.now) if row is None else row
+    started = _new(tx, intent) if row is None else row
     if started.state is EffectState.IN_DOUBT:  # what is held stays with the run that holds it
         same = started.run_id == intent.run.run_id
-        _take(started, intent, started.run_id, step if same else started.step)
+        started.take(intent, started.run_id, step if same else started.step)
     else:
-        _take(started, intent, intent.run.run_id, step)
+        started.take(intent, intent.run.run_id, step)
         started.reserved, started.cost = _reserved(intent), intent.cost
     started.state = EffectState.EXECUTING
     started.fence, started.attempt = started.fence + 1, intent.attempt
@@ -287,7 +287,7 @@ def _execute(
 
 
 def _reserved(intent: Intent) -> str:
-    return json.dumps([[r.name, r.span, r.amount] for r in intent.reservations])
+    return plain_text([[r.name, r.span, r.amount] for r in intent.reservations])
 
 
 def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:
@@ -373,7 +373,9 @@ def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """
     no = approvals.rejection(tx, intent)
     if no is not None:
-        return _refuse(log, intent, _rejected(row, no), no.step if intent.continues else None)
+        return _refuse(
+            log, intent, _rejected(row, no), no.step if _continues(intent, row) else None
+        )
     approval = approvals.lock(tx, intent.run.tenant, row.approval_id or "")
     generation = approval.generation if approval else 0
     return _ask(tx, log, intent, _again(intent, approval), row, generation + 1, None)

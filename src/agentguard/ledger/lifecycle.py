@@ -66,10 +66,9 @@ def _insert_run(tx: Tx, opening: Opening) -> None:
 
 
 def _resume(tx: Tx, opening: Opening, log: RunLog, limits: Limits) -> None:
-    ref = opening.ref
     if log.workflow != opening.workflow:
         raise ConfigurationError(
-            f"run {ref.run_id!r} belongs to the workflow {log.workflow!r}, not to"
+            f"run {opening.ref.run_id!r} belongs to the workflow {log.workflow!r}, not to"
             f" {opening.workflow!r}: use another run_id"
         )
     stopped = log.stopped()
@@ -85,10 +84,6 @@ def _resume(tx: Tx, opening: Opening, log: RunLog, limits: Limits) -> None:
     log.finished_at, log.error = None, None
     log.limits = limits_text(limits)
     log.policy_version, log.trace = opening.policy_version, opening.trace
-    tx.run(
-        "UPDATE runs SET limits = ?, policy_version = ?, trace = ? WHERE tenant = ? AND run_id = ?",
-        (log.limits, log.policy_version, log.trace, ref.tenant, ref.run_id),
-    )
     log.add(Draft("run.resumed", {**_opening_data(opening, limits), "part": log.part}))
 
 
@@ -152,8 +147,8 @@ def _why(error: str | None) -> dict[str, str] | None:
 
 def _waits(tx: Tx, ref: RunRef) -> bool:
     row = tx.row(  # worded as `load_doubt` is, and for the same reason
-        "SELECT 1 FROM effects WHERE state IN ('executing', 'in_doubt', 'awaiting_approval')"
-        " AND state = 'awaiting_approval' AND tenant || '' = ? AND run_id || '' = ? LIMIT 1",
+        "SELECT 1 FROM effects WHERE state = 'awaiting_approval'"
+        " AND tenant || '' = ? AND run_id || '' = ? LIMIT 1",
         (ref.tenant, ref.run_id),
     )
     return row is not None

@@ -11,7 +11,8 @@ from . import approvals
 from .lifecycle import limit_of
 from .rows import SELECT as SELECT_EFFECT
 from .rows import EffectRow, load_effect
-from .runs import SELECT_SEALED, check_seal, commitment, link
+from .runs import SELECT_SEALED, commitment, link
+from .sealed import check_seal
 from .values import RunRef
 
 if TYPE_CHECKING:
@@ -156,9 +157,9 @@ def damaged(tx: Tx) -> list[str]:
             EffectRow.of(row)
         except StoreUnavailable as error:
             found.append(error.message)
-    for tenant, run_id, *values, sealed in tx.rows(SELECT_SEALED):
+    for row in tx.rows(SELECT_SEALED):
         try:
-            check_seal(RunRef(tenant, run_id, ""), values, sealed)
+            check_seal(f"run {row[1]}", row[:-1], row[-1])
         except StoreUnavailable as error:
             found.append(error.message)
     return found

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-from dataclasses import replace
+import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from ..canonical import canonical, plain_text, quoted, seal, sha256
+from ..canonical import canonical, plain_text, quoted, sha256
 from ..errors import BudgetExceeded, ConfigurationError, RunHalted, StoreUnavailable
 from ..model import Limits, Usage, dollars
 from ..protocols import Asked
 from . import tree
+from .sealed import check_seal, write_changes
 from .values import NEW_STEP, Draft, Pending, RunRef
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Generator
 
     from ..protocols import Tx
 
@@ -47,15 +47,31 @@ GIVEN = ("workflow", "agent", "subject", "limits", "policy_version", "trace")
 SEALED = (*COUNTERS, *GIVEN)
 SELECT_SEALED = f"SELECT tenant, run_id, {', '.join(SEALED)}, seal FROM runs"  # noqa: S608
 _SELECT = f"{SELECT_SEALED} WHERE tenant = ? AND run_id = ?"
-_UPDATE = (
-    f"UPDATE runs SET {', '.join(f'{name} = ?' for name in COUNTERS)}, seal = ?"  # noqa: S608
-    " WHERE tenant = ? AND run_id = ?"
-)
+_SEAL = "SELECT seal FROM runs WHERE tenant = ? AND run_id = ?"
+_COLUMNS = ("tenant", "run_id", *SEALED)
 
 
 def asked(ref: RunRef) -> Asked:
     """Return the question that a `RunLog` begins with."""
-    return Asked("lock", _SELECT, (ref.tenant, ref.run_id), early=True)
+    return Asked("lock", _SEAL, (ref.tenant, ref.run_id), early=True)
+
+
+def _values(tx: Tx, ref: RunRef) -> tuple[Any, ...]:
+    """Lock the run's row and return it; one that stands under its last seal is not read again."""
+    values: tuple[Any, ...]
+    place = (ref.tenant, ref.run_id)
+    found = tx.lock(_SEAL, place)
+    if found is not None and ref.last and found[0] is not None:
+        values, sealed = ref.last
+        if bytes(found[0]) == sealed:
+            return values
+    row = None if found is None else tx.row(_SELECT, place)
+    if row is None:
+        raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
+    values = row[:-1]
+    check_seal(f"run {ref.run_id}", values, row[-1])
+    ref.last[:] = values, bytes(row[-1])
+    return values
 
 
 class RunLog:
@@ -66,19 +82,15 @@ class RunLog:
         StoreUnavailable: its row is not as it was written.
     """
 
-    __slots__ = (*SEALED, "_tx", "flying", "ref")
+    __slots__ = (*SEALED, "_tx", "_was", "flying", "ref")
 
     def __init__(self, tx: Tx, ref: RunRef) -> None:
-        row = tx.lock(*asked(ref)[1:3])
-        if row is None:
-            raise ConfigurationError(f"run {ref.run_id!r} is not in this store")
-        _, _, *values, sealed = row
-        check_seal(ref, values, sealed)
-        (self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
+        self._was = _values(tx, ref)
+        (_, _, self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
          self.active_us, self.steps, self.last_step, self.model_calls, self.tool_calls, self.spent,
          self.held, self.input_tokens, self.output_tokens, self.cost_complete, self.head_seq,
          self.head_hash, self.finished_at, self.error, self.workflow, self.agent, self.subject,
-         self.limits, self.policy_version, self.trace) = values  # fmt: skip
+         self.limits, self.policy_version, self.trace) = self._was  # fmt: skip
         self._tx, self.ref, self.flying = tx, ref, (0, 0)
 
     status: str
@@ -109,21 +121,22 @@ class RunLog:
 
     def add(self, draft: Draft) -> None:
         """Append one event to the chain, inside the transaction of the change it tells of."""
+        self._append(draft, draft.step)
+
+    def _append(self, draft: Draft, step: int | None) -> None:
         seq, at = self.head_seq + 1, self._tx.now
         data, salt, body = draft.data, None, None
         if draft.content is not None:
-            salt, body = secrets.token_bytes(16), plain_text(draft.content)
+            salt, body = os.urandom(16), plain_text(draft.content)
             data = {**data, "content": commitment(salt, body)}
         text = plain_text(data)
         actor = draft.actor or self.ref.actor
-        self.head_hash = link(
-            self.ref, seq, at, draft.step, draft.kind, actor, text, self.head_hash
-        )
+        self.head_hash = link(self.ref, seq, at, step, draft.kind, actor, text, self.head_hash)
         self.head_seq = seq
         self._tx.run(
             "INSERT INTO events (tenant, run_id, seq, at, step, kind, actor, data, hash, salt, body)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?)",
-            (self.ref.tenant, self.ref.run_id, seq, at, draft.step, draft.kind, actor, text,
+            (self.ref.tenant, self.ref.run_id, seq, at, step, draft.kind, actor, text,
              self.head_hash, salt, body),
         )  # fmt: skip
 
@@ -142,7 +155,7 @@ class RunLog:
             self._tx.after_commit(pending.note_written)
         for draft in pending.drafts:
             # The draft stays as it is: if this commit fails, the next one numbers it again.
-            self.add(replace(draft, step=self.next_step()) if draft.step == NEW_STEP else draft)
+            self._append(draft, self.next_step() if draft.step == NEW_STEP else draft.step)
         self.tool_calls += pending.tool_calls
 
     def stopped(self) -> RunHalted | None:
@@ -194,26 +207,15 @@ class RunLog:
         """Write the run's row and return its usage."""
         if self.ref.actor.startswith("agent:"):  # what people decide meanwhile is no activity
             self.updated_at = self._tx.now
-        tenant, run_id, counters = self.ref.tenant, self.ref.run_id, _counters(self)
-        sealed = seal(tenant, run_id, *counters, *_given(self))
-        self._tx.run(_UPDATE, (*counters, sealed, tenant, run_id))
+        now = (self.ref.tenant, self.ref.run_id, *_sealed(self))
+        sealed = write_changes(self._tx, "runs", _COLUMNS, self._was, now)
+        if sealed is not None:
+            self._was = now
+            self.ref.last[:] = now, sealed
         return self.usage()
 
 
-_counters, _given = attrgetter(*COUNTERS), attrgetter(*GIVEN)
-
-
-def check_seal(ref: RunRef, values: Sequence[Any], sealed: bytes | None) -> None:
-    """Refuse a run's row that is not as it was written.
-
-    Raises:
-        StoreUnavailable: it is damaged.
-    """
-    if sealed is None or seal(ref.tenant, ref.run_id, *values) != bytes(sealed):
-        raise StoreUnavailable(
-            f"the row of run {ref.run_id} is not as it was written: the store is damaged, and"
-            " nothing was started; see agentguard doctor"
-        )
+_sealed = attrgetter(*SEALED)
 
 
 def exceeded(name: str, limit: object, used: object, run_id: str) -> BudgetExceeded:
@@ -267,7 +269,7 @@ def hash_key(tx: Tx, tenant: str) -> bytes:
     if found is None:
         tx.run(
             "INSERT INTO tenants (tenant, hash_key) VALUES (?, ?) ON CONFLICT DO NOTHING",
-            (tenant, secrets.token_bytes(32)),
+            (tenant, os.urandom(32)),
         )
         found = tx.row(_HASH_KEY, (tenant,))
     if found is None:

@@ -70,21 +70,29 @@ def settle(tx: Tx, end: Settlement) -> Settled:
 
 
 def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
-    row = lock_effect(tx, end.run.tenant, end.key)
+    row = lock_effect(tx, end.run.tenant, end.key, end.row)
     if row is None or row.fence != end.fence or row.state not in _OPEN:
         _leave_evidence(tx, log, row, end)
         return False
     row.state, row.result, row.result_state = end.state, end.result, end.result_state
     row.error, row.doubt_reason, row.finished_at = _text(end.error), end.doubt_reason, tx.now
     row.lease_until = None if end.data.get("body_ended", True) else tx.now + _MAY_ACT_US
-    with record_of(tx, log, row.run_id) as own:
-        settled = _give_back(tx, own, row, end.cost)
-        if own is not log and settled:
-            own.add(Draft("budget.settled", settled, row.step))
+    settled = _settle_budget(tx, log, row, end)
     row.cost = row.cost if end.cost is None else end.cost
     row.update(tx)
-    _tell(log, end, settled if own is log else {})
+    _tell(log, end, settled)
     return True
+
+
+def _settle_budget(tx: Tx, log: RunLog, row: EffectRow, end: Settlement) -> dict[str, Any]:
+    """Return what the event of the end says of money; another run's is told in that run's record."""
+    if row.run_id == end.run.run_id:
+        return _give_back(tx, log, row, end.cost)
+    with record_of(tx, log, row.run_id) as own:
+        settled = _give_back(tx, own, row, end.cost)
+        if settled:
+            own.add(Draft("budget.settled", settled, row.step))
+    return {}
 
 
 def _tell(log: RunLog, end: Settlement, settled: Mapping[str, Any]) -> None:

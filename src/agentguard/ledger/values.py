@@ -56,11 +56,16 @@ class Pending:
 
 @dataclass(frozen=True, slots=True)
 class RunRef:
-    """Which run, and who acts in it."""
+    """Which run, and who acts in it.
+
+    Attributes:
+        last: its row as last seen or written from here, and the seal under which that stands.
+    """
 
     tenant: str
     run_id: str
     actor: str
+    last: list[Any] = field(default_factory=list, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +159,7 @@ class Intent:
     input_schema: Mapping[str, Any] | None = None
     frozen_fields: tuple[str, ...] = ()
     call_id: str | None = None
-    continues: bool = False
+    first: bool = False
     step: int | None = None
     attempt: int = 1
     cost: int = 0
@@ -176,6 +181,7 @@ class Started:
 
     Attributes:
         repeat: an earlier body under this key may have acted; the backend drops repeats.
+        row: as it was written.
     """
 
     step: int
@@ -186,6 +192,7 @@ class Started:
     edits: Mapping[str, Any] | None = None
     approval: Approval | None = None
     repeat: bool = False
+    row: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,6 +269,7 @@ class Settlement:
     verdicts: tuple[Mapping[str, Any], ...] = ()
     cost: int | None = None
     pending: Pending = field(default_factory=Pending)
+    row: Any = None
 
 
 @dataclass(frozen=True, slots=True)

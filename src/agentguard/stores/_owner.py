@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import secrets
 import socket
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ class Owner:
     """This process as the owner of the effects it executes."""
 
     def __init__(self, directory: Path | None) -> None:
-        self.id = f"own_{secrets.token_hex(10)}"
+        self.id = f"own_{os.urandom(10).hex()}"
         self._directory = directory
         self._descriptor: int | None = None
         self._registered = False

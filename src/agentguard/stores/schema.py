@@ -8,6 +8,11 @@ VERSION = 2
 APPLICATION_ID = 0x41474431
 """`AGD1`, in the header of every SQLite file of ours, so that foreign files are refused."""
 
+_EFFECTS_OPEN = """CREATE INDEX effects_open ON effects (state, owner)
+    WHERE state = 'executing' OR state = 'in_doubt' OR state = 'awaiting_approval'"""
+# With OR, not IN, here and in the check of the state: SQLite would fill a table with the list
+# whenever a row is written.
+
 TABLES: tuple[str, ...] = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     "CREATE TABLE tenants (tenant TEXT PRIMARY KEY, hash_key BLOB NOT NULL) STRICT",
@@ -40,8 +45,9 @@ TABLES: tuple[str, ...] = (
     "CREATE UNIQUE INDEX leaves_by_position ON leaves (tenant, position) WHERE position IS NOT NULL",
     """CREATE TABLE effects (tenant TEXT NOT NULL, key TEXT NOT NULL, tool TEXT NOT NULL,
         scope TEXT NOT NULL, effect TEXT NOT NULL CHECK (effect IN ('read','write')),
-        state TEXT NOT NULL CHECK (state IN ('awaiting_approval','denied','executing',
-          'succeeded','failed_retryable','failed_final','in_doubt')),
+        state TEXT NOT NULL CHECK (state = 'executing' OR state = 'succeeded'
+          OR state = 'failed_retryable' OR state = 'failed_final' OR state = 'in_doubt'
+          OR state = 'awaiting_approval' OR state = 'denied'),
         payload_hash TEXT NOT NULL, contract_version TEXT NOT NULL,
         run_id TEXT NOT NULL, step INTEGER NOT NULL, call_id TEXT,
         fence INTEGER NOT NULL DEFAULT 0, attempt INTEGER NOT NULL DEFAULT 0,
@@ -52,8 +58,7 @@ TABLES: tuple[str, ...] = (
         result TEXT, result_state TEXT, error TEXT, doubt_reason TEXT, late TEXT, undo TEXT,
         seal BLOB NOT NULL,
         PRIMARY KEY (tenant, key)) STRICT, WITHOUT ROWID""",
-    """CREATE INDEX effects_open ON effects (state, owner)
-        WHERE state IN ('executing', 'in_doubt', 'awaiting_approval')""",
+    _EFFECTS_OPEN,
     """CREATE TABLE approvals (tenant TEXT NOT NULL, approval_id TEXT NOT NULL,
         key TEXT NOT NULL, generation INTEGER NOT NULL,
         status TEXT NOT NULL CHECK (status IN
@@ -119,6 +124,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE UNIQUE INDEX leaves_by_position ON leaves (tenant, position)
             WHERE position IS NOT NULL""",
         "DROP INDEX effects_of_run",
+        "DROP INDEX effects_open",
+        _EFFECTS_OPEN,
         "ALTER TABLE effects ADD COLUMN seal BLOB NOT NULL DEFAULT x''",
         f"UPDATE effects SET seal = agentguard_seal({_EFFECT})",  # noqa: S608 - fixed names
         "ALTER TABLE runs ADD COLUMN seal BLOB NOT NULL DEFAULT x''",

@@ -130,7 +130,7 @@ class SqliteStore:
         self.url = "memory://" if self.memory else f"sqlite:///{path}"
         self.clock: Clock = clock or SystemClock()
         self._migrate = migrate
-        self._last = self._look_at = self._commits = 0
+        self._last = self._look_at = self._commits = self._changes = 0
         self._closed = False
         self._file: tuple[int, int] | None = None
         self._mark = Mark(self.path)
@@ -287,12 +287,11 @@ class SqliteStore:
         if self._file is not None:
             _files.check_same(self.path, self._file)
         connection.execute("BEGIN IMMEDIATE")
-        self._commits += 1
+        self._commits, self._changes = self._commits + 1, connection.total_changes
         if self._commits == _BUSY_FROM and not self.memory:
             _files.extend_wal(self.path)
         tx = SqliteTx(connection, self._owner, self._now())
         self._owner.register(tx)
-        self._mark.begin(connection, tx)
         return connection, tx
 
     def _commit(self, batch: list[Item], *, apart: bool = False) -> None:
@@ -316,6 +315,8 @@ class SqliteStore:
     def end(self, connection: sqlite3.Connection, tx: SqliteTx) -> None:
         """Commit; an exception that a signal handler raises meanwhile takes nothing back."""
         try:
+            if connection.total_changes != self._changes:  # or else nobody waits for the disk
+                self._mark.begin(connection, tx)
             connection.execute("COMMIT")
             self._owner.committed(tx.afterwards)
         except sqlite3.Error:
