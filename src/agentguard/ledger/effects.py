@@ -64,7 +64,7 @@ FINAL = (EffectState.SUCCEEDED, EffectState.FAILED_FINAL)
 def _asked(intent: Intent) -> Iterator[Asked]:
     """Return what a start that nothing stands against asks, in its order."""
     tenant = intent.run.tenant
-    yield asked(intent.run)
+    yield from asked(intent.run)
     yield effect_asked(tenant, intent.key)
     yield from switches.asked(tenant, intent.agent, intent.tool)
     if intent.effect == "write":

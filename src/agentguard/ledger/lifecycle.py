@@ -117,7 +117,7 @@ def limits_text(limits: Limits) -> str:
     )
 
 
-@foreseen(lambda ref, _pending: (asked(ref),))
+@foreseen(lambda ref, _pending: asked(ref))
 def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
     """Write events that waited for a commit."""
     log = RunLog(tx, ref)

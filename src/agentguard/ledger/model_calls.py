@@ -79,7 +79,7 @@ class ModelEnd:
     pending: Pending
 
 
-@foreseen(lambda start: (asked(start.run), *switches.asked(start.run.tenant, start.agent, "")))
+@foreseen(lambda start: (*asked(start.run), *switches.asked(start.run.tenant, start.agent, "")))
 def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     """Reserve a model call, or refuse it before a token is spent."""
     log = RunLog(tx, start.run)
@@ -102,7 +102,7 @@ def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     return None, usage
 
 
-@foreseen(lambda end: (asked(end.run),))
+@foreseen(lambda end: asked(end.run))
 def end_model(tx: Tx, end: ModelEnd) -> Usage:
     """Settle a model call: what it really used, and what it was asked and answered.
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import seal, seal_of
 from ..model import Effect, EffectState, dollars, moment
 from ..protocols import Asked
-from .runs import asked
+from .runs import lock_asked
 from .sealed import check_seal, write_changes
 
 if TYPE_CHECKING:
@@ -200,7 +200,7 @@ def effect_asked(tenant: str, key: str) -> Asked:
 def doubt_asked(run: RunRef, key: str) -> Asked:
     """Return the question of `load_doubt`."""
     values = (run.tenant, run.run_id, key)
-    return Asked("row", _DOUBT, values, early=True, under=asked(run))
+    return Asked("row", _DOUBT, values, early=True, under=lock_asked(run))
 
 
 def lock_effect(tx: Tx, tenant: str, key: str, known: EffectRow | None = None) -> EffectRow | None:

@@ -51,9 +51,17 @@ _SEAL = "SELECT seal FROM runs WHERE tenant = ? AND run_id = ?"
 _COLUMNS = ("tenant", "run_id", *SEALED)
 
 
-def asked(ref: RunRef) -> Asked:
-    """Return the question that a `RunLog` begins with."""
+def lock_asked(ref: RunRef) -> Asked:
+    """Return the question by which everybody locks a run."""
     return Asked("lock", _SEAL, (ref.tenant, ref.run_id), early=True)
+
+
+def asked(ref: RunRef) -> list[Asked]:
+    """Return the questions that a `RunLog` begins with."""
+    lock = lock_asked(ref)
+    return (
+        [lock] if ref.last else [lock, Asked("row", _SELECT, lock.values, early=True, under=lock)]
+    )
 
 
 def _values(tx: Tx, ref: RunRef) -> tuple[Any, ...]:

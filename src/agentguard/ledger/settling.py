@@ -60,7 +60,7 @@ def mark_doubt(
     log.add(Draft("attempt.failed" if harmless else "effect.in_doubt", fact, row.step))
 
 
-@foreseen(lambda end: (asked(end.run), effect_asked(end.run.tenant, end.key)))
+@foreseen(lambda end: (*asked(end.run), effect_asked(end.run.tenant, end.key)))
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
     log = RunLog(tx, end.run)
