@@ -94,7 +94,9 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
     "simulated: a repeat that did nothing ends the doubt": found(
         "verbs",
         "happened ",
-        change("counted, first, edits, approval, held)", "counted, first, edits, approval, False)"),
+        change(
+            "counted, first, edits, approval, held, ", "counted, first, edits, approval, False, "
+        ),
     ),
     "simulated: a start from before a silence begins": found(
         "calls",

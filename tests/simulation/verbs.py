@@ -53,7 +53,7 @@ class Delivery:
         self.world, self.random = schedule.world, schedule.random
         self.store: SimulatedStore = schedule.store(process)
         self.edits: Any = None
-        self.claim, self.asked_at = "", 0.0
+        self.claim, self.asked_at, self.ref = "", 0.0, ref(run)
 
     def steps(self) -> Steps:
         """Begin until there is an answer that ends the call."""
@@ -64,7 +64,7 @@ class Delivery:
                 self.replayed(known)
                 return
             for _ in range(TRIES):
-                answer = self.begin(known)
+                answer = self.begin()
                 yield type(answer).__name__
                 wait = yield from self.answered(answer)
                 if wait is None:
@@ -78,28 +78,28 @@ class Delivery:
         if known.state is EffectState.SUCCEEDED:
             self.world.tell(self.order.key, known.result)
 
-    def begin(self, known: Any) -> Any:
+    def begin(self) -> Any:
         """Ask to start; a start of which nobody knows whether it was made is let go of."""
         self.asked_at = self.store.awake()
         self.claim = f"{self.process.name}-{self.schedule.time.true}"
         try:
-            return self.store.transact(effects.begin, self.intent(known))[0]
+            return self.store.transact(effects.begin, self.intent())[0]
         except StoreUnavailable as error:
             if error.uncertain:
                 self.keep_trying(settling.abandon, self.lost(began=self.order.dedupes))
             raise
 
-    def intent(self, known: Any) -> Intent:
+    def intent(self) -> Intent:
         """Say what is asked for."""
         order = self.order
         pool = (Reservation("pool", "all", "pool", POOL, None, COST),)
         return Intent(
-            run=ref(self.run), key=order.key, scope="tenant", tool=order.tool, effect="write",
+            run=self.ref, key=order.key, scope="tenant", tool=order.tool, effect="write",
             contract_version="1", policy_version="1", payload_hash="p", claim_id=self.claim,
             rule="", arguments={"amount": 9},
             ask=Ask("always", quorum=order.quorum, expires=3600, allow_edit=True)
             if order.tool == "asked" else None,
-            call_id="c", continues=known is not None and known.run_id == self.run, cost=COST,
+            call_id="c", cost=COST,
             reservations=pool if order.tool == POOLED else (),
             lease_us=10 * SECOND if order.tool == "threaded" else 0,
             dedupe_us=WINDOW if order.dedupes else None, agent="bot", edits=self.edits,
@@ -107,7 +107,7 @@ class Delivery:
 
     def lost(self, *, began: bool) -> Interrupted:
         """Say what is known of a start whose caller is gone."""
-        return Interrupted(ref(self.run), self.order.key, self.claim, None, began, may_act=False)
+        return Interrupted(self.ref, self.order.key, self.claim, None, began, may_act=False)
 
     def abandon(self, *, began: bool) -> None:
         """Write down that nobody waits for the end any more."""
@@ -199,9 +199,10 @@ class Delivery:
         }.get(end, EffectState.IN_DOUBT)  # fmt: skip
         done = f"done {self.order.key}" if state is EffectState.SUCCEEDED else None
         settlement = Settlement(
-            ref(self.run), self.order.key, started.fence, started.step, state,
+            self.ref, self.order.key, started.fence, started.step, state,
             {"body_ended": False} if end == "timeout" else {}, done,
             "stored" if done else None, doubt_reason=end if "unclear" in end else None,
+            row=started.row,
         )  # fmt: skip
         try:
             settled = self.store.transact(settling.settle, settlement)
