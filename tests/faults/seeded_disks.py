@@ -60,16 +60,12 @@ DISK_MUTANTS: dict[str, Mutant] = {
         f"{MATRIX}[F17 sqlite]",
         "wrong: told pay",
         change("    if sealed is None or seal(*values) != bytes(sealed):", "    if False:"),
-        change(
-            "    if sealed is None or seal(ref.tenant, ref.run_id, *values) != bytes(sealed):",
-            "    if False:",
-        ),
         places="aimed at paid",
     ),
     "a key that is not found is free": bug(
         f"{MATRIX}[F17 sqlite]",
         "duplicate: T-",
-        change("        check_free(tx, intent.run.tenant, intent.key)\n", ""),
+        change("        rows.check_free(tx, intent.run.tenant, intent.key)\n", ""),
         places="aimed at ag1_",
     ),
     "lost commits are not missed": bug(
