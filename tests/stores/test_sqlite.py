@@ -362,7 +362,7 @@ import os, sys
 from pathlib import Path
 from agentguard import Guard, GuardError, idempotent, tool_contract
 from agentguard.stores import sqlite
-import rfc8785, agentguard._durable, agentguard._signature
+import encodings.ascii, rfc8785, agentguard._durable, agentguard._signature
 agentguard._signature.load()
 if os.geteuid() == 0:
     os.setgid(65534)
