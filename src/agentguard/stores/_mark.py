@@ -80,7 +80,9 @@ class Mark:
 def commits(connection: sqlite3.Connection) -> int:
     """Return how many commits a store holds."""
     found = connection.execute("SELECT value FROM meta WHERE key = 'commits'").fetchone()
+    if found is None:
+        return 0
     try:
-        return 0 if found is None else int(found[0])
+        return int(found[0])
     except ValueError as error:
         raise sqlite3.DatabaseError(f"malformed number of commits: {found[0]!r}") from error
