@@ -22,7 +22,8 @@ FLOORS = (
     "protocols",
     "config _keys _agent_run ledger stores",
     """tool telemetry classify _signature _jsonschema _meter _hosts _apart _models _reports run
-    _decide _attempt _persist _claim _read _doubts _durable _together _isolated _child _pipeline declaration""",
+    _decide _attempt _persist _claim _read _doubts _durable _together _isolated _child _pipeline
+    declaration""",
     "approval budget compensation contract fallback idempotency identity routing verification",
     "_entry hosting policies operations guard questions retrieval testing record",
     "__init__",

@@ -82,14 +82,6 @@ def names_of(function: Any) -> list[str] | None:
     return names[1:] if _has_receiver(_plain(inner), names) else names
 
 
-def has_receiver(function: Any) -> bool:
-    """Return whether *function* is written as a method: its first parameter is the instance."""
-    try:
-        return _has_receiver(_plain(function), list(inspect.signature(function).parameters))
-    except (ValueError, TypeError):
-        return False
-
-
 def _has_receiver(function: Any, parameters: Sequence[str]) -> bool:
     qualified = getattr(function, "__qualname__", "").rpartition("<locals>.")[2]
     return "." in qualified and bool(parameters) and parameters[0] in ("self", "cls")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-import types
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
+import wrapt
+
 from ._pipeline import guarded
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, ThreadRuntime, run_inline
-from ._signature import has_receiver
 from ._together import TogetherRuntime
 from .errors import ConfigurationError
 from .run import Run, active_run
@@ -40,14 +40,7 @@ DEFAULT_GUARD: list[Callable[[], Binder]] = []
 
 
 class Declaration:
-    """What the decorators on one function have declared so far.
-
-    Attributes:
-        function: what is guarded.
-        wrapper: what runs it guarded; foreign wrappers around that carry the declaration, too.
-    """
-
-    wrapper: Any = None
+    """What the decorators on one function have declared so far."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.function = function
@@ -72,49 +65,50 @@ class Declaration:
         self.tools.clear()
 
 
-def guarded_function(function: Any) -> Any:
+class _Copies:
+    """Copying a guarded function gives the same guarded function: runtimes deepcopy tools."""
+
+    def __copy__(self) -> Any:
+        return self
+
+    def __deepcopy__(self, _memo: object) -> Any:
+        return self
+
+
+class GuardedMethod(_Copies, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
+    """A guarded function bound to its instance."""
+
+    @property
+    def __agentguard__(self) -> Declaration:
+        """What is declared on the function."""
+        return self._self_parent.__agentguard__  # type: ignore[no-any-return]
+
+
+class Guarded(_Copies, wrapt.FunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
+    """A function with agentguard's decorators. To everybody else it looks like the function."""
+
+    __bound_function_wrapper__ = GuardedMethod
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        inner = getattr(function, "__func__", function)
+        self._self_declaration = Declaration(inner)
+        super().__init__(function, functools.partial(_enter, self._self_declaration))
+
+    @property
+    def __agentguard__(self) -> Declaration:
+        """What is declared on the function."""
+        return self._self_declaration
+
+
+def guarded_function(function: Any) -> Guarded:
     """Return *function* with a declaration on it; to everybody else it looks like the function."""
-    inner = getattr(function, "__func__", function)
-    declaration = Declaration(inner)
-    bound = function if inspect.ismethod(function) else None
-    enter = _enterer(declaration, bound)
-    wrapper: Any = enter
-    if declaration.is_async:
-
-        async def wait(*args: Any, **kwargs: Any) -> Any:
-            return await enter(*args, **kwargs)
-
-        wrapper = wait
-    functools.update_wrapper(wrapper, function if bound else inner)
-    wrapper.__defaults__ = getattr(inner, "__defaults__", None)  # for those who look there; it has
-    wrapper.__kwdefaults__ = getattr(inner, "__kwdefaults__", None)  # no parameters they could fill
-    wrapper.__agentguard__, declaration.wrapper = declaration, wrapper
-    # A class method or a static method is one again.
-    return wrapper if bound or inner is function else type(function)(wrapper)
-
-
-def _enterer(declaration: Declaration, bound: Any) -> Callable[..., Any]:
-    """Return what tells a method's instance from its arguments, then runs the guarded call."""
-    inner = declaration.function
-    if bound is not None:
-        return lambda *args, **kwargs: _enter(declaration, bound, bound.__self__, args, kwargs)
-    if not has_receiver(inner):
-        return lambda *args, **kwargs: _enter(declaration, inner, None, args, kwargs)
-
-    def enter(*args: Any, **kwargs: Any) -> Any:
-        if not args:
-            return _enter(declaration, inner, None, args, kwargs)
-        method = types.MethodType(inner, args[0])
-        return _enter(declaration, method, args[0], args[1:], kwargs)
-
-    return enter
+    return Guarded(function)
 
 
 def declaration_of(function: Any) -> Declaration | None:
     """Return what is declared on *function*, or None."""
-    inner = getattr(function, "__func__", function)
-    found = getattr(inner, "__agentguard__", None)
-    return found if isinstance(found, Declaration) and found.wrapper is inner else None
+    found = getattr(function, "__agentguard__", None)
+    return found if isinstance(found, Declaration) else None
 
 
 def declare(function: F, policy: Policy) -> F:
@@ -125,12 +119,12 @@ def declare(function: F, policy: Policy) -> F:
             ours.
     """
     check_function(function)
-    known = declaration_of(function)
-    wrapper = function if known else guarded_function(function)
-    declaration = known or declaration_of(wrapper)
-    if declaration is not None:
-        declaration.add(policy)
-    return cast("F", wrapper)
+    if isinstance(function, Guarded):
+        function.__agentguard__.add(policy)
+        return cast("F", function)
+    guarded_function = Guarded(function)
+    guarded_function.__agentguard__.add(policy)
+    return cast("F", guarded_function)
 
 
 def check_function(function: Any) -> None:
@@ -140,7 +134,7 @@ def check_function(function: Any) -> None:
         ConfigurationError: *function* is no plain function, or a foreign decorator stands between
             ours.
     """
-    if declaration_of(function) is not None:
+    if isinstance(function, Guarded):
         return
     inner = getattr(function, "__func__", function)
     name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
@@ -155,7 +149,7 @@ def check_function(function: Any) -> None:
         )
     seen: Any = inner
     while (seen := getattr(seen, "__wrapped__", None)) is not None:
-        if declaration_of(seen) is not None:
+        if isinstance(seen, Guarded):
             raise ConfigurationError(
                 f"{name}: another decorator stands between agentguard's decorators; move it above or"
                 " below all of them"
