@@ -188,7 +188,7 @@ def refused_again(world: World) -> Iterator[str]:
 def goes_on(world: World) -> Iterator[str]:
     """Make the calls of the old worker again, with the new code."""
 
-    @tool_contract(effect="write")
+    @tool_contract(effect="write", version="1.0")
     @idempotent(key="pay:{ticket}")
     def pay(ticket: str) -> str:
         world.act(ticket)
@@ -196,10 +196,10 @@ def goes_on(world: World) -> Iterator[str]:
 
     guard = Guard(world.url)
     with closing(guard):
-        with guard.run("night", run_id="r-killed"):
-            if pay("T-1") != "paid T-1":
-                yield "lost: the result of T-1"
-            with suppress(EffectInDoubt):
+        for run_id in ("r-killed", "another"):
+            with suppress(EffectInDoubt), guard.run("night", run_id=run_id):
+                if pay("T-1") != "paid T-1":
+                    yield "lost: the result of T-1"
                 pay("T-killed")
         yield from (f"duplicate: {name} happened again" for name in world.effects())
         doubts = {effect.run_id for effect in guard.effects.list(state="in_doubt")}
