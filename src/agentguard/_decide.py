@@ -52,7 +52,9 @@ def decide(
     if tool.durable:
         if tool.per_call or tool.key_of is None:
             call.occurrence = _occurrence(run, call)
-        call.scope, call.idempotency_key = _key(run, call)
+        call.scope, call.idempotency_key = _key(run, call, tool.major)
+        if run.former_keys:
+            call.idempotency_key = _former_key(run, call) or call.idempotency_key
     return call
 
 
@@ -91,14 +93,20 @@ def _occurrence(run: Run, call: Call) -> int:
     return count
 
 
-def _key(run: Run, call: Call) -> tuple[str, str]:
+def _former_key(run: Run, call: Call) -> str | None:
+    """Return the key that schema 1 gave this call, with the whole version in it, if it was used."""
+    _, key = _key(run, call, call.tool.version.partition(".")[0])
+    return key if run.around.store.read(load_effect, run.principal.tenant, key) else None
+
+
+def _key(run: Run, call: Call, major: str) -> tuple[str, str]:
     tool = call.tool
     if tool.key_of is None and not tool.rules:
         return "call", f"call_{os.urandom(16).hex()}"
     # A read that people have to decide on must be the same one when it comes back.
     scope, fields = tool.key_of(call) if tool.key_of else ("call", call.place())
     tenant = "" if scope == "global" else run.principal.tenant
-    return scope, effect_key(tenant, scope, tool.name, tool.major, fields)
+    return scope, effect_key(tenant, scope, tool.name, major, fields)
 
 
 def call_id(call: Call) -> str | None:

@@ -85,7 +85,7 @@ class Run:
             self.ref, principal.agent, around, self.meter, self.redactor,
             self._shown,
         )  # fmt: skip
-        self.hash_key = b""
+        self.hash_key, self.former_keys = b"", False
         self._asked = limits
         self._join, self._finish = join, False
         self._waits: dict[tuple[type[Host], str], str] = {}
@@ -215,6 +215,7 @@ class Run:
             telemetry.end_workflow(span, "failed", error)
             raise
         self.part, self.hash_key = opened.part, opened.hash_key
+        self.former_keys = opened.former_keys
         self._waits.clear()  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         return span, opened

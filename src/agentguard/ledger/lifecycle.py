@@ -47,8 +47,15 @@ def open_run(tx: Tx, opening: Opening) -> Opened:
         active_us=log.active_us,
         started_at=log.part_started_at,
         hash_key=hash_key(tx, ref.tenant),
+        former_keys=_has_former_keys(tx, ref.tenant),
         earlier_trace=trace,
     )
+
+
+def _has_former_keys(tx: Tx, tenant: str) -> bool:
+    """Return whether effects of this tenant may stand under keys of the first schema."""
+    found = tx.row("SELECT former_keys FROM tenants WHERE tenant = ?", (tenant,))
+    return bool(found and found[0])
 
 
 def _insert_run(tx: Tx, opening: Opening) -> None:

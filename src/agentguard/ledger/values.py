@@ -98,6 +98,7 @@ class Opened:
     active_us: int
     started_at: int
     hash_key: bytes
+    former_keys: bool
     earlier_trace: str | None
 
 

@@ -15,7 +15,8 @@ _EFFECTS_OPEN = """CREATE INDEX effects_open ON effects (state, owner)
 
 TABLES: tuple[str, ...] = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
-    "CREATE TABLE tenants (tenant TEXT PRIMARY KEY, hash_key BLOB NOT NULL) STRICT",
+    """CREATE TABLE tenants (tenant TEXT PRIMARY KEY, hash_key BLOB NOT NULL,
+        former_keys INTEGER NOT NULL DEFAULT 0) STRICT""",
     """CREATE TABLE owners (owner TEXT PRIMARY KEY, host TEXT NOT NULL, pid INTEGER NOT NULL,
         started_at INTEGER NOT NULL, lock_device INTEGER, lock_inode INTEGER,
         lease_until INTEGER, commits INTEGER NOT NULL DEFAULT 0, boot TEXT) STRICT""",
@@ -106,6 +107,8 @@ _RUN = (
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # from 1: contents beside their events, leaves without a place, sealed rows
+        "ALTER TABLE tenants ADD COLUMN former_keys INTEGER NOT NULL DEFAULT 0",
+        "UPDATE tenants SET former_keys = 1",  # keys had the contract's fingerprint in them
         "ALTER TABLE owners ADD COLUMN lease_until INTEGER",
         "ALTER TABLE owners ADD COLUMN commits INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE owners ADD COLUMN boot TEXT",

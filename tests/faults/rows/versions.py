@@ -188,7 +188,7 @@ def refused_again(world: World) -> Iterator[str]:
 def goes_on(world: World) -> Iterator[str]:
     """Make the calls of the old worker again, with the new code."""
 
-    @tool_contract(effect="write", version="1.0")
+    @tool_contract(effect="write")
     @idempotent(key="pay:{ticket}")
     def pay(ticket: str) -> str:
         world.act(ticket)
