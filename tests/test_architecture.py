@@ -18,7 +18,7 @@ from tests.support import ROOT, code_lines, place, python_files
 FLOORS = (
     "errors",
     """model canonical codec durations expressions redaction _backoff _contexts _dressed
-    _runtime _yaml""",
+    _runtime _wrapper _yaml""",
     "protocols",
     "config _keys _agent_run ledger stores",
     """tool telemetry classify _signature _jsonschema _meter _hosts _apart _models _reports run

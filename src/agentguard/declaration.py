@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 import weakref
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
-
-import wrapt
 
 from ._pipeline import guarded
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, ThreadRuntime, run_inline
@@ -65,44 +64,17 @@ class Declaration:
         self.tools.clear()
 
 
-class _Copies:
-    """Copying a guarded function gives the same guarded function: runtimes deepcopy tools."""
-
-    def __copy__(self) -> Any:
-        return self
-
-    def __deepcopy__(self, _memo: object) -> Any:
-        return self
-
-
-class GuardedMethod(_Copies, wrapt.BoundFunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
-    """A guarded function bound to its instance."""
-
-    @property
-    def __agentguard__(self) -> Declaration:
-        """What is declared on the function."""
-        return self._self_parent.__agentguard__  # type: ignore[no-any-return]
-
-
-class Guarded(_Copies, wrapt.FunctionWrapper):  # type: ignore[type-arg] # not generic in wrapt 1
-    """A function with agentguard's decorators. To everybody else it looks like the function."""
-
-    __bound_function_wrapper__ = GuardedMethod
-
-    def __init__(self, function: Callable[..., Any]) -> None:
-        inner = getattr(function, "__func__", function)
-        self._self_declaration = Declaration(inner)
-        super().__init__(function, functools.partial(_enter, self._self_declaration))
-
-    @property
-    def __agentguard__(self) -> Declaration:
-        """What is declared on the function."""
-        return self._self_declaration
-
-
-def guarded_function(function: Any) -> Guarded:
+def guarded_function(function: Any) -> Any:
     """Return *function* with a declaration on it; to everybody else it looks like the function."""
-    return Guarded(function)
+    from ._wrapper import Guarded  # loads as long as all of us
+
+    declaration = Declaration(getattr(function, "__func__", function))
+    return Guarded(function, declaration, functools.partial(_enter, declaration))
+
+
+def _is_guarded(function: Any) -> bool:
+    wrapper = sys.modules.get(f"{__package__}._wrapper")
+    return wrapper is not None and isinstance(function, wrapper.Guarded)
 
 
 def declaration_of(function: Any) -> Declaration | None:
@@ -119,12 +91,9 @@ def declare(function: F, policy: Policy) -> F:
             ours.
     """
     check_function(function)
-    if isinstance(function, Guarded):
-        function.__agentguard__.add(policy)
-        return cast("F", function)
-    guarded_function = Guarded(function)
-    guarded_function.__agentguard__.add(policy)
-    return cast("F", guarded_function)
+    wrapper: Any = function if _is_guarded(function) else guarded_function(function)
+    wrapper.__agentguard__.add(policy)
+    return cast("F", wrapper)
 
 
 def check_function(function: Any) -> None:
@@ -134,7 +103,7 @@ def check_function(function: Any) -> None:
         ConfigurationError: *function* is no plain function, or a foreign decorator stands between
             ours.
     """
-    if isinstance(function, Guarded):
+    if _is_guarded(function):
         return
     inner = getattr(function, "__func__", function)
     name = getattr(function, "__qualname__", None) or getattr(function, "name", repr(function))
@@ -149,7 +118,7 @@ def check_function(function: Any) -> None:
         )
     seen: Any = inner
     while (seen := getattr(seen, "__wrapped__", None)) is not None:
-        if isinstance(seen, Guarded):
+        if _is_guarded(seen):
             raise ConfigurationError(
                 f"{name}: another decorator stands between agentguard's decorators; move it above or"
                 " below all of them"
