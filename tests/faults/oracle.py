@@ -95,6 +95,15 @@ _AT_WORK = """
 
 
 def _read_server(url: str, sql: str) -> Rows:
+    try:
+        return _asked(url, sql)
+    except Exception as error:  # a fault may still be cutting connections off: once more
+        if url in _connections or type(error).__module__ != "psycopg.errors":
+            raise
+        return _asked(url, sql)
+
+
+def _asked(url: str, sql: str) -> Rows:
     with contextlib.ExitStack() as stack:
         connection = _connections.get(url) or stack.enter_context(_connected(url))
         found = connection.execute(sql.encode())

@@ -68,6 +68,12 @@ class Mark:
                 self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
             os.pwrite(self._descriptor, f"{number} {number}".ljust(_SIZE).encode(), 0)
 
+    def close(self) -> None:
+        """Close the file; the next note opens it again."""
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
+
     def read(self) -> int:
         """Return what the mark says; one that is not there, or not whole, says nothing."""
         try:

@@ -129,9 +129,8 @@ class SqliteStore:
         self.path = Path(path)
         self.url = "memory://" if self.memory else f"sqlite:///{path}"
         self.clock: Clock = clock or SystemClock()
-        self._migrate = migrate
+        self._migrate, self._closed = migrate, False
         self._last = self._look_at = self._commits = self._changes = 0
-        self._closed = False
         self._file: tuple[int, int] | None = None
         self._mark = Mark(self.path)
         self._reset()
@@ -387,7 +386,8 @@ class SqliteStore:
         with self.lock, self._read_lock:
             with contextlib.suppress(sqlite3.Error):  # then the lock stays, which is safe
                 if not self._has_open_effects():
-                    self._owner.close()
+                    self._owner.leave(self._writing())
+            self._mark.close()
             self._disconnect()
 
     def _has_open_effects(self) -> bool:
