@@ -231,7 +231,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
         f"{OWNERSHIP}a_guard_closed_during_a_body_does_not_count_as_dead",
         "'T-1': 2",
         change(
-            "if not self._has_open_effects():\n                    self._owner.leave(self._writing())",
+            "if not self._has_open_effects():\n                    self._owner.close()",
             "self._owner.drop()",
         ),
     ),

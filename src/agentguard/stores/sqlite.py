@@ -386,7 +386,7 @@ class SqliteStore:
         with self.lock, self._read_lock:
             with contextlib.suppress(sqlite3.Error):  # then the lock stays, which is safe
                 if not self._has_open_effects():
-                    self._owner.leave(self._writing())
+                    self._owner.close()
             self._mark.close()
             self._disconnect()
 
