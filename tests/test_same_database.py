@@ -201,8 +201,6 @@ def test_killed_anywhere_it_happens_once(store: Path) -> None:
             assert pay(ticket) == ticket
             assert guard.effects.list(state="in_doubt") == []
         assert payments(store).count(ticket) == 1, place
-        with closing(sqlite3.connect(store)) as connection, connection:
-            connection.execute("DELETE FROM owners")  # each is asked about at every opening
         if not killed:
             assert place > 20
             return

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .canonical import jsonable
 from .codec import encode
 from .errors import DecisionRefused, GuardError
-from .ledger import approvals, lifecycle, queries, settling
+from .ledger import decisions, lifecycle, queries, settling
 
 if TYPE_CHECKING:
     import builtins
@@ -65,11 +65,11 @@ class Approvals:
         approval = self.show(approval_id, tenant=tenant)
         if decision == "edit" and approval.input_schema is not None:
             _check_edits(approval, edits or {})
-        ruling = approvals.Ruling(
+        ruling = decisions.Ruling(
             approval.tenant, approval.id, decision, by, reason,
             tuple([roles] if isinstance(roles, str) else roles), edits, generation,
         )  # fmt: skip
-        return _raised(self._store.transact(approvals.decide, ruling))
+        return _raised(self._store.transact(decisions.decide, ruling))
 
 
 def _check_edits(approval: Approval, edits: Mapping[str, Any]) -> None:

@@ -16,7 +16,7 @@ from tests.faults.world import World
 FILE, LOG = "store.db", "store.db-wal"
 FILES = (FILE, LOG, "store.db.mark")
 PAGE = 4096
-_TABLES = "SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name"
+_TABLES = "SELECT name FROM sqlite_master WHERE lower(type) = 'table' ORDER BY name"
 
 
 @dataclass(frozen=True)

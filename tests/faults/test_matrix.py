@@ -28,6 +28,6 @@ def test_a_row_that_is_not_tried_here_is_tried_by_other_tests(row: Row) -> None:
 def test_a_fault_leaves_nothing_twice_lost_stuck_or_untold(row: Row) -> None:
     """Under this fault no effect happens twice, none is lost, and every doubt is told."""
     ended = make(row, long=False, seed=SEED)
-    if ended.status in ("skipped", "missing"):
-        pytest.skip(f"{ended.status}: {ended.words}")
+    if ended.status == "skipped":
+        pytest.skip(ended.words)
     assert ended.status == "passed", ended.words

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from itertools import accumulate
 
-from agentguard.ledger import approvals, settling, switches
+from agentguard.ledger import decisions, settling, switches
 from tests.simulation.disk import SECOND
 from tests.simulation.places import HOOK_SAID_NO, IN_BODY, SOMETHING_TO_LOSE
 from tests.simulation.schedule import RUNS, TOOLS, Order, Schedule
@@ -132,9 +132,9 @@ def decide(schedule: Schedule) -> None:
 def vote(schedule: Schedule, approval_id: str, key: str, decision: str, by: str) -> None:
     """Have a person vote."""
     edits = {"amount": schedule.random.randrange(9)} if decision == "edit" else None
-    ruling = approvals.Ruling(TENANT, approval_id, decision, by, "because", edits=edits)
+    ruling = decisions.Ruling(TENANT, approval_id, decision, by, "because", edits=edits)
     words = f"{by.strip()} says: {decision} {order_of(schedule, key).key}"
-    schedule.ask(words, approvals.decide, ruling)
+    schedule.ask(words, decisions.decide, ruling)
 
 
 def switch(schedule: Schedule) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from agentguard.errors import StoreUnavailable
 from agentguard.protocols import Clock, Store, Tx
+from agentguard.stores._sqlite_tx import SqliteTx
 from agentguard.stores._writer import Item
-from agentguard.stores.sqlite import SqliteStore, SqliteTx
+from agentguard.stores.sqlite import SqliteStore
 from agentguard.testing.stores import StoreContract
 
 

@@ -40,7 +40,3 @@ class TestPostgres(StoreContract):
     def store_url(self, postgres_server: Server) -> str:
         """A schema of its own, which is made faster than a database."""
         return f"{postgres_server.url('postgres')}?schema=contract{next(NUMBERS)}"
-
-    def test_who_is_interrupted_in_a_commit_knows_the_end(self) -> None:  # type: ignore[override]
-        """Skipped: the signal may fall into a callback of the collector, where Python swallows it."""
-        pytest.skip("a signal may fall into a callback of the collector, where Python swallows it")

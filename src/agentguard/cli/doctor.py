@@ -17,7 +17,7 @@ import click
 
 from ..errors import GuardError
 from ..guard import Guard
-from ..ledger import queries
+from ..ledger import heads, queries
 from ..stores._files import file_system
 from ..stores.schema import VERSION
 from .loading import now
@@ -188,11 +188,21 @@ def _record(guard: Guard) -> Iterator[Check]:
     broken = [said for run in newest if (said := guard.runs.verify(run.id, tenant=run.tenant))]
     whole = f"the hash chains of the newest {count(len(newest), 'run')} are whole"
     yield Check("record", "failed", "; ".join(broken)) if broken else _ok("record", whole)
+    yield _log(guard)
     last = max((run.updated_at for run in newest), default=None)
     current = now(guard)
     behind = (last - current).total_seconds() if last else 0.0
     wrong = f"it is {span(behind)} behind the record's newest event" if last else ""
     yield _if(behind < _SLACK_S, "clock", instant(current), wrong)
+
+
+def _log(guard: Guard) -> Check:
+    """Hold the tenants' logs against runs, events and effects."""
+    found = guard.store.read(heads.all_contradictions)
+    if found:
+        said = f"{found[0]} ({count(len(found), 'contradiction')} in all): restore a backup"
+        return Check("log", "failed", said)
+    return _ok("log", "runs, events, effects and the log of each tenant fit together")
 
 
 def _place(path: Path) -> Iterator[Check]:

@@ -5,6 +5,8 @@ Leaves get their places in a pass of its own, so that no run waits for another o
 
 from __future__ import annotations
 
+import contextlib
+import json
 from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -12,6 +14,7 @@ from typing import TYPE_CHECKING
 from . import tree
 from .queries import broken_link
 from .runs import hash_key, leaf_of
+from .sealed import reading
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -91,9 +94,14 @@ def contradictions(tx: Tx, tenant: str, anchor: TreeHead | None = None) -> Itera
 
     *anchor* is a head of this tenant's log that was kept elsewhere. Without one, whoever can write
     to the store can make the whole record anew, and nobody sees it.
+
+    Raises:
+        StoreUnavailable: a row of the log cannot be read.
     """
-    yield from _runs(tx, tenant)
-    yield from _ends(tx, tenant)
+    with reading(f"the log of {tenant}"):
+        yield from _runs(tx, tenant)
+        yield from _ends(tx, tenant)
+        yield from _effects(tx, tenant)
     if anchor is not None:
         now = head(tx, tenant, anchor.size)
         if now.size < anchor.size:
@@ -102,12 +110,18 @@ def contradictions(tx: Tx, tenant: str, anchor: TreeHead | None = None) -> Itera
             yield f"the first {anchor.size} places of the log of {tenant} are not what they were"
 
 
+def all_contradictions(tx: Tx) -> list[str]:
+    """Say what does not fit in the record of any tenant."""
+    tenants = [row[0] for row in tx.rows("SELECT tenant FROM tenants ORDER BY tenant")]
+    return [said for tenant in tenants for said in contradictions(tx, tenant)]
+
+
 def _runs(tx: Tx, tenant: str) -> Iterator[str]:
     """Check every run's chain, and that no run is without its row or without a leaf."""
     rows = {row[0] for row in tx.rows("SELECT run_id FROM runs WHERE tenant = ?", (tenant,))}
     told = _runs_in(tx, tenant, "events")
     logged = _runs_in(tx, tenant, "leaves")
-    for run_id in sorted(rows | told | logged):
+    for run_id in sorted(rows | told | logged, key=str):  # a damaged one is of any type
         if broken := broken_link(tx, tenant, run_id):
             yield broken
         for kept, what in ((rows, "row"), (told, "events"), (logged, "leaf in the log")):
@@ -139,7 +153,21 @@ def _ends(tx: Tx, tenant: str) -> Iterator[str]:
     for run_id, seq in tx.rows(
         "SELECT e.run_id, e.seq FROM events e LEFT JOIN leaves l"
         " ON l.tenant = e.tenant AND l.run_id = e.run_id AND l.seq = e.seq"
-        " WHERE e.tenant = ? AND e.kind = 'run.finished' AND l.seq IS NULL",
+        " WHERE e.tenant = ? AND e.kind IN ('run.started', 'run.finished') AND l.seq IS NULL",
         (tenant,),
     ):
-        yield f"event {seq} of run {run_id} ends it and is not in the log of {tenant}"
+        yield f"event {seq} of run {run_id} begins or ends it and is not in the log of {tenant}"
+
+
+def _effects(tx: Tx, tenant: str) -> Iterator[str]:
+    """Say which effects the record tells of that have no row."""
+    there = {row[0] for row in tx.rows("SELECT key FROM effects WHERE tenant = ?", (tenant,))}
+    told = tx.rows(
+        "SELECT run_id, data FROM events WHERE tenant = ? AND kind = 'step.started'", (tenant,)
+    )
+    for run_id, data in told:
+        key = None
+        with contextlib.suppress(TypeError, ValueError, AttributeError):  # its chain tells of that
+            key = json.loads(data).get("key")
+        if key is not None and key not in there:
+            yield f"effect {key}, which run {run_id} started, is missing"

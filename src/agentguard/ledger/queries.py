@@ -12,7 +12,7 @@ from .lifecycle import limit_of
 from .rows import SELECT as SELECT_EFFECT
 from .rows import EffectRow, load_effect
 from .runs import SELECT_SEALED, commitment, link
-from .sealed import check_seal
+from .sealed import check_seal, reading
 from .values import RunRef
 
 if TYPE_CHECKING:
@@ -64,7 +64,11 @@ def _named(tx: Tx, select: str, column: str, tenant: str | None, name: str) -> S
 
 
 def _run_of(row: Any) -> RunInfo:
-    found = dict(zip(_RUN, row, strict=True))
+    with reading(f"run {row[0]}"):
+        return _run(dict(zip(_RUN, row, strict=True)))
+
+
+def _run(found: dict[str, Any]) -> RunInfo:
     kept = json.loads(found["limits"])
     limits = Limits(**{name: limit_of(kept, name) for name in Limits.__dataclass_fields__})
     return RunInfo(
@@ -98,7 +102,8 @@ def _time(micros: int) -> Any:
 
 def events(tx: Tx, tenant: str, run_id: str, after: int = 0) -> list[Event]:
     """Return a run's chain in order, with the contents that are still kept."""
-    return list(_events(tx, RunRef(tenant, run_id, ""), after))
+    with reading(f"the record of run {run_id}"):
+        return list(_events(tx, RunRef(tenant, run_id, ""), after))
 
 
 def _events(tx: Tx, ref: RunRef, after: int) -> Iterator[Event]:

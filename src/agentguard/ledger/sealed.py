@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from ..canonical import seal
 from ..errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Generator, Sequence
 
     from ..protocols import Tx
 
@@ -25,6 +26,19 @@ def check_seal(what: str, values: Sequence[Any], sealed: bytes | None) -> None:
             f"the row of {what} is not as it was written: the store is damaged, and nothing was"
             " started; see agentguard doctor"
         )
+
+
+@contextlib.contextmanager
+def reading(what: str) -> Generator[None]:
+    """Say of *what* that it is damaged, if its values cannot be what was written.
+
+    Raises:
+        StoreUnavailable: it is damaged.
+    """
+    try:
+        yield
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise StoreUnavailable(f"{what} is damaged; see agentguard doctor") from error
 
 
 def write_changes(

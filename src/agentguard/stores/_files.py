@@ -16,6 +16,8 @@ from .schema import APPLICATION_ID, MIGRATIONS, TABLES, VERSION
 
 _CREATING = threading.Lock()
 _WAL_BYTES = 4 * 1024 * 1024
+_LOOKED_AT = 8192
+"""Pages (32 MB) of a store whose effects are looked through when it is opened: some milliseconds."""
 _MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
 
@@ -124,6 +126,24 @@ def check_kind(connection: sqlite3.Connection, path: str) -> bool:
     if kind != APPLICATION_ID and not empty:
         raise ConfigurationError(f"{path} is a database of another program: name a new file")
     return not empty
+
+
+def check_pages(connection: sqlite3.Connection, path: str) -> None:
+    """Refuse a store whose pages hide effects; one too large for a look at its opening is not looked at.
+
+    A damaged page can make a recorded key look free, and its rows cannot tell.
+
+    Raises:
+        StoreUnavailable: SQLite finds the effects' pages broken.
+    """
+    if connection.execute("PRAGMA page_count").fetchone()[0] > _LOOKED_AT:
+        return
+    found = connection.execute("PRAGMA quick_check(effects)").fetchone()[0]
+    if found != "ok":
+        raise StoreUnavailable(
+            f"the store {path} is damaged ({found}): nothing was started; restore it from a backup,"
+            " and see `agentguard doctor`"
+        )
 
 
 def check_schema(connection: sqlite3.Connection, path: str, *, migrate: bool) -> None:

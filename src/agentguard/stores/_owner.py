@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import sqlite3
     from collections.abc import Callable, Iterable
 
     from ..protocols import Tx
@@ -110,6 +111,12 @@ class Owner:
         if self._directory is not None:
             with contextlib.suppress(OSError):  # it stays, and nobody asks for it any more
                 self._path(owner).unlink()
+
+    def leave(self, connection: sqlite3.Connection) -> None:
+        """Leave nothing behind: who comes later asks about every owner that is on record."""
+        if self._registered:
+            connection.execute("DELETE FROM owners WHERE owner = ?", (self.id,))
+        self.close()
 
     def close(self) -> None:
         """Give up the lock and its file."""

@@ -15,7 +15,6 @@ from ..errors import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SCHEMES = ("postgresql", "postgres")
 LEASE_SECONDS = 30.0
 _SECRET = ("password", "sslpassword")
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}\Z")

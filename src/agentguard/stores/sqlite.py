@@ -15,10 +15,11 @@ from ._clock import SystemClock
 from ._held import HeldTransaction
 from ._mark import Mark
 from ._owner import Owner
+from ._sqlite_tx import SqliteRead, SqliteTx
 from ._writer import Item, Writer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable
 
     from ..protocols import Clock, OpenTransaction
 
@@ -32,81 +33,6 @@ _BUSY_FROM = 16
 _OF_THE_VERB = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.ProgrammingError)
 _LOOK_EVERY_US = 1_000_000
 """So often, by the store's clock, commits write down which approvals' time is over."""
-
-
-class SqliteTx:
-    """A transaction on one connection."""
-
-    __slots__ = ("_connection", "_owner", "afterwards", "now")
-
-    quarantine_us = 0
-    """Nobody is lost here but the dead."""
-    one_file = True
-
-    def __init__(self, connection: sqlite3.Connection, owner: Owner, now: int) -> None:
-        self._connection, self._owner, self.now = connection, owner, now
-        self.afterwards: list[Callable[[], object]] = []
-
-    @property
-    def owner(self) -> str:
-        """The process that runs this transaction."""
-        return self._owner.id
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """Execute one statement."""
-        self._connection.execute(sql, values)
-
-    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Execute one statement and return how many rows it changed."""
-        return self._connection.execute(sql, values).rowcount
-
-    def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
-        """Return the first row or None."""
-        return self._connection.execute(sql, values).fetchone()
-
-    lock = row  # nobody else writes while this transaction does
-
-    def gate(self, name: str, *, alone: bool) -> None:
-        """Nobody else is in any gate while this transaction writes."""
-
-    def rows(self, sql: str, values: Sequence[Any] = ()) -> Iterable[Any]:
-        """Return all rows."""
-        return self._connection.execute(sql, values).fetchall()
-
-    def is_dead(self, owner: str) -> bool:
-        """Return whether *owner* is proven to be gone."""
-        return self._owner.is_dead(self, owner)
-
-    is_lost = is_dead  # on one machine a lock tells for sure
-
-    def is_alive(self, owner: str) -> bool:
-        """Return whether *owner* is seen to live."""
-        return self._owner.is_alive(self, owner)
-
-    def forget(self, owner: str) -> None:
-        """Remove what is kept about a dead owner."""
-        self.after_commit(lambda: self._owner.forget(owner))
-        self.run("DELETE FROM owners WHERE owner = ?", (owner,))
-
-    def after_commit(self, done: Callable[[], object]) -> None:
-        """Call *done* once this transaction is durable."""
-        self.afterwards.append(done)
-
-
-class SqliteRead(SqliteTx):
-    """A look at what is committed: it refuses to write, also where reads share the connection."""
-
-    __slots__ = ()
-
-    def run(self, sql: str, values: Sequence[Any] = ()) -> None:
-        """Refuse."""
-        del values
-        raise StoreUnavailable(f"a read of the store cannot write: {sql}")
-
-    def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
-        """Refuse."""
-        self.run(sql, values)
-        return 0
 
 
 class SqliteStore:
@@ -169,6 +95,7 @@ class SqliteStore:
                 _files.check_schema(self._connection, str(self.path), migrate=self._migrate)
                 self._file = None if self.memory else _files.identity(self.path)
                 self._mark.check(self._connection)
+                _files.check_pages(self._connection, str(self.path))
             except BaseException:
                 self._connection.close()
                 self._connection = None
@@ -386,7 +313,7 @@ class SqliteStore:
         with self.lock, self._read_lock:
             with contextlib.suppress(sqlite3.Error):  # then the lock stays, which is safe
                 if not self._has_open_effects():
-                    self._owner.close()
+                    self._owner.leave(self._writing())
             self._mark.close()
             self._disconnect()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from ...ledger import approvals, effects, settling
+from ...ledger import approvals, decisions, effects, settling
 from ...ledger.lifecycle import open_run
 from ...ledger.rows import COLUMNS, load_effect
 from ...ledger.values import (
@@ -212,8 +212,8 @@ class Ledger:
         """Decide on what waits, as a person."""
         row = self.row(key)
         name = (row.approval_id if row else None) or "ap_none"
-        ruling = approvals.Ruling(self.tenant, name, decision, by, "because", **more)
-        return self.workers[worker].transact(approvals.decide, ruling)
+        ruling = decisions.Ruling(self.tenant, name, decision, by, "because", **more)
+        return self.workers[worker].transact(decisions.decide, ruling)
 
     def sweep(self, worker: int = 0) -> int:
         """Look for effects of dead owners."""

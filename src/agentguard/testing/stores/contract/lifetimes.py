@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -37,15 +38,26 @@ def attempt(store: Store, name: str) -> str | None:
 
 @contextlib.contextmanager
 def interrupting() -> Generator[None]:
-    """Let SIGALRM raise `Interrupted` in the main thread."""
+    """Let SIGALRM raise `Interrupted` in the main thread, and again where Python lets nothing out.
+
+    A signal can fall into a finalizer or a weak reference's callback, whose exceptions go nowhere.
+    """
 
     def handler(_number: int, _frame: FrameType | None) -> None:
         raise Interrupted
 
-    before = signal.signal(signal.SIGALRM, handler)
+    def swallowed(what: sys.UnraisableHookArgs) -> None:
+        if issubclass(what.exc_type, Interrupted):
+            signal.setitimer(signal.ITIMER_REAL, 0.000_05)
+        else:
+            told(what)
+
+    before, told = signal.signal(signal.SIGALRM, handler), sys.unraisablehook
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
+        sys.unraisablehook = told
         signal.signal(signal.SIGALRM, before)
 
 

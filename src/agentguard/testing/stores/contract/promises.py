@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ....ledger import effects, queries, settling, switches
-from ....ledger.approvals import Ruling, decide
+from ....ledger.decisions import Ruling, decide
 from ....ledger.lifecycle import close_run, flush
 from ....ledger.values import (
     Ask,
