@@ -17,8 +17,8 @@ from tests.cli import world
 from tests.cli.conftest import Call
 
 CHECKS = [
-    "python", "packages", "sqlite", "name", "store", "file", "rows", "record", "clock", "folder", "locks",
-    "telemetry",
+    "python", "packages", "sqlite", "name", "store", "file", "rows", "record", "log", "clock", "folder",
+    "locks", "telemetry",
 ]  # fmt: skip
 
 

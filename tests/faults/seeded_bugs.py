@@ -196,9 +196,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
     "an approval can be used again": bug(
         "faults/test_crowds.py::test_eight_callers_of_one_approval_start_it_once",
         "and was used 1 times",
-        change(
-            "UPDATE approvals SET status = 'used', used_at = ?", "UPDATE approvals SET used_at = ?"
-        ),
+        change('approval.id, status="used", used_at=tx.now)', "approval.id, used_at=tx.now)"),
     ),
     # Those that these tests have found in the core.
     "a fork inherits the owner's lock": bug(

@@ -65,10 +65,7 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
     "simulated: the clock is trusted when it is set back": found(
         "verbs, clock",
         "phantom: ",
-        change(
-            "\"UPDATE approvals SET status = 'expired' WHERE tenant",
-            "\"UPDATE approvals SET status = 'expired' WHERE 1 = 0 AND tenant",
-        ),
+        change('change(tx, approval.tenant, approval.id, status="expired")', "pass"),
     ),
     "simulated: a kill switch is looked at too late": found(
         "verbs",

@@ -182,7 +182,7 @@ def _record(guard: Guard) -> Iterator[Check]:
     yield (
         Check("rows", "failed", f"{hurt[0]} ({count(len(hurt), 'row')} in all): restore a backup")
         if hurt
-        else _ok("rows", "every run and effect is as it was written")
+        else _ok("rows", "every run, effect, approval and vote is as it was written")
     )
     newest = guard.runs.list(limit=_RECENT)
     broken = [said for run in newest if (said := guard.runs.verify(run.id, tenant=run.tenant))]

@@ -17,13 +17,13 @@ import os
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
-from ..canonical import dumps, sha256
+from ..canonical import dumps, seal, sha256
 from ..errors import (
     StoreUnavailable,
 )
 from ..model import Approval, Decision, moment
 from .runs import RunLog
-from .sealed import reading
+from .sealed import check_seal, reading, write_changes
 from .values import Ask, Draft, Intent, RunRef
 
 if TYPE_CHECKING:
@@ -32,13 +32,19 @@ if TYPE_CHECKING:
     from ..protocols import Tx
 
 COLUMNS = (
-    "approval_id", "tenant", "status", "tool", "arguments", "rule", "run_id", "step", "agent",
-    "subject", "generation", "roles", "quorum", "allow_edit", "created_at", "expires_at", "key",
-    "payload_hash", "contract_version", "policy_version", "edits", "edited_by", "input_schema",
-    "arguments_hash",
+    "tenant", "approval_id", "key", "generation", "status", "tool", "requested_hash",
+    "payload_hash", "contract_version", "policy_version", "arguments", "arguments_hash",
+    "input_schema", "rule", "roles", "quorum", "allow_edit", "frozen_fields", "run_id", "step",
+    "agent", "subject", "created_at", "expires_at", "decided_at", "used_at", "edits", "edited_by",
 )  # fmt: skip
-SELECT = f"SELECT {', '.join(COLUMNS)} FROM approvals"  # noqa: S608 - fixed names
+SELECT = f"SELECT {', '.join(COLUMNS)}, seal FROM approvals"  # noqa: S608 - fixed names
+_OPEN = ("pending", "approved")
 _ONE = f"{SELECT} WHERE tenant = ? AND approval_id = ?"
+_INSERT = f"INSERT INTO approvals ({', '.join(COLUMNS)}, seal) VALUES ({'?,' * len(COLUMNS)}?)"  # noqa: S608
+SELECT_VOTES = (
+    "SELECT tenant, approval_id, generation, person, decision, roles, reason, at, seal FROM votes"
+)
+_VOTES = f"{SELECT_VOTES} WHERE tenant = ? AND approval_id = ? ORDER BY at"
 
 
 def load(tx: Tx, tenant: str, approval_id: str) -> Approval | None:
@@ -57,25 +63,70 @@ def from_row(tx: Tx, row: Any) -> Approval:
     """Return the value that a row of `SELECT` stands for.
 
     Raises:
-        StoreUnavailable: it cannot be read.
+        StoreUnavailable: it, or a vote on it, is damaged.
     """
-    with reading(f"approval {row[0]}"):
-        return _approval_of(tx, row)
+    with reading(f"approval {row[1]}"):
+        approval = _approval_of(_checked(row), votes(tx, row[0], row[1]), tx.now)
+        yes = sum(decision.decision == "approve" for decision in approval.decisions)
+        if approval.status in ("approved", "used") and yes < approval.quorum:
+            raise ValueError("a vote is missing")
+    return approval
 
 
-def _approval_of(tx: Tx, row: Any) -> Approval:
-    found: dict[str, Any] = dict(zip(COLUMNS, row, strict=True))
-    if sha256(found["arguments"].encode()).hex() != found["arguments_hash"]:
-        raise ValueError("people would not see what they decide on")
-    votes = tx.rows(
-        "SELECT person, decision, roles, reason, at FROM votes"
-        " WHERE tenant = ? AND approval_id = ? AND generation = ? ORDER BY at",
-        (found["tenant"], found["approval_id"], found["generation"]),
+def _checked(row: Any) -> dict[str, Any]:
+    check_seal(f"approval {row[1]}", row[:-1], row[-1])
+    return dict(zip(COLUMNS, row, strict=False))
+
+
+def votes(tx: Tx, tenant: str, approval_id: str) -> list[tuple[int, Decision]]:
+    """Return what people said about any generation of an approval, in the order of time."""
+    found: list[tuple[int, Decision]] = []
+    for row in tx.rows(_VOTES, (tenant, approval_id)):
+        check_vote(row)
+        _, _, generation, person, said, roles, why, at, _ = row
+        decision = Decision(person, said, tuple(json.loads(roles)), why, _time(at))
+        found.append((generation, decision))
+    return found
+
+
+def check_vote(row: Any) -> None:
+    """Refuse a row of `SELECT_VOTES` that is not as it was written.
+
+    Raises:
+        StoreUnavailable: it is damaged.
+    """
+    check_seal(f"a vote on approval {row[1]}", row[:-1], row[-1])
+
+
+def vote(
+    tx: Tx, approval: Approval, by: str, decision: str, roles: tuple[str, ...], reason: str
+) -> None:
+    """Write down what a person said about the present generation of an approval."""
+    values = (
+        approval.tenant, approval.id, approval.generation, by, decision, _list(roles), reason,
+        tx.now,
+    )  # fmt: skip
+    tx.run(
+        "INSERT INTO votes (tenant, approval_id, generation, person, decision, roles, reason, at,"
+        " seal) VALUES (?,?,?,?,?,?,?,?,?)",
+        (*values, seal(*values)),
     )
+
+
+def change(tx: Tx, tenant: str, approval_id: str, **values: Any) -> None:
+    """Write columns of an approval, whose row this transaction has locked."""
+    row = tx.row(_ONE, (tenant, approval_id))
+    if row is None:
+        raise StoreUnavailable(f"the approval {approval_id} vanished inside a transaction")
+    changed = {**_checked(row), **values}
+    write_changes(tx, "approvals", COLUMNS, row[:-1], tuple(changed.values()))
+
+
+def _approval_of(found: dict[str, Any], said: list[tuple[int, Decision]], now: int) -> Approval:
     return Approval(
         id=found["approval_id"],
         tenant=found["tenant"],
-        status=_status(tx, found),
+        status=_status(found, now),
         tool=found["tool"],
         arguments=json.loads(found["arguments"]),
         rule=found["rule"],
@@ -93,22 +144,16 @@ def _approval_of(tx: Tx, row: Any) -> Approval:
         payload_hash=found["payload_hash"],
         contract_version=found["contract_version"],
         policy_version=found["policy_version"],
-        decisions=tuple(_decision_of(*vote) for vote in votes),
+        decisions=tuple(d for generation, d in said if generation == found["generation"]),
         edits=_json(found["edits"]),
         edited_by=found["edited_by"],
         input_schema=_json(found["input_schema"]),
     )
 
 
-def _decision_of(person: Any, said: Any, roles: Any, why: Any, at: int) -> Decision:
-    if not all(isinstance(text, str) for text in (person, said, why)):
-        raise TypeError("a vote that is no text any more")
-    return Decision(person, said, tuple(json.loads(roles)), why, _time(at))
-
-
-def _status(tx: Tx, found: Mapping[str, Any]) -> str:
+def _status(found: Mapping[str, Any], now: int) -> str:
     """An open approval whose time is over is expired, whether or not anybody wrote that down."""
-    open_and_late = found["status"] in ("pending", "approved") and tx.now >= found["expires_at"]
+    open_and_late = found["status"] in _OPEN and now >= found["expires_at"]
     return "expired" if open_and_late else str(found["status"])
 
 
@@ -124,22 +169,22 @@ def request(tx: Tx, log: RunLog, intent: Intent, ask: Ask, step: int, generation
     """Write down that people have to decide, bound to exactly this payload, and what they see."""
     approval_id = "ap_" + base64.b32encode(os.urandom(16)).decode().lower().rstrip("=")
     preview = dumps(intent.arguments)
-    tx.run(
-        "UPDATE approvals SET status = 'superseded' WHERE tenant = ? AND key = ?"
-        " AND status IN ('pending', 'approved')",
-        (intent.run.tenant, intent.key),
+    tenant, key = intent.run.tenant, intent.key
+    open_ones = (
+        "SELECT approval_id FROM approvals WHERE tenant = ? AND key = ? AND status IN (?, ?)"
     )
-    tx.run(
-        "INSERT INTO approvals (tenant, approval_id, key, generation, status, tool, requested_hash,"
-        " payload_hash, contract_version, policy_version, arguments, arguments_hash, input_schema,"
-        " rule, roles, quorum, allow_edit, frozen_fields, run_id, step, agent, subject, created_at,"
-        " expires_at) VALUES (?,?,?,?,'pending',?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
-        (intent.run.tenant, approval_id, intent.key, generation, intent.tool, intent.payload_hash,
-         intent.payload_hash, intent.contract_version, intent.policy_version, preview,
-         sha256(preview.encode()).hex(), _text(intent.input_schema), ask.rule, _list(ask.roles),
-         ask.quorum, int(ask.allow_edit), _list(intent.frozen_fields), intent.run.run_id, step,
-         intent.agent, intent.subject, tx.now, tx.now + int(ask.expires * 1_000_000)),
+    for (earlier,) in list(tx.rows(open_ones, (tenant, key, *_OPEN))):
+        reload_approval(tx, tenant, earlier)
+        change(tx, tenant, earlier, status="superseded")
+    values = (
+        tenant, approval_id, key, generation, "pending", intent.tool, intent.payload_hash,
+        intent.payload_hash, intent.contract_version, intent.policy_version, preview,
+        sha256(preview.encode()).hex(), _text(intent.input_schema), ask.rule, _list(ask.roles),
+        ask.quorum, int(ask.allow_edit), _list(intent.frozen_fields), intent.run.run_id, step,
+        intent.agent, intent.subject, tx.now, tx.now + int(ask.expires * 1_000_000), None, None,
+        None, None,
     )  # fmt: skip
+    tx.run(_INSERT, (*values, seal(*values)))
     log.add(Draft("approval.requested", {
         "approval_id": approval_id, "generation": generation, "rule": ask.rule,
         "roles": list(ask.roles), "quorum": ask.quorum, "payload_hash": intent.payload_hash,
@@ -179,10 +224,7 @@ def is_own(approval: Approval, intent: Intent) -> bool:
 
 def use(tx: Tx, log: RunLog, approval: Approval, step: int) -> None:
     """Use the approval up, in the transaction that starts the call it was given for."""
-    tx.run(
-        "UPDATE approvals SET status = 'used', used_at = ? WHERE tenant = ? AND approval_id = ?",
-        (tx.now, approval.tenant, approval.id),
-    )
+    change(tx, approval.tenant, approval.id, status="used", used_at=tx.now)
     people = sorted(d.person for d in approval.decisions if d.decision == "approve")
     log.add(Draft("approval.used", {
         "approval_id": approval.id, "generation": approval.generation, "people": people,
@@ -192,12 +234,9 @@ def use(tx: Tx, log: RunLog, approval: Approval, step: int) -> None:
 
 def expire(tx: Tx, log: RunLog, approval: Approval) -> None:
     """Write down that the time is over; a clock that is set back cannot undo this."""
-    changed = tx.changed(
-        "UPDATE approvals SET status = 'expired' WHERE tenant = ? AND approval_id = ?"
-        " AND status IN ('pending', 'approved')",
-        (approval.tenant, approval.id),
-    )
-    if changed:
+    stands = "SELECT status FROM approvals WHERE tenant = ? AND approval_id = ?"
+    if tx.row(stands, (approval.tenant, approval.id)) in [(status,) for status in _OPEN]:
+        change(tx, approval.tenant, approval.id, status="expired")
         data = {"approval_id": approval.id, "generation": approval.generation}
         log.add(Draft("approval.expired", data, approval.step))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, dumps, jsonable, keyed_hash, sha256
 from ..errors import ApprovalExpired, DecisionRefused, GuardError, PermissionDenied
+from . import approvals
 from .approvals import expire, load, reload_approval, same_person
 from .runs import RunLog, hash_key
 from .values import Draft, RunRef
@@ -104,35 +105,23 @@ def _not_entitled(approval: Approval, ruling: Ruling, person: str) -> GuardError
 
 def _editors(tx: Tx, approval: Approval) -> set[str]:
     """Return everybody who edited the call, in any generation."""
-    rows = tx.rows(
-        "SELECT person FROM votes WHERE tenant = ? AND approval_id = ? AND decision = 'edit'",
-        (approval.tenant, approval.id),
-    )
-    return {same_person(person) for (person,) in rows}
+    said = approvals.votes(tx, approval.tenant, approval.id)
+    return {same_person(d.person) for _, d in said if d.decision == "edit"}
 
 
 def _vote(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> None:
-    _write_vote(tx, approval, ruling, approval.generation)
+    _write(tx, approval, ruling)
     yes = sum(d.decision == "approve" for d in approval.decisions) + 1
     if ruling.decision == "reject":
         status = "rejected"
     else:
         status = "approved" if yes >= approval.quorum else "pending"
-    tx.run(
-        "UPDATE approvals SET status = ?, decided_at = ? WHERE tenant = ? AND approval_id = ?"
-        " AND status = 'pending'",
-        (status, tx.now, approval.tenant, approval.id),
-    )
+    approvals.change(tx, approval.tenant, approval.id, status=status, decided_at=tx.now)
     _tell(log, approval, ruling, {"status": status, "votes": yes if status != "rejected" else 0})
 
 
-def _write_vote(tx: Tx, approval: Approval, ruling: Ruling, generation: int) -> None:
-    tx.run(
-        "INSERT INTO votes (tenant, approval_id, generation, person, decision, roles, reason, at)"
-        " VALUES (?,?,?,?,?,?,?,?)",
-        (approval.tenant, approval.id, generation, ruling.by, ruling.decision,
-         json.dumps(ruling.roles), ruling.reason, tx.now),
-    )  # fmt: skip
+def _write(tx: Tx, approval: Approval, ruling: Ruling) -> None:
+    approvals.vote(tx, approval, ruling.by, ruling.decision, ruling.roles, ruling.reason)
 
 
 def _tell(log: RunLog, approval: Approval, ruling: Ruling, more: Mapping[str, Any]) -> None:
@@ -156,15 +145,14 @@ def _edit(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardError
     refusal = _bad_edit(approval, edits, set(json.loads(frozen)))
     if refusal is not None:
         return refusal
-    _write_vote(tx, approval, ruling, approval.generation)  # of a generation that ends here
+    _write(tx, approval, ruling)  # on a generation that ends here
     merged = {**json.loads(earlier or "{}"), **edits}
     bound = keyed_hash(hash_key(tx, approval.tenant), canonical([requested, merged]))
     shown = dumps({**approval.arguments, **merged})
-    tx.run(
-        "UPDATE approvals SET generation = generation + 1, edits = ?, edited_by = ?, arguments = ?,"
-        " arguments_hash = ?, payload_hash = ? WHERE tenant = ? AND approval_id = ?",
-        (dumps(merged), ruling.by, shown, sha256(shown.encode()).hex(), bound,
-         approval.tenant, approval.id),
+    approvals.change(
+        tx, approval.tenant, approval.id, generation=approval.generation + 1, edits=dumps(merged),
+        edited_by=ruling.by, arguments=shown, arguments_hash=sha256(shown.encode()).hex(),
+        payload_hash=bound,
     )  # fmt: skip
     more = {"new_generation": approval.generation + 1, "payload_hash": bound,
             "changed": sorted(edits)}  # fmt: skip

@@ -16,7 +16,7 @@ from .sealed import check_seal, reading
 from .values import RunRef
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from ..protocols import Tx
 
@@ -155,18 +155,20 @@ def _broken_link(tx: Tx, tenant: str, run_id: str) -> str | None:
 
 
 def damaged(tx: Tx) -> list[str]:
-    """Return one sentence for every run and effect whose row is not as it was written."""
+    """Return one sentence for every row that carries a seal and is not as it was written."""
+    checks: tuple[tuple[str, Callable[[Any], object]], ...] = (
+        (SELECT_EFFECT, EffectRow.of),
+        (SELECT_SEALED, lambda row: check_seal(f"run {row[1]}", row[:-1], row[-1])),
+        (approvals.SELECT, lambda row: approvals.from_row(tx, row)),
+        (approvals.SELECT_VOTES, approvals.check_vote),
+    )
     found: list[str] = []
-    for row in tx.rows(SELECT_EFFECT):
-        try:
-            EffectRow.of(row)
-        except StoreUnavailable as error:
-            found.append(error.message)
-    for row in tx.rows(SELECT_SEALED):
-        try:
-            check_seal(f"run {row[1]}", row[:-1], row[-1])
-        except StoreUnavailable as error:
-            found.append(error.message)
+    for select, check in checks:
+        for row in list(tx.rows(select)):
+            try:
+                check(row)
+            except StoreUnavailable as error:
+                found.append(error.message)
     return found
 
 

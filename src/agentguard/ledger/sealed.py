@@ -61,6 +61,6 @@ def write_changes(
 
 @functools.lru_cache(maxsize=256)
 def _update(table: str, names: tuple[str, ...]) -> str:
-    key = {"effects": "key", "runs": "run_id"}[table]
+    key = {"effects": "key", "runs": "run_id", "approvals": "approval_id"}[table]
     columns = ", ".join(f"{name} = ?" for name in (*names, "seal"))
     return f"UPDATE {table} SET {columns} WHERE tenant = ? AND {key} = ?"  # noqa: S608 - fixed names

@@ -7,6 +7,7 @@ import errno
 import os
 import sqlite3
 import threading
+import time
 from pathlib import Path
 
 from ..canonical import seal
@@ -18,6 +19,7 @@ _CREATING = threading.Lock()
 _WAL_BYTES = 4 * 1024 * 1024
 _LOOKED_AT = 8192
 """Pages (32 MB) of a store whose effects are looked through when it is opened: some milliseconds."""
+_AGAIN = 0.002
 _MOUNTS = Path("/proc/self/mounts")
 NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "afs", "9p", "ceph"})
 
@@ -66,6 +68,23 @@ def file_system(path: Path) -> str | None:
         if inside and len(point) >= len(best):
             best, kind = point, name
     return kind
+
+
+def log_ahead(connection: sqlite3.Connection, patience: float) -> None:
+    """Have a write-ahead log.
+
+    While others make the same new file ready, SQLite says "locked" here at once, whatever its
+    timeout is: so this asks again, for *patience* seconds.
+    """
+    until = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+        time.sleep(_AGAIN)
 
 
 def extend_wal(path: Path) -> None:

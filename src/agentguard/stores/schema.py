@@ -73,12 +73,14 @@ TABLES: tuple[str, ...] = (
         agent TEXT NOT NULL, subject TEXT,
         created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, decided_at INTEGER,
         used_at INTEGER, edits TEXT, edited_by TEXT,
+        seal BLOB NOT NULL,
         PRIMARY KEY (tenant, approval_id)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX approvals_by_status ON approvals (status, created_at)",
     "CREATE INDEX approvals_of_effect ON approvals (tenant, key)",
     """CREATE TABLE votes (tenant TEXT NOT NULL, approval_id TEXT NOT NULL,
         generation INTEGER NOT NULL, person TEXT NOT NULL, decision TEXT NOT NULL,
         roles TEXT NOT NULL, reason TEXT NOT NULL, at INTEGER NOT NULL,
+        seal BLOB NOT NULL,
         PRIMARY KEY (tenant, approval_id, generation, person)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE budgets (tenant TEXT NOT NULL, name TEXT NOT NULL, span TEXT NOT NULL,
         calls INTEGER NOT NULL, spent INTEGER NOT NULL, held INTEGER NOT NULL,
@@ -104,6 +106,14 @@ _RUN = (
     " head_seq, head_hash, finished_at, error, workflow, agent, subject, limits, policy_version,"
     " trace"
 )
+_APPROVAL = (
+    "tenant, approval_id, key, generation, status, tool, requested_hash, payload_hash,"
+    " contract_version, policy_version, arguments, arguments_hash, input_schema, rule, roles,"
+    " quorum, allow_edit, frozen_fields, run_id, step, agent, subject, created_at, expires_at,"
+    " decided_at, used_at, edits, edited_by"
+)
+_VOTE = "tenant, approval_id, generation, person, decision, roles, reason, at"
+_NO_SEAL = "seal BLOB NOT NULL DEFAULT x''"
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (  # from 1: contents beside their events, leaves without a place, sealed rows
@@ -129,10 +139,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX effects_of_run",
         "DROP INDEX effects_open",
         _EFFECTS_OPEN,
-        "ALTER TABLE effects ADD COLUMN seal BLOB NOT NULL DEFAULT x''",
+        f"ALTER TABLE effects ADD COLUMN {_NO_SEAL}",
         f"UPDATE effects SET seal = agentguard_seal({_EFFECT})",  # noqa: S608 - fixed names
-        "ALTER TABLE runs ADD COLUMN seal BLOB NOT NULL DEFAULT x''",
+        f"ALTER TABLE runs ADD COLUMN {_NO_SEAL}",
         f"UPDATE runs SET seal = agentguard_seal({_RUN})",  # noqa: S608 - fixed names
+        f"ALTER TABLE approvals ADD COLUMN {_NO_SEAL}",
+        f"UPDATE approvals SET seal = agentguard_seal({_APPROVAL})",  # noqa: S608 - fixed names
+        f"ALTER TABLE votes ADD COLUMN {_NO_SEAL}",
+        f"UPDATE votes SET seal = agentguard_seal({_VOTE})",  # noqa: S608 - fixed names
     ),
 )
 """How a store of version n, from 1, becomes one of version n + 1. `agentguard_seal` is

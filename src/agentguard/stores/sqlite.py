@@ -119,7 +119,8 @@ class SqliteStore:
         try:
             connection.execute(f"PRAGMA busy_timeout = {_BUSY_MS}")
             _files.check_kind(connection, str(self.path))  # before anything is written to it
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "trusted_schema = OFF",
+            _files.log_ahead(connection, _BUSY_MS / 1000)
+            for pragma in ("synchronous = FULL", "trusted_schema = OFF",
                            "cell_size_check = ON", "temp_store = MEMORY",
                            f"wal_autocheckpoint = {_WAL_PAGES}"):  # fmt: skip
                 connection.execute(f"PRAGMA {pragma}")
