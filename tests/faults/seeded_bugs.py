@@ -130,7 +130,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
     "approvals counted by vote": bug(
         f"{PROMISES}a_person_counts_once_whatever_they_call_themselves",
         "DID NOT RAISE",
-        change("if any(_same(d.person) == person for d in approval.decisions):", "if False:"),
+        change("if any(same_person(d.person) == person for d in approval.decisions):", "if False:"),
     ),
     "chain in a transaction of its own": bug(
         f"{KILLS}[plain, sync, no hook]",

@@ -45,7 +45,7 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
     "simulated: approvals counted by vote": found(
         "verbs",
         "phantom: ",
-        change("if any(_same(d.person) == person for d in approval.decisions):", "if False:"),
+        change("if any(same_person(d.person) == person for d in approval.decisions):", "if False:"),
     ),
     "simulated: chain in a transaction of its own": found(
         "verbs",
