@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 
 from .costs import ABOUT
 from .figures import Group
+from .goals import verdicts
 from .losses import where_we_lose
 from .machine import Description
 from .plots import LEDGER, PEERS
+from .reasons import why
 from .report import notes, tables
 from .titles import NOTE
 
@@ -43,7 +45,9 @@ def page(
     """Write the page."""
     day = datetime.now(UTC).date().isoformat()
     lost = [f"- {sentence}" for sentence in where_we_lose(groups)]
+    missed = [v.goal.number for g in groups for v in verdicts(g) if v.met is False]
     lines = [HEAD.format(options=options, day=day).rstrip(), "", *lost]
+    lines += ["", "## Why, and what comes next", "", *why(missed)] if why(missed) else []
     for name, alternative in ALT.items():
         if name in drawn:
             lines += ["", f"![{alternative}]({name})"]

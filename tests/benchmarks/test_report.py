@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -12,6 +13,7 @@ from benchmarks.goals import GOALS, goals_of, verdicts
 from benchmarks.losses import where_we_lose
 from benchmarks.page import page
 from benchmarks.plots import LEDGER, PEERS, plots
+from benchmarks.reasons import why
 from benchmarks.registry import ALL, GROUPS
 from benchmarks.report import HEAD, record, row, text
 from benchmarks.sizes import SIZES
@@ -226,3 +228,6 @@ def test_the_published_page_is_of_the_published_run() -> None:
     assert [loss for loss in told["where we lose"] if f"- {loss}\n" not in written] == []
     assert [name for name in subjects if f"| {name} |" not in written] == []
     assert [name for name in (PEERS, LEDGER) if not (DOCS / name).exists()] == []
+    missed = {loss.split(":")[0] for loss in told["where we lose"] if re.match(r"P\d+:", loss)}
+    assert [said for said in why(missed) if f"{said}\n" not in written] == []
+    assert len(why(missed)) == len(missed)
