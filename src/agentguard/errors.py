@@ -260,6 +260,86 @@ class RateLimited(GuardError):
         return {"retry_after": round(self.retry_after, 3)}
 
 
+class CircuitOpen(RateLimited):
+    """The tool fails too often at present; nothing is started until a probe has succeeded."""
+
+    kind = "circuit_open"
+    advice = "The tool is failing for everybody. Do something else, or stop; do not call it again."
+
+
+class EffectUndone(GuardError):
+    """The effect happened earlier and was undone since; its key starts nothing any more.
+
+    Attributes:
+        effect_id: the effect that was undone.
+    """
+
+    kind = "effect_undone"
+    advice = "This was done and then undone. Do not repeat it; tell the user."
+
+    def __init__(self, message: str, *, effect_id: str = "", **where: Any) -> None:
+        super().__init__(message, **where)
+        self.effect_id = effect_id
+
+    def details(self) -> Mapping[str, Any]:
+        """Name the effect."""
+        return {"effect_id": self.effect_id}
+
+
+class ActionDrafted(GuardError):
+    """The agent may not do this by itself: it was written down, and a person may execute it later.
+
+    Attributes:
+        approval: the draft or proposal, as `guard.approvals` shows it.
+        stage: `draft` or `propose`.
+    """
+
+    kind = "action_drafted"
+    advice = "It is written down for a person and did not happen. Do not repeat it; go on."
+
+    def __init__(
+        self, message: str, *, approval: Any = None, stage: str = "draft", **where: Any
+    ) -> None:
+        super().__init__(message, **where)
+        self.approval, self.stage = approval, stage
+
+    def details(self) -> Mapping[str, Any]:
+        """Name the draft and its stage."""
+        return {"stage": self.stage, **({"approval_id": self.approval.id} if self.approval else {})}
+
+
+class FellBack(GuardError):
+    """The run ended safely instead: a draft, a ticket or a question; nothing more is written in it.
+
+    Attributes:
+        ending: `draft`, `ticket`, `ask`, or the name of the fallback that was called.
+        reference: what names the ending, such as a ticket's number.
+        cause_kind: the kind of the error that led to it.
+    """
+
+    kind = "fell_back"
+    halts = True
+    advice = "The run has ended safely. Stop now: nothing more can be written in it."
+
+    def __init__(
+        self, message: str, *, ending: str = "", reference: str = "", cause_kind: str = "",
+        **where: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(message, **where)
+        self.ending, self.reference, self.cause_kind = ending, reference, cause_kind
+
+    def details(self) -> Mapping[str, Any]:
+        """Name the ending and what led to it."""
+        return {"ending": self.ending, "reference": self.reference, "because": self.cause_kind}
+
+
+class PlanViolation(GuardError):
+    """The call is not in the plan of this run, and the plan refuses what it does not name."""
+
+    kind = "plan_violation"
+    advice = "This is not in the plan of this run. Keep to the plan, or stop and say why."
+
+
 class RunHalted(GuardError):
     """The run, or a switch above it, was stopped; nothing more starts in it."""
 

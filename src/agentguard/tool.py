@@ -30,6 +30,8 @@ class Stage(enum.IntEnum):
     BUDGET = 4
     VERIFICATION = 5
     RETRIEVAL = 6
+    COMPENSATION = 7
+    FALLBACK = 8
 
 
 class Policy(Protocol):
@@ -181,6 +183,11 @@ class Tool:
     checks: list[tuple[str, Callable[..., bool | Verdict | None]]] = field(default_factory=list)
     documents: Callable[[Any], list[dict[str, Any]]] | None = None
     undo: str | None = None
+    evidence: Callable[..., Any] | None = None
+    compensation: Any = None
+    fallback: Any = None
+    owner: str | None = None
+    polls: bool = False
     policy: str = ""
 
     @property

@@ -10,15 +10,17 @@ if TYPE_CHECKING:
 APP, READER, ADMIN = "app", "reader", "admin"
 _READ = (
     "meta", "owners", "runs", "events", "leaves", "effects", "approvals", "votes",
-    "budgets", "rates", "switches",
+    "budgets", "rates", "switches", "autonomy", "circuits",
 )  # fmt: skip
 _APP = (
-    ("INSERT, UPDATE", ("runs", "effects", "approvals", "budgets", "rates")),
+    ("INSERT, UPDATE", (
+        "runs", "effects", "approvals", "budgets", "rates", "autonomy", "circuits",
+    )),
     ("INSERT, UPDATE, DELETE", ("owners",)),
     ("INSERT", ("events", "votes", "switches")),
     ("INSERT, UPDATE (position)", ("leaves",)),
     ("INSERT, UPDATE (tenant)", ("tenants",)),  # so that its row can be locked
-)
+)  # fmt: skip
 _ADMIN = (
     ("UPDATE (salt, body)", ("events",)),  # to erase what was said, never what happened
     ("UPDATE (lifted_at, lifted_by)", ("switches",)),

@@ -13,6 +13,15 @@ _EFFECTS_OPEN = """CREATE INDEX effects_open ON effects (state, owner)
 # With OR, not IN, here and in the check of the state: SQLite would fill a table with the list
 # whenever a row is written.
 
+_AUTONOMY = """CREATE TABLE autonomy (tenant TEXT NOT NULL, tool TEXT NOT NULL, stage TEXT,
+    pinned TEXT, passed INTEGER NOT NULL DEFAULT 0, failed INTEGER NOT NULL DEFAULT 0,
+    changed_at INTEGER NOT NULL, changed_by TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (tenant, tool)) STRICT, WITHOUT ROWID"""
+_CIRCUITS = """CREATE TABLE circuits (tenant TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
+    failures INTEGER NOT NULL DEFAULT 0, window_at INTEGER NOT NULL DEFAULT 0,
+    opened_at INTEGER, probe_at INTEGER, probe_owner TEXT, tokens INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (tenant, name)) STRICT, WITHOUT ROWID"""
+
 TABLES: tuple[str, ...] = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
     """CREATE TABLE tenants (tenant TEXT PRIMARY KEY, hash_key BLOB NOT NULL,
@@ -87,6 +96,8 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY (tenant, name, span)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE rates (tenant TEXT NOT NULL, tool TEXT NOT NULL, next_at INTEGER NOT NULL,
         PRIMARY KEY (tenant, tool)) STRICT, WITHOUT ROWID""",
+    _AUTONOMY,
+    _CIRCUITS,
     """CREATE TABLE switches (id INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN
           ('tool','agent','tenant','all')), name TEXT NOT NULL, by TEXT NOT NULL,
         reason TEXT NOT NULL, at INTEGER NOT NULL, lifted_at INTEGER, lifted_by TEXT) STRICT""",
@@ -147,6 +158,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"UPDATE approvals SET seal = agentguard_seal({_APPROVAL})",  # noqa: S608 - fixed names
         f"ALTER TABLE votes ADD COLUMN {_NO_SEAL}",
         f"UPDATE votes SET seal = agentguard_seal({_VOTE})",  # noqa: S608 - fixed names
+        _AUTONOMY,
+        _CIRCUITS,
     ),
 )
 """How a store of version n, from 1, becomes one of version n + 1. `agentguard_seal` is
