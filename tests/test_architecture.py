@@ -17,15 +17,16 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    """model canonical codec durations expressions redaction _backoff _contexts _dressed
-    _runtime _wrapper _yaml""",
+    """model canonical codec durations expressions redaction templates _backoff _contexts
+    _names _dressed _runtime _wrapper _yaml""",
     "protocols",
     "config _keys _agent_run ledger stores",
-    """tool telemetry classify _signature _jsonschema _meter _hosts _apart _models _reports run
-    _decide _attempt _persist _claim _read _doubts _durable _together _isolated _child _pipeline
+    """tool _verdicts _independence telemetry classify _signature _jsonschema _loops _meter _runaway _hosts _apart _models _reports run
+    plans costs _decide _attempt _persist _claim _read _doubts _durable _together _isolated _child _pipeline
     declaration""",
-    "approval budget compensation contract fallback idempotency identity routing verification",
-    "_entry hosting policies operations guard questions retrieval testing record",
+    """approval budget compensation contract fallback idempotency identity routing verification
+    verifiers""",
+    "_entry hosting policies operations rollback guard questions retrieval testing record estimates workflows",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
 )

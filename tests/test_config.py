@@ -615,7 +615,7 @@ def test_unknown_keys_at_the_top_are_refused() -> None:
     assert "agent_run is missing" in refusal("foo: 1\n")
 
 
-@pytest.mark.parametrize("key", ["templates", "redaction", "slos", "prompts"])
+@pytest.mark.parametrize("key", ["redaction", "slos", "prompts"])
 def test_keys_without_a_room_are_refused_honestly(key: str) -> None:
     """Keys of the design that this version does not obey are refused, never silently ignored."""
     assert refusal(under(f"{key}: {{a: 1}}")) == (

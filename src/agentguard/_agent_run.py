@@ -50,10 +50,9 @@ _Problem: TypeAlias = tuple[int, str]
 _UNREAD: Final = "is planned, but this version does not read it yet; remove it"
 _FUNCTION: Final = "is a function, which a file cannot hold; decorate or protect the tool in Python"
 _NOT_HERE: Final = {
-    **dict.fromkeys(("templates", "redaction", "slos", "prompts"), _UNREAD),
+    **dict.fromkeys(("redaction", "slos", "prompts"), _UNREAD),
     **dict.fromkeys(("reconcile", "fails_when", "verified_by", "compensated_by"), _FUNCTION),
 }
-_STAGES: Final = ("draft", "propose", "approve")
 _SENTENCES: Final = {
     "bool_type": "must be true or false",
     "dict_type": "must hold keys beneath it",
@@ -99,8 +98,6 @@ def _problem(detail: Mapping[str, Any], nodes: Mapping[KeyPath, Node]) -> _Probl
     line = (nodes.get(path) or nodes[path[:-1]]).line
     if kind == "extra_forbidden":
         return line, _unknown_key(path)
-    if path[1:] == ("autonomy",) and nodes[path].value in _STAGES:
-        return line, "autonomy: this version enforces only auto; write auto or remove the line"
     facts = {**detail.get("ctx", {}), "looks": LOOKS.get(detail.get("ctx", {}).get("pattern", ""))}
     sentence = _SENTENCES[kind].format(**facts) if kind in _SENTENCES else detail["msg"]
     return line, f"{_dotted(path)} {sentence}"
@@ -127,8 +124,8 @@ def _known_keys(path: KeyPath) -> list[str]:
         if hasattr(kind, "model_fields"):
             kind = kind.model_fields[key].annotation
             kind = get_args(kind)[0] if NoneType in get_args(kind) else kind
-        else:  # a mapping by names that the user chose
-            kind = get_args(kind)[-1]
+        else:  # a mapping by names that the user chose, or a list
+            kind = [part for part in get_args(kind) if part is not Ellipsis][-1]
     return [*kind.model_fields]
 
 

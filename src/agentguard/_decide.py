@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
+from ._independence import proposers
 from .canonical import canonical, effect_key, jsonable, keyed_hash
-from .errors import ContractViolation, ForbiddenAction, GuardError, PermissionDenied
+from .errors import ContractViolation, DecisionRefused, ForbiddenAction, GuardError, PermissionDenied
 from .ledger.rows import load_effect
 from .ledger.values import NEW_STEP, Ask, Draft, Intent
 from .run import CALL
@@ -15,6 +16,7 @@ from .tool import Call
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from .ledger.values import Execution
     from .protocols import CallRef
     from .run import Run
     from .tool import Tool
@@ -49,13 +51,33 @@ def decide(
         outer=CALL.get(),
         ref=ref,
     )
-    if tool.durable:
+    _stage(run, call)
+    if tool.durable or run.plans.reads or call.stage is not None:
         if tool.per_call or tool.key_of is None:
             call.occurrence = _occurrence(run, call)
         call.scope, call.idempotency_key = _key(run, call, tool.major)
         if run.former_keys:
             call.idempotency_key = _former_key(run, call) or call.idempotency_key
+    if run.execution is not None and call.outer is None:
+        _execute(run.execution, call)
     return call
+
+
+def _stage(run: Run, call: Call) -> None:
+    """Say how far the agent may go with *call*, where anybody has said anything of it."""
+    said, tool = run.autonomy, call.tool
+    if said is not None and said.governs(tool.name, tool.effect):
+        call.stage = said.ceiling(tool.name, tool.effect)
+
+
+def _execute(execution: Execution, call: Call) -> None:
+    """Make *call* the one that was drafted: under its key, and only with its payload."""
+    if (execution.tool, execution.payload_hash) != (call.tool.name, call.payload_hash):
+        raise DecisionRefused(
+            f"{execution.approval} cannot be executed: its record does not hold the arguments as they"
+            " were when it was drafted"
+        )
+    call.executes, call.idempotency_key = execution, execution.key
 
 
 def _permit(run: Run, tool: Tool) -> None:
@@ -101,7 +123,8 @@ def _former_key(run: Run, call: Call) -> str | None:
 
 def _key(run: Run, call: Call, major: str) -> tuple[str, str]:
     tool = call.tool
-    if tool.key_of is None and not tool.rules:
+    comes_again = tool.rules or run.plans.asks_for_reads or call.stage is not None
+    if tool.key_of is None and not comes_again:
         return "call", f"call_{os.urandom(16).hex()}"
     # A read that people have to decide on must be the same one when it comes back.
     scope, fields = tool.key_of(call) if tool.key_of else ("call", call.place())
@@ -111,6 +134,8 @@ def _key(run: Run, call: Call, major: str) -> tuple[str, str]:
 
 def call_id(call: Call) -> str | None:
     """Return the runtime's call id with its occurrence: models reuse ids."""
+    if call.executes is not None:
+        return call.executes.call_id
     return None if call.ref is None else call.ref.path
 
 
@@ -134,9 +159,11 @@ def needs_start(run: Run, call: Call) -> bool:
     tool = call.tool
     if tool.effect == "write" or tool.reserve is not None or tool.rate is not None:
         return True
-    if not tool.rules:
+    if run.plans.reads:
+        return True
+    if not tool.rules and call.stage is None:
         return False
-    if rule_for(call) is not None:
+    if rule_for(call) is not None or call.stage not in (None, "auto"):
         return True
     return (
         run.around.store.read(load_effect, run.principal.tenant, call.idempotency_key) is not None
@@ -166,8 +193,8 @@ def intent_of(run: Run, call: Call) -> Intent:
         rule=ask.rule if ask else ("no rule asks" if tool.rules else "allowed by contract"),
         arguments=shown(run, call),
         ask=ask,
-        input_schema=tool.input_schema if ask else None,
-        frozen_fields=tuple(sorted({*tool.key_fields, *tool.sensitive})) if ask else (),
+        input_schema=tool.input_schema if ask or tool.who else None,
+        frozen_fields=_frozen(tool) if ask or tool.who else (),
         call_id=call_id(call),
         cost=cost,
         reservations=reservations,
@@ -177,8 +204,28 @@ def intent_of(run: Run, call: Call) -> Intent:
         undo=tool.undo or ("irreversible" if tool.irreversible else None),
         agent=run.principal.agent,
         subject=run.principal.subject,
-        limits=run.limits,
+        limits=None if call.undoes else run.limits,
+        undoes=call.undoes,
+        values=call.arguments,
+        plans=run.plans,
+        who=tool.who,
+        **_staged(run, call),
+        refusal=tool.duties.refusal(call, proposers(run)) if tool.duties else None,
     )
+
+
+def _staged(run: Run, call: Call) -> dict[str, Any]:
+    """Return what the start has to know of the call's stage; an undo is no call of the agent."""
+    found: dict[str, Any] = {}
+    if call.executes is not None:
+        found |= {"executes": call.executes.approval, "step": call.executes.step}
+    if call.stage is not None and run.autonomy is not None and call.undoes is None:
+        found |= {"ceiling": call.stage, "begins": run.autonomy.begins(call.tool.name)}
+    return found
+
+
+def _frozen(tool: Tool) -> tuple[str, ...]:
+    return tuple(sorted({*tool.key_fields, *tool.sensitive}))
 
 
 def _dedupe(tool: Tool) -> int | None:

@@ -12,26 +12,34 @@ from ._backoff import Backoff
 from ._claim import Claim
 from ._doubts import Doubts
 from ._persist import error_of, unrecorded
+from ._proposals import proposal_of
+from ._runaway import note_outcome, note_replay
 from .errors import (
+    ActionDrafted,
     ApprovalRequired,
+    DecisionRefused,
     EffectInProgress,
     ResultUnavailable,
     StoreUnavailable,
     ToolFailed,
+    VerificationFailed,
 )
 from .ledger import approvals, effects, settling
+from .ledger.compensating import REFUTED, UNDONE, undone_already
 from .ledger.rows import is_same_call, load_effect
 from .ledger.values import (
     NEW_STEP,
     Busy,
     Doubt,
     Draft,
+    Drafted,
     Edited,
     Pending,
     Refused,
     Replay,
     Settlement,
     Started,
+    Unproven,
     Waiting,
 )
 from .model import EffectState, moment
@@ -42,7 +50,7 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from .ledger.rows import EffectRow
     from .ledger.values import Answer, Intent
-    from .model import Effect
+    from .model import Approval, Effect
     from .run import Run
     from .tool import Call
 
@@ -75,16 +83,18 @@ class DurableCall:
         self.first = self.run_.meter.visit(self.call.idempotency_key)
         known = await self._known()
         if known and known.state in effects.FINAL and known.payload_hash == self.call.payload_hash:
-            return self._replay(known.public()), "duplicate_noop"
+            return await self._replayed(known.public())
         intent = _decide.intent_of(self.run_, self.call)
         intent.first, self.call.rule = self.first, intent.rule
         while True:
             answer = await self._begin(intent)
             if isinstance(answer, Replay):
-                return self._replay(answer.effect), "duplicate_noop"
+                return await self._replayed(answer.effect)
             if isinstance(answer, Started):
                 end = await self._execute(answer)
                 if not await self._again(end):
+                    if end.result_state == REFUTED and isinstance(end.error, VerificationFailed):
+                        end.error = await self._undo(end.error)
                     return self._result(end)
             else:
                 intent = await self._answered(answer, intent)
@@ -134,6 +144,10 @@ class DurableCall:
             raise answer.error
         if isinstance(answer, Waiting):
             self._wait_for_people(answer)
+        elif isinstance(answer, Drafted):
+            self._put_down(answer.approval)
+        elif isinstance(answer, Unproven):
+            intent.proposal = await proposal_of(self.runtime, self.run_, self.call)
         elif isinstance(answer, Edited):
             return self._edited(answer, intent)
         elif isinstance(answer, Busy):
@@ -154,6 +168,25 @@ class DurableCall:
             approval=approval,
         )
 
+    def _put_down(self, approval: Approval) -> None:
+        """Tell that the call is written down: to the agent, or to who wants to execute it too early."""
+        call = self.call
+        call.decision, call.approval_id = "require_approval", approval.id
+        if call.executes is not None:
+            raise DecisionRefused(
+                f"{approval.id} is {approval.status}, so it cannot be executed: somebody has to approve"
+                f" it first, agentguard approvals approve {approval.id}"
+            )
+        noun = "a draft" if approval.stage == "draft" else "a proposal"
+        mend = f"a person executes it with agentguard approvals execute {approval.id}"
+        if self.tool.sensitive & call.plain.keys():
+            mend = "its sensitive arguments are not on record, so a person has to do it by hand"
+        raise ActionDrafted(
+            f"{self.tool.name} was written down as {noun} and did not happen; {mend}",
+            approval=approval,
+            stage=approval.stage or "draft",
+        )
+
     def _edited(self, answer: Edited, intent: Intent) -> Intent:
         """Take over the approved arguments; the requested payload stays what the key is bound to."""
         call, edits = self.call, dict(answer.approval.edits or {})
@@ -161,6 +194,8 @@ class DurableCall:
         call.plain = {**call.plain, **edits}
         changed = _decide.intent_of(self.run_, call)
         changed.step, changed.first, changed.edits = intent.step, intent.first, edits
+        changed.proposal = intent.proposal
+        changed.values = intent.values  # what people change in a call keeps its place in the plan
         return changed
 
     async def _wait_for_owner(self, busy: Busy) -> None:
@@ -238,6 +273,7 @@ class DurableCall:
 
     def settlement(self, end: End, duration_us: int) -> Settlement:
         call, error = self.call, end.error
+        note_outcome(call, end)
         final = end.state in (EffectState.FAILED_FINAL, EffectState.FAILED_RETRYABLE)
         return Settlement(
             run=self.run_.ref,
@@ -277,20 +313,44 @@ class DurableCall:
             raise end.error
         return end.value, "ok" if end.state is EffectState.SUCCEEDED else "error"
 
-    def _replay(self, effect: Effect) -> Any:
-        """Give back the recorded end; nothing runs, nobody is asked, nothing is spent."""
+    async def _undo(self, failed: VerificationFailed) -> VerificationFailed:
+        """Undo what happened and was not confirmed; the error tells what became of that."""
+        undo, run = self.tool.compensation, self.run_
+        row: EffectRow | None = await self.runtime.look(
+            self.store, load_effect, run.principal.tenant, self.call.idempotency_key
+        )
+        if row is None or row.result_state != REFUTED or undo is None or not undo.on_verdict:
+            return failed
+        told: VerificationFailed = await undo.after_verdict(run, row.public(), failed)
+        return told
+
+    async def _replayed(self, effect: Effect) -> tuple[Any, str]:
+        self._note_replay(effect)
+        if effect.result_state == REFUTED:
+            why = (effect.error or {}).get("message", "its outcome was not confirmed")
+            raise await self._undo(VerificationFailed(why))
+        return self._recorded(effect), "duplicate_noop"
+
+    def _note_replay(self, effect: Effect) -> None:
+        """Tell of a recorded end given back; nothing runs, nobody is asked, nothing is spent."""
         step = effect.step if self._continues(effect) else NEW_STEP
         if step == NEW_STEP:
             self.run_.meter.take()
         data = {"key": effect.id, "tool": effect.tool, "first_run": effect.run_id,
                 "first_step": effect.step, "outcome": effect.state.value,
                 "call_id": _decide.call_id(self.call)}  # fmt: skip
+        data |= self.run_.plans.replayed(effect.tool, effect.id, self.call.arguments)
         self.run_.meter.note(Draft("effect.replayed", data, step), tool_call=step == NEW_STEP)
+        note_replay(self.call, effect)
         self.call.step, self.call.fence = effect.step, effect.fence
         self.call.replayed, self.call.approval_id = True, effect.approval_id
         if effect.approval_id is not None:
             approval = self.store.read(approvals.load, effect.tenant, effect.approval_id)
             self.call.edits = approval.edits if approval else None
+
+    def _recorded(self, effect: Effect) -> Any:
+        if effect.result_state == UNDONE:
+            raise undone_already(effect)
         if effect.result_state == "stored":
             return self.tool.results.restore(effect.result)
         if effect.state is EffectState.FAILED_FINAL:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal
 
@@ -16,13 +17,16 @@ from pydantic import (
 )
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
+from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Promotion
 from .errors import ConfigurationError
 from .expressions import MAX_LENGTH, compile_expression
-from .model import Retry
+from .model import HumanCosts, Retry, nanos
+from .templates import Template, problems_of
 
 _MOST_DOLLARS: Final = 9 * 10**9  # what fits into the store as nano-dollars
 _MOST: Final = 10**18
 _YEAR: Final = 366 * 24 * 3600
+_DIGITS: Final = re.compile(r"0?\.[0-9]{1,12}")
 
 
 def _number(value: object, most: int, example: str) -> int | Decimal:
@@ -44,6 +48,15 @@ def _money(value: object) -> Decimal:
 
 def _amount(value: object) -> Decimal:
     return Decimal(_number(value, _MOST, "50"))
+
+
+def _share(value: object) -> Decimal:
+    text = isinstance(value, str) and _DIGITS.fullmatch(value) is not None
+    share = Decimal(value) if text else Decimal(_number(value, 1, "0.9"))  # type: ignore[arg-type] # a text
+    if not 0 < share < 1:
+        msg = "must be between 0 and 1, such as 0.9"
+        raise ValueError(msg)
+    return share
 
 
 def _seconds(value: object) -> float:
@@ -94,6 +107,9 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 Money = Annotated[Decimal, BeforeValidator(_money), _numeric(_MOST_DOLLARS)]
 Amount = Annotated[Decimal, BeforeValidator(_amount), _numeric(_MOST)]
 Seconds = Annotated[float, BeforeValidator(_seconds), _numeric(_YEAR, exclusiveMinimum=0)]
+Level = Literal["draft", "propose", "approve", "auto"]
+Share = Annotated[Decimal, BeforeValidator(_share), _numeric(1)]
+Dollars = Annotated[str, _like(r"^[0-9]{1,9}(\.[0-9]{1,9})?$", 'an amount such as "50"')]
 Pause = Annotated[float, BeforeValidator(_pause), _numeric(_YEAR)]
 Cost = Annotated[
     str | Decimal,
@@ -205,16 +221,134 @@ class ToolPolicy(Keys):
     rate_limit: Rate | None = _says("Calls in a time, such as 5/second.")
     sensitive: tuple[Word, ...] = _says("Arguments that are never stored in clear.", ())
     irreversible: bool = _says("Whether nothing can undo it.", default=False)
+    owner: Text | None = _says("The team that answers for it; no verifier may be theirs.")
     idempotency: IdempotencyPolicy | None = _says("What makes two calls the same effect.")
     approval: ApprovalPolicy | None = _says("When a person decides; {} means always.")
     budget: BudgetPolicy | None = _says("How often and for how much it may be called.")
+
+
+class TemplateStep(Keys):
+    """One step of a template."""
+
+    tool: Text = Field(description="The tool's name.")
+    arguments: dict[Word, Any] = _says(
+        "Arguments that must be so; '{parameter}' stands for its value, others are free.", {}
+    )
+    repeat: Whole = _says("How many such calls.", 1)
+
+
+class TemplateKeys(Keys):
+    """A named sequence of calls, which takes the place of free choice of tools."""
+
+    parameters: tuple[Word, ...] = _says("What has to be given to follow it.", ())
+    steps: tuple[TemplateStep, ...] = Field(description="The calls, in their order.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TemplateKeys:
+        found = next(problems_of([s.model_dump() for s in self.steps], self.parameters), None)
+        if found is not None:
+            msg = f"cannot be followed: {found}"
+            raise ValueError(msg)
+        return self
+
+    def template(self, name: str) -> Template:
+        """Return it as the value that runs follow."""
+        return Template(name, tuple(s.model_dump() for s in self.steps), self.parameters)
+
+
+class Costs(Keys):
+    """What people's time costs."""
+
+    human_usd_per_hour: Money | None = _says("US dollars for an hour of a person's time.")
+    minutes_per_decision: Money | None = _says("Minutes that a decision on a waiting call takes.")
+
+    def human(self) -> HumanCosts:
+        """Return it as the value that decisions are counted by."""
+        rate = self.human_usd_per_hour
+        return HumanCosts(None if rate is None else nanos(rate), self.minutes_per_decision)
+
+
+class VerificationPolicy(Keys):
+    """How independent those who verify must be of those who propose."""
+
+    irreversible: Literal["model", "model+person"] = _says(
+        "What a verified tool needs that nothing can undo.", "model"
+    )
+    spend_usd_over: dict[Dollars, Literal["rule", "model", "model+person"]] = _says(
+        "What a write needs that costs or moves more than these US dollars.", {}
+    )
+
+    def spend(self) -> tuple[tuple[Decimal, str], ...]:
+        """Return the amounts from the lowest, each with what is needed above it."""
+        return tuple(sorted((Decimal(usd), needs) for usd, needs in self.spend_usd_over.items()))
+
+
+class PromotePolicy(Keys):
+    """When a tool moves up a stage: after verified outcomes that are enough to be sure."""
+
+    after: Whole = Field(description="Verified outcomes since its last change, at least.")
+    confidence: Share = Field(description="Lower bound of their share that passed, such as 0.9.")
+    to: Level = _says("How far it moves up.", "auto")
+
+
+class DemotePolicy(Keys):
+    """How far a failed verdict or an incident takes a tool down."""
+
+    to: Level = _says("How far it moves down.", LOWEST_BY_DEFAULT)
+
+
+class ClassPolicy(Keys):
+    """How far the agent may go by itself with all tools of a kind."""
+
+    read: Level | None = _says("With reads; they run as usual unless this says otherwise.")
+    write: Level | None = _says("With writes.")
+
+
+class AutonomyPolicy(Keys):
+    """How far the agent may go by itself; of all that applies the lowest counts."""
+
+    default: Level | None = _says("With tools that are not named.")
+    tools: dict[Text, Level] = _says("With these; with promote, where they begin.", {})
+    classes: ClassPolicy = _says("With reads and with writes.", ClassPolicy())
+    promote: PromotePolicy | None = _says("When a tool moves up.")
+    demote: DemotePolicy | None = _says("How far a tool moves down.")
+
+    def autonomy(self) -> Autonomy:
+        """Return it as the value that runs obey."""
+        promote, demote = self.promote, self.demote
+        return Autonomy(
+            default=self.default,
+            tools=self.tools,
+            classes=self.classes.model_dump(exclude_none=True),
+            promote=promote and Promotion(promote.after, promote.confidence, promote.to),
+            floor=demote and demote.to,
+        )
+
+
+class _OrLevel:
+    """In JSON Schema: one stage for everything, or keys."""
+
+    def __get_pydantic_json_schema__(self, core: Any, handler: Any) -> dict[str, Any]:
+        return {"anyOf": [{"enum": [*STAGES]}, handler(core)]}
+
+
+def _levels(value: object) -> object:
+    """One word is the stage of everything."""
+    if isinstance(value, str):
+        if value not in STAGES:
+            msg = f"must be {', '.join(STAGES[:-1])} or {STAGES[-1]}, or hold keys beneath it"
+            raise ValueError(msg)
+        return {"default": value}
+    return value
 
 
 class AgentRun(Keys):
     """The budget, the thresholds and the tools of a workflow's runs."""
 
     workflow: Text | None = _says("The workflow that this file is for.")
-    autonomy: Literal["auto"] | None = _says("How far the agent may go by itself.")
+    autonomy: Annotated[AutonomyPolicy | None, BeforeValidator(_levels), _OrLevel()] = _says(
+        "How far the agent may go by itself."
+    )
     max_steps: Whole | None = _says("Steps of a run at most.")
     max_model_calls: Count | None = _says("Calls of a model at most.")
     max_tool_calls: Count | None = _says("Calls of tools at most.")
@@ -227,6 +361,13 @@ class AgentRun(Keys):
     )
     logging: Logging = _says("Traces and retention.", Logging())
     tools: dict[Text, ToolPolicy] = _says("Policy of tools that cannot be decorated.", {})
+    templates: dict[Word, TemplateKeys] = _says(
+        "Named sequences of calls that take the place of free choice of tools.", {}
+    )
+    costs: Costs = _says("How the time of people counts.", Costs())
+    verification: VerificationPolicy = _says(
+        "How independent verifiers must be.", VerificationPolicy()
+    )
 
     def thresholds(self) -> dict[str, Decimal]:
         """Return the approvals by fact."""

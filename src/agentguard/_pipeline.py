@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Any
 from ._attempt import body_of, judge, steers
 from ._decide import decide, needs_start, note_refusal
 from ._durable import DurableCall
+from ._independence import look
 from ._read import read
+from ._runaway import held_refusal, hold_against_past, note_end
 from ._runtime import InlineRuntime, ThreadRuntime, run_inline
 from ._together import TogetherCall, TogetherRuntime
 from .errors import BudgetExceeded, GuardError
@@ -41,14 +43,18 @@ async def guarded(
     span = ToolSpan(tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced)
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
+        await hold_against_past(runtime, run, call)
+        if tool.duties is not None:
+            await look(runtime, run, call, tool.duties)
         runtime.take(call, run.around.store)
     except GuardError as error:
+        error = await held_refusal(runtime, run, tool, ref, args, kwargs, error)
         refusal = _note_refusal(run, tool, ref, error)
         span.end(_outcome(refusal), refusal)
         return None, run.host.failure(refusal)
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
-        runtime.late = _late_answer(run, call, body)
+        runtime.late = late_answer(run, call, body)
     try:
         if needs_start(run, call):
             path = TogetherCall if isinstance(runtime, TogetherRuntime) else DurableCall
@@ -57,16 +63,19 @@ async def guarded(
             value, outcome = await read(runtime, run, call, body)
     except GuardError as error:
         error.run_id, error.step = error.run_id or run.id, error.step or call.step
+        note_end(run, call, error)
         span.end(_outcome(error), error, call)
         return None, run.host.failure(error)
     except BaseException as error:  # noqa: BLE001 - the end is a value, raised at the edge
+        note_end(run, call, error)
         span.end("pending" if steers(run, error) else "error", error, call)
         return None, error
+    note_end(run, call)
     span.end(outcome, None, call, value)
     return (run.host.edited(value, call.edits) if call.edits else value), None
 
 
-def _late_answer(
+def late_answer(
     run: Run, call: Call, body: Callable[[], Any]
 ) -> Callable[[Any, BaseException | None], None]:
     """Return what settles the effect when an abandoned thread answers after its deadline."""
@@ -94,6 +103,7 @@ def _note_refusal(run: Run, tool: Tool, ref: Any, error: GuardError) -> GuardErr
 
 _OUTCOMES = {
     "approval_required": "pending",
+    "action_drafted": "pending",
     "approval_rejected": "rejected",
     "approval_expired": "denied",
     "rate_limited": "denied",
@@ -102,6 +112,7 @@ _OUTCOMES = {
     "permission_denied": "denied",
     "forbidden_action": "denied",
     "run_halted": "denied",
+    "plan_violation": "denied",
     "idempotency_conflict": "denied",
 }
 

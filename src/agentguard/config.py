@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import _yaml, canonical
 from .errors import ConfigurationError
 from .expressions import suggestion
-from .model import Limits, nanos
+from .model import HumanCosts, Limits, nanos
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
     from ._keys import AgentRun, ToolPolicy
     from ._yaml import Document
+    from .autonomy import Autonomy
+    from .templates import Template
 
 
 def _nothing() -> dict[str, Any]:
@@ -39,6 +41,11 @@ class Settings:
         trace: `opentelemetry` or `none`.
         retention_days: how long results and contents are kept; None leaves it to the store.
         tools: tool name → policy.
+        autonomy: how far agents may go by themselves; None leaves it to runs.
+        templates: name → sequence of calls.
+        costs: what people's time costs.
+        irreversible_demands: the independence class of a verified tool that nothing can undo.
+        spend_demands: US dollars, and the class of a write that costs or moves more.
         lines: dotted key, such as `approvals.refund_usd_over` → line.
     """
 
@@ -50,6 +57,11 @@ class Settings:
     trace: str = "opentelemetry"
     retention_days: int | None = None
     tools: Mapping[str, ToolPolicy] = field(default_factory=_nothing)
+    autonomy: Autonomy | None = None
+    templates: Mapping[str, Template] = field(default_factory=_nothing)
+    costs: HumanCosts = field(default_factory=HumanCosts)
+    irreversible_demands: str = "model"
+    spend_demands: tuple[tuple[Decimal, str], ...] = ()
     lines: Mapping[str, int] = field(default_factory=_nothing, repr=False, compare=False)
 
     @classmethod
@@ -66,7 +78,18 @@ class Settings:
             "routing": self.routing,
             "tools": {n: tool.model_dump(exclude_none=True) for n, tool in self.tools.items()},
         }
+        if self.templates:
+            ruled["templates"] = {name: asdict(t) for name, t in self.templates.items()}
+        if self.autonomy is not None:
+            ruled["autonomy"] = asdict(self.autonomy)
+        if self.spend_demands or self.irreversible_demands != "model":
+            ruled["verification"] = [self.irreversible_demands, self.spend_demands]
         return hashlib.sha256(canonical.dumps(ruled).encode()).hexdigest()[:12]
+
+    def place(self, key: str) -> str:
+        """Return file and line of a dotted key, as errors begin; nothing for what no file says."""
+        line = self.lines.get(key)
+        return "" if line is None else f"{self.source}:{line}: "
 
     def unknown_facts(self, declared: Collection[str]) -> list[ConfigurationError]:
         """Return an error for each threshold on a fact that is not among *declared*."""
@@ -137,5 +160,10 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         trace=run.logging.trace or "opentelemetry",
         retention_days=run.logging.retention_days,
         tools=run.tools,
+        autonomy=run.autonomy and run.autonomy.autonomy(),
+        templates={name: keys.template(name) for name, keys in run.templates.items()},
+        costs=run.costs.human(),
+        irreversible_demands=run.verification.irreversible,
+        spend_demands=run.verification.spend(),
         lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from . import _signature
 from . import config as configuration
+from ._independence import separate
 from ._models import Surroundings
 from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
@@ -20,8 +21,10 @@ from .model import Limits, Principal, nanos
 from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
 from .protocols import Host
+from .rollback import Saga, Wish
 from .run import Run, new_run_id
 from .stores import DEFAULT_URL, open_store
+from .templates import collected, misfits
 from .tool import Stage, Tool
 
 if TYPE_CHECKING:
@@ -29,6 +32,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .protocols import Clock, Store
+    from .rollback import Rollback
+    from .templates import Template
 _LONGEST_ID = 512
 
 
@@ -43,6 +48,7 @@ class Guard:
             output tokens, or a callable (model, input tokens, output tokens) to US dollars or
             None. A model without a price makes the cost of its run incomplete, never zero.
         clock: the time, for tests.
+        templates: named sequences of calls for `run.follow`, besides those of the configuration.
 
     Raises:
         ConfigurationError: the store is not one, or belongs to something else.
@@ -52,11 +58,13 @@ class Guard:
     def __init__(
         self, store: str | Store = DEFAULT_URL, *, config: configuration.Settings | None = None,
         principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
+        templates: Iterable[Template] = (),
     ) -> None:  # fmt: skip
         _signature.load()
         self.settings = config or configuration.Settings.empty()
         self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
         self.principal = principal or Principal()
+        self.templates = collected(self.settings.templates, templates)
         self._price = _pricing(prices)
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store)
@@ -91,7 +99,8 @@ class Guard:
             join: for adapters that enter a run around every single call: a run that is running
                 is only joined, and left running unless `Run.finish` is called.
             budget: `max_steps`, `max_model_calls`, `max_tool_calls`, `max_spend_usd`,
-                `max_seconds`, `max_repeats`; they replace the configuration's.
+                `max_seconds`, `max_repeats`, `loops` (`"off"`, or after how many rounds
+                a loop is stopped); they replace the configuration's.
 
         Raises:
             ConfigurationError: an unknown limit, or one that is no number.
@@ -117,6 +126,14 @@ class Guard:
             host or Host(),
             join=join,
         )
+
+    def sheet(self, tool: Any) -> tuple[str, Tool | None]:
+        """Return a tool's name, and its sheet if it was bound already; a decorated one is bound."""
+        declaration = declaration_of(tool)
+        if declaration is not None:
+            sheet = self.bind(declaration)
+            return sheet.name, sheet
+        return tool, self._tools.get(tool) if isinstance(tool, str) else None
 
     def _sensitive_of(self, tool: str) -> frozenset[str]:
         known = self._tools.get(tool)
@@ -187,6 +204,7 @@ class Guard:
                 facts |= set(self.bind(declaration).facts)
             except ConfigurationError as error:
                 problems.append(error.message)
+        problems += misfits(self.templates.values(), self._tools, self.settings.place)
         return problems + [error.message for error in self.settings.unknown_facts(facts)]
 
     def kill(
@@ -219,6 +237,37 @@ class Guard:
         else:
             self.store.transact(switches.throw, kind, name, by, reason)
 
+    def rollback(
+        self, run_id: str, *, tools: Iterable[Any], by: str, reason: str, step: int | None = None,
+        dry_run: bool = False, tenant: str | None = None,
+    ) -> Rollback:  # fmt: skip
+        """Undo what a run wrote, the last effect first; once more goes on where it stopped.
+
+        It stops at the first effect that is in doubt, whose undo fails or waits for people, and
+        names it. What cannot be undone is listed.
+
+        Args:
+            run_id: the run; a unique beginning of its id is enough.
+            tools: the decorated functions that it wrote with.
+            by: the person who wants it.
+            reason: why; it is recorded.
+            step: back to this step, the step included; by default all of it.
+            dry_run: only say what would be undone.
+            tenant: look only in this tenant.
+
+        Raises:
+            DecisionRefused: by or reason is missing, the run is unknown, or it is still running.
+            ConfigurationError: a tool is missing whose effects have an undo.
+        """
+        return Saga(self, Wish(run_id, by, reason, step, dry_run, tenant), tools).drive()
+
+    async def arollback(
+        self, run_id: str, *, tools: Iterable[Any], by: str, reason: str, step: int | None = None,
+        dry_run: bool = False, tenant: str | None = None,
+    ) -> Rollback:  # fmt: skip
+        """Like `rollback`, on an event loop."""
+        return await Saga(self, Wish(run_id, by, reason, step, dry_run, tenant), tools).run()
+
     def close(self) -> None:
         """Close the store."""
         self.store.close()
@@ -237,6 +286,8 @@ def _bind(declaration: Declaration, settings: configuration.Settings) -> Tool:
         policy.bind(tool, settings)
     own = declaration.policies.get(Stage.APPROVAL)
     add_thresholds(tool, settings, own if isinstance(own, ApprovalPolicy) else None)
+    always = isinstance(own, ApprovalPolicy) and own.when is None
+    separate(tool, settings, asks_always=always)
     if tool.effect == "write" and tool.key_of is None:
         raise ConfigurationError(
             f"{tool.name} writes but has no idempotency key: add @idempotent(key=...) over the arguments"
@@ -278,6 +329,8 @@ def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:
 
 
 def _limit(name: str, value: Any) -> Any:
+    if name == "loops" and (value is False or value == "off"):
+        return 0
     if name == "max_spend_usd":
         return nanos(value)
     kinds = (int, float) if name == "max_seconds" else (int,)

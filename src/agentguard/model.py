@@ -6,7 +6,7 @@ import datetime as dt
 import enum
 from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from .errors import ConfigurationError
 
@@ -58,6 +58,7 @@ class Principal:
         subject: the person on whose behalf the agent acts, if any; can never approve its calls.
         version: the agent's version, for the record.
         scopes: what the agent may do; `None` leaves it to the tools' backends.
+        model: the id of the model that proposes the agent's calls; no verifier may be of it.
     """
 
     agent: str = "agent"
@@ -65,6 +66,7 @@ class Principal:
     subject: str | None = None
     version: str | None = None
     scopes: frozenset[str] | None = None
+    model: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("agent", "tenant"):
@@ -137,12 +139,59 @@ class Verdict:
         confidence: from 0 to 1, if the verifier has one.
         reason: one sentence.
         diff: what differs from what was expected.
+        final: a yes after which nobody else has to be asked.
+        unavailable: no answer: the verifier broke, or did not answer in time.
     """
 
     passed: bool
     confidence: float | None = None
     reason: str = ""
     diff: Mapping[str, Any] | None = None
+    final: bool = False
+    unavailable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What a tool's evidence reader saw of the world; None where it could not look."""
+
+    before: Any = None
+    after: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierIdentity:
+    """Who verifies; it must be somebody else than who proposed the call.
+
+    Attributes:
+        kind: `rule`, `model` or `person`.
+        name: as the record shows it.
+        model: the id of the model that is asked, for the kind `model`.
+        prompt_version: the version of what it is asked.
+        owner: the team that answers for this verifier's code.
+        others: further models that may answer instead, such as fallbacks.
+    """
+
+    kind: Literal["rule", "model", "person"]
+    name: str
+    model: str | None = None
+    prompt_version: str | None = None
+    owner: str | None = None
+    others: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("rule", "model", "person"):
+            raise ConfigurationError(f'{self.name}: kind is "rule", "model" or "person"')
+        if (self.kind == "model") != bool(self.model):
+            raise ConfigurationError(
+                f"{self.name}: a verifier of the kind model names its model, and no other does:"
+                ' VerifierIdentity("model", name, model="...")'
+            )
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Every model that may answer for it."""
+        return (*((self.model,) if self.model else ()), *self.others)
 
 
 class EffectState(enum.StrEnum):
@@ -208,6 +257,7 @@ class Approval:
         generation: counts up when the call is edited or asked anew.
         edits: arguments that an editor changed, and to what.
         input_schema: JSON Schema of the tool's arguments, against which edits are checked.
+        stage: `draft` or `propose` if a person executes the call; None if the agent makes it.
     """
 
     id: str
@@ -234,6 +284,7 @@ class Approval:
     edits: Mapping[str, Any] | None = None
     edited_by: str | None = None
     input_schema: Mapping[str, Any] | None = None
+    stage: str | None = None
 
     def reason(self) -> str:
         """Return the reason of the last decision, or nothing."""
@@ -283,8 +334,39 @@ class Effect:
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run has ended safely instead of doing what it was about to do.
+
+    Attributes:
+        kind: `draft`, `ticket`, `ask`, or the name of a fallback of the user's own.
+        reference: what names it: the ticket's number, or run and step of the draft.
+        text: the question, or what a fallback of the user's own said.
+        cause: the kind of the error that led to it.
+        tool: the call that was not made, or nobody knows of, with its *arguments* (sensitive ones
+            hidden).
+        step: the step of that call.
+        why: for a draft that stands for another ending: why that could not be had.
+        answer: what *answered_by* said to a question; the run may write again since.
+    """
+
+    kind: str
+    reference: str = ""
+    text: str = ""
+    cause: str = ""
+    tool: str = ""
+    step: int | None = None
+    arguments: Mapping[str, Any] | None = None
+    why: str = ""
+    answered_by: str | None = None
+    answer: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """The budget of a run; None leaves a limit out. Money is in nano-dollars here."""
+    """The budget of a run; None leaves a limit out. Money is in nano-dollars here.
+
+    Of *loops*, None is the usual number of rounds and 0 lets every loop go on.
+    """
 
     max_steps: int | None = None
     max_model_calls: int | None = None
@@ -292,6 +374,26 @@ class Limits:
     max_spend: int | None = None
     max_seconds: float | None = None
     max_repeats: int | None = None
+    loops: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HumanCosts:
+    """What people's time costs; None where it is not known.
+
+    Attributes:
+        nanos_per_hour: of one person, in nano-dollars.
+        minutes_per_decision: what one decision on a waiting call takes.
+    """
+
+    nanos_per_hour: int | None = None
+    minutes_per_decision: Decimal | None = None
+
+    def nanos(self, minutes: Decimal) -> int | None:
+        """Return what so many minutes cost, rounded up."""
+        if self.nanos_per_hour is None:
+            return None
+        return int((self.nanos_per_hour * minutes / 60).to_integral_value(ROUND_CEILING))
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,3 +439,4 @@ class RunInfo:
     policy_version: str = ""
     error: str | None = None
     cost_complete: bool = True
+    ending: Ending | None = None

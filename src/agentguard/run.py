@@ -20,12 +20,15 @@ from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .errors import ApprovalRequired, ConfigurationError, GuardError, RunHalted
 from .ledger import lifecycle
-from .ledger.values import Opened, Opening, Pending, RunRef
+from .ledger import plans as planning
+from .ledger.values import Execution, Opened, Opening, Pending, RunRef
+from .plans import Planned
 from .protocols import CallRef
 from .redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
+    from .autonomy import Autonomy
     from types import TracebackType
 
     from .model import Limits, Principal, Usage
@@ -60,7 +63,7 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-class Run:
+class Run(Planned):
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
     Attributes:
@@ -73,12 +76,15 @@ class Run:
 
     def __init__(
         self, guard: Any, around: Surroundings, workflow: str, run_id: str, principal: Principal,
-        limits: Limits, host: Host, *, join: bool = False,
+        limits: Limits, host: Host, *, join: bool = False, autonomy: Autonomy | None = None,
+        execution: Execution | None = None,
     ) -> None:  # fmt: skip
         self.guard, self.workflow, self.id = guard, workflow, run_id
         self.principal, self.hosts, self.part = principal, Hosts(host), 0
         self.around = around
-        self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
+        self.autonomy, self.execution = autonomy, execution
+        actor = f"person:{execution.by}" if execution else f"agent:{principal.agent}"
+        self.ref = RunRef(principal.tenant, run_id, actor)
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
         self.models = ModelCalls(
@@ -86,6 +92,7 @@ class Run:
             self._shown,
         )  # fmt: skip
         self.hash_key, self.former_keys = b"", False
+        self.plans = planning.Plans()
         self._asked = limits
         self._join, self._finish = join, False
         self._waits: dict[tuple[type[Host], str], str] = {}
@@ -216,9 +223,18 @@ class Run:
             raise
         self.part, self.hash_key = opened.part, opened.hash_key
         self.former_keys = opened.former_keys
+        if opened.planned:
+            self.plans.progress = await runtime.look(self.around.store, planning.look, self.ref)
         self._waits.clear()  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
+        await self.meter.recall(runtime, self.around.store, self.ref, join=self._join)
         return span, opened
+
+    def visit(self) -> None:
+        """Take up what the store knows of the run, without entering it: a person acts in its record."""
+        opened = self.around.store.transact(lifecycle.visit, self.ref)
+        self.part, self.hash_key = opened.part, opened.hash_key
+        self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
 
     def _opening(self, traceparent: str | None) -> Opening:
         who = self.principal

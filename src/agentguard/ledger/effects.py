@@ -22,26 +22,18 @@ evidence, never truth.
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
 from ..canonical import plain_text
-from ..errors import (
-    ApprovalExpired,
-    ApprovalRejected,
-    EffectInDoubt,
-    GuardError,
-    IdempotencyConflict,
-)
+from ..errors import EffectInDoubt, GuardError, IdempotencyConflict
 from ..model import Approval, EffectState, Usage
 from ..protocols import foreseen
-from . import approvals, budgets, rows, switches
+from . import approvals, asking, budgets, compensating, plans, rows, switches
 from .rows import EffectRow, doubt_asked, effect_asked, is_same_call, load_doubt, lock_effect
 from .runs import RunLog, asked, record_of
 from .settling import mark_lost, may_still_act
 from .values import (
     Answer,
-    Ask,
     Busy,
     Doubt,
     Draft,
@@ -50,7 +42,6 @@ from .values import (
     Refused,
     Replay,
     Started,
-    Waiting,
 )
 
 if TYPE_CHECKING:
@@ -91,9 +82,14 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     row = lock_effect(tx, intent.run.tenant, intent.key)
     if row is not None and row.state in FINAL and row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)  # what is done is told, whatever is stopped
-    stopped = log.stopped() or switches.closed(tx, intent.run.tenant, intent.agent, intent.tool)
+    switched, earned = switches.standing(tx, intent.run.tenant, intent.agent, intent.tool)
+    stopped = compensating.forbids(tx, log, intent) or switched or intent.refusal
     if stopped is not None:
-        return _refuse(log, intent, stopped, intent.step)
+        return asking.refuse(log, intent, stopped, intent.step)
+    judged = plans.judged(tx, log, intent)
+    if isinstance(judged, GuardError):
+        return asking.refuse(log, intent, judged, intent.step)
+    intent = asking.staged(judged, earned)
     if row is None:
         rows.check_free(tx, intent.run.tenant, intent.key)
         return _fresh(tx, log, intent)
@@ -117,75 +113,14 @@ def _conflict(log: RunLog, intent: Intent, row: EffectRow) -> Refused:
         f"{intent.tool}: this key was used with other arguments in run {row.run_id}, step {row.step};"
         " the same intent must carry the same arguments, another intent another key"
     )
-    return _refuse(log, intent, error, None)
-
-
-def _refuse(log: RunLog, intent: Intent, error: GuardError, step: int | None) -> Refused:
-    """Write the refusal into the record; it takes a step of its own unless it has one."""
-    counted = step is None
-    step = log.next_step() if step is None else step
-    log.add(Draft("step.decided", {
-        **_decision(intent), "decision": "deny", "error": error.kind, "reason": error.message[:500],
-    }, step, {"arguments": intent.arguments}))  # fmt: skip
-    if error.kind in ("budget_exceeded", "loop_detected"):
-        log.add(Draft("budget.exceeded", dict(error.details()), step))
-    error.run_id, error.step = intent.run.run_id, step
-    return Refused(error, step, counted)
-
-
-def _decision(intent: Intent) -> dict[str, Any]:
-    fact = {
-        "tool": intent.tool, "effect": intent.effect, "key": intent.key, "rule": intent.rule,
-        "payload_hash": intent.payload_hash, "contract": intent.contract_version,
-        "policy": intent.policy_version,
-    }  # fmt: skip
-    return fact if intent.call_id is None else {**fact, "call_id": intent.call_id}
+    return asking.refuse(log, intent, error, None)
 
 
 def _fresh(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     """A key that is free: ask people if the rule says so, else start."""
     if intent.ask is not None:
-        return _ask(tx, log, intent, intent.ask, None, 1, None)
+        return asking.ask_people(tx, log, intent, intent.ask, None, 1, None)
     return _start(tx, log, intent, None, None)
-
-
-def _ask(
-    tx: Tx, log: RunLog, intent: Intent, ask: Ask, row: EffectRow | None, generation: int,
-    step: int | None,
-) -> Waiting | Refused:  # fmt: skip
-    limits = intent.limits
-    full = (
-        None
-        if limits is None
-        else log.over(limits, step=step is None, tool=True, model=False, cost=0)
-    )
-    if full is not None:
-        return _refuse_budget(log, intent, full, step)
-    counted = step is None
-    step = log.next_step() if step is None else step
-    log.add(Draft("step.decided", {**_decision(intent), "decision": "ask", "rule": ask.rule},
-                  step, {"arguments": intent.arguments}))  # fmt: skip
-    approval = approvals.request(tx, log, intent, ask, step, generation)
-    _wait(tx, intent, row, step, approval)
-    return Waiting(approval, step, counted)
-
-
-def _refuse_budget(log: RunLog, intent: Intent, error: GuardError, step: int | None) -> Refused:
-    """A call over budget takes no step when the steps themselves are used up."""
-    return _refuse(log, intent, error, step if step is not None else log.last_step)
-
-
-def _wait(tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval) -> None:
-    """Write that nothing starts under the key until people have decided."""
-    waiting = _new(tx, intent) if row is None else row
-    waiting.take(intent, intent.run.run_id, step)
-    waiting.state, waiting.error = EffectState.AWAITING_APPROVAL, None
-    waiting.generation, waiting.approval_id = approval.generation, approval.id
-    waiting.insert(tx) if row is None else waiting.update(tx)
-
-
-def _new(tx: Tx, intent: Intent) -> EffectRow:
-    return EffectRow(intent.run.tenant, intent.key, created_at=tx.now)
 
 
 def _start(
@@ -197,13 +132,13 @@ def _start(
     held = row is not None and row.state is EffectState.IN_DOUBT
     doubt = _other_doubt(tx, intent)
     if doubt is not None:
-        return _refuse(log, intent, doubt, step)
+        return asking.refuse(log, intent, doubt, step)
     full = None if held else _no_room(tx, log, intent, step)
     if full is not None:
-        return _refuse_budget(log, intent, full, step)
+        return asking.refuse_budget(log, intent, full, step)
     turn = None if intent.rate is None else budgets.take_turn(tx, tenant, intent.tool, intent.rate)
     if turn is not None:
-        return _refuse(log, intent, turn, step)
+        return asking.refuse(log, intent, turn, step)
     counted = step is None
     step = log.next_step() if step is None else step
     if approval is not None and approval.status == "approved":
@@ -211,7 +146,8 @@ def _start(
     executing = _execute(tx, intent, row, step, approval)
     fact: dict[str, Any] = {"key": intent.key, "fence": executing.fence, "attempt": intent.attempt}
     if counted:
-        fact |= {**_decision(intent), "decision": "allow"}
+        fact |= {**asking.decision(intent), "decision": "allow"}
+    fact |= plans.fact(intent)
     if not held:
         fact |= _hold(tx, log, intent)
     content = {"arguments": intent.arguments} if counted else None
@@ -267,7 +203,7 @@ def _execute(
     tx: Tx, intent: Intent, row: EffectRow | None, step: int, approval: Approval | None
 ) -> EffectRow:
     """Write the row of a body that may run from now on, under the next fence."""
-    started = _new(tx, intent) if row is None else row
+    started = asking.new_row(tx, intent) if row is None else row
     if started.state is EffectState.IN_DOUBT:  # what is held stays with the run that holds it
         same = started.run_id == intent.run.run_id
         started.take(intent, started.run_id, step if same else started.step)
@@ -305,7 +241,8 @@ def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answ
 def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """A backend that drops repeats of the key may be asked again while its window is open."""
     first = row.first_started_at
-    if intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us:
+    open_ = intent.dedupe_us is not None and first is not None and tx.now < first + intent.dedupe_us
+    if open_ and asking.may_repeat(tx, intent, row):
         fact = {"key": intent.key, "ruling": "retry_same_key", "fence": row.fence}
         with record_of(tx, log, row.run_id) as own:
             own.add(Draft("effect.resolved", fact, row.step))
@@ -316,54 +253,27 @@ def _from_doubt(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
 def _from_awaiting(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     approval = approvals.lock(tx, intent.run.tenant, row.approval_id or "")
     if approval is None or approval.status == "superseded":
-        return _ask(tx, log, intent, _again(intent, None), row, 1, row.step)
+        return asking.ask_people(tx, log, intent, asking.again(intent, None), row, 1, row.step)
     if approval.status == "pending":
-        return Waiting(approval, row.step)
+        return asking.waiting(approval, row.step)
     if approval.status == "approved":
         return _approved(tx, log, intent, row, approval)
-    return _denied(tx, log, intent, row, approval)
+    return asking.denied(tx, log, intent, row, approval)
 
 
 def _approved(tx: Tx, log: RunLog, intent: Intent, row: EffectRow, approval: Approval) -> Answer:
-    """Start only what was approved: this payload, this contract, this policy."""
+    """Start only what was approved: this payload, this contract, this policy; drafts by people."""
+    if approval.stage is not None and intent.executes != approval.id:
+        return asking.waiting(approval, row.step)
     stale = (approval.contract_version, approval.policy_version) != (
         intent.contract_version, intent.policy_version,
     )  # fmt: skip
     if stale or approvals.is_own(approval, intent):
-        again, generation = _again(intent, approval), approval.generation + 1
-        return _ask(tx, log, intent, again, row, generation, row.step)
+        again, generation = asking.again(intent, approval), approval.generation + 1
+        return asking.ask_people(tx, log, intent, again, row, generation, row.step)
     if approval.edits != intent.edits:
         return Edited(approval)
     return _start(tx, log, intent, row, approval)
-
-
-def _again(intent: Intent, approval: Approval | None) -> Ask:
-    """Once a person had to decide, a person has to decide, whatever the rule says now."""
-    if intent.ask is not None:
-        return intent.ask
-    if approval is None:
-        return Ask("asked before")
-    return Ask(f"{approval.rule} (asked before)", approval.roles, approval.quorum,
-               allow_edit=approval.allow_edit)  # fmt: skip
-
-
-def _denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow, approval: Approval) -> Refused:
-    if approval.status == "expired":
-        with record_of(tx, log, approval.run_id) as own:
-            approvals.expire(tx, own, approval)
-        error: GuardError = ApprovalExpired(f"{row.tool}: nobody decided on {approval.id} in time")
-    else:
-        error = _rejected(row, approval)
-    row.state, row.finished_at, row.doubt_reason = EffectState.DENIED, tx.now, None
-    row.error = json.dumps({"kind": error.kind})
-    row.update(tx)
-    return _refuse(log, intent, error, row.step)
-
-
-def _rejected(row: EffectRow, approval: Approval) -> ApprovalRejected:
-    who = ", ".join(d.person for d in approval.decisions if d.decision == "reject")
-    reason = approval.reason() or "no reason given"
-    return ApprovalRejected(f"{row.tool} was rejected by {who}: {reason}", approval=approval)
 
 
 def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
@@ -373,24 +283,34 @@ def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """
     no = approvals.rejection(tx, intent)
     if no is not None:
-        return _refuse(
-            log, intent, _rejected(row, no), no.step if _continues(intent, row) else None
+        return asking.refuse(
+            log, intent, asking.rejected(row, no), no.step if _continues(intent, row) else None
         )
     approval = approvals.lock(tx, intent.run.tenant, row.approval_id or "")
     generation = approval.generation if approval else 0
-    return _ask(tx, log, intent, _again(intent, approval), row, generation + 1, None)
+    return asking.ask_people(
+        tx, log, intent, asking.again(intent, approval), row, generation + 1, None
+    )
 
 
 def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """Nothing happened: start again, under the same approval if there is one and it still holds."""
     if row.approval_id is None:
-        if intent.ask is not None and row.fence == 0:
-            return _ask(tx, log, intent, intent.ask, row, 1, None)
+        if intent.ask is not None and (row.fence == 0 or intent.plan or _is_new(intent, row)):
+            return asking.ask_people(tx, log, intent, intent.ask, row, 1, None)
         return _start(tx, log, intent, row, None)
     approval = approvals.lock(tx, intent.run.tenant, row.approval_id)
     if approval is None or tx.now >= int(approval.expires_at.timestamp() * 1_000_000):
-        return _ask(tx, log, intent, _again(intent, approval), row, 1, _step_of(intent, row))
+        return asking.ask_people(
+            tx, log, intent, asking.again(intent, approval), row, 1, _step_of(intent, row)
+        )
     return _approved(tx, log, intent, row, approval)
+
+
+def _is_new(intent: Intent, row: EffectRow) -> bool:
+    """Where the stage asks: what was allowed in this run is allowed again, but in no other run."""
+    staged = intent.ask is not None and intent.ask.stage is not None
+    return staged and row.run_id != intent.run.run_id
 
 
 _FROM = {

@@ -49,6 +49,7 @@ def open_run(tx: Tx, opening: Opening) -> Opened:
         hash_key=hash_key(tx, ref.tenant),
         former_keys=_has_former_keys(tx, ref.tenant),
         earlier_trace=trace,
+        planned=log.plan is not None,
     )
 
 
@@ -63,7 +64,7 @@ def _insert_run(tx: Tx, opening: Opening) -> None:
     fresh = dict.fromkeys(COUNTERS, 0) | {
         "status": "running", "part": 1, "started_at": now, "part_started_at": now,
         "updated_at": now, "cost_complete": 1, "head_hash": _EMPTY_HASH, "finished_at": None,
-        "error": None,
+        "error": None, "plan": None, "ending": None,
     }  # fmt: skip
     values = (
         ref.tenant, ref.run_id, *fresh.values(), opening.workflow, opening.agent, opening.subject,
@@ -92,6 +93,26 @@ def _resume(tx: Tx, opening: Opening, log: RunLog, limits: Limits) -> None:
     log.limits = limits_text(limits)
     log.policy_version, log.trace = opening.policy_version, opening.trace
     log.add(Draft("run.resumed", {**_opening_data(opening, limits), "part": log.part}))
+
+
+def visit(tx: Tx, ref: RunRef) -> Opened:
+    """Return a run as a person finds it who acts in its record, in whatever state it is.
+
+    How long the run may take is no matter of theirs.
+    """
+    log = RunLog(tx, ref)
+    kept = json.loads(log.limits)
+    chosen = {n: limit_of(kept, n) for n in Limits.__dataclass_fields__}
+    return Opened(
+        part=log.part,
+        usage=log.usage(),
+        limits=Limits(**{**chosen, "max_seconds": None, "max_repeats": None}),
+        active_us=log.active_us,
+        started_at=log.part_started_at,
+        hash_key=hash_key(tx, ref.tenant),
+        former_keys=False,
+        earlier_trace=None,
+    )
 
 
 def _opening_data(opening: Opening, limits: Limits) -> dict[str, Any]:
@@ -140,7 +161,9 @@ def close_run(
     log.absorb(pending)
     log.active_us += tx.now - log.part_started_at
     if log.status == "running":
-        log.status = "waiting" if _waits(tx, ref) else status
+        closed = log.closed()
+        log.status = _stands(tx, log, status) if closed is None else _rests(log)
+        error = error if closed is None else closed.message
         log.error = None if log.status == "waiting" else error
     log.finished_at = tx.now
     log.add(Draft("run.finished", {"status": log.status, "part": log.part}, content=_why(error)))
@@ -152,10 +175,21 @@ def _why(error: str | None) -> dict[str, str] | None:
     return None if error is None else {"error": error}
 
 
+def _stands(tx: Tx, log: RunLog, status: str) -> str:
+    return "waiting" if _waits(tx, log.ref) else status
+
+
+def _rests(log: RunLog) -> str:
+    """A run whose write path is closed is halted, unless a person can open it by an answer."""
+    return "waiting" if json.loads(log.ending or "{}").get("ending") == "ask" else "halted"
+
+
 def _waits(tx: Tx, ref: RunRef) -> bool:
     row = tx.row(  # worded as `load_doubt` is, and for the same reason
-        "SELECT 1 FROM effects WHERE state = 'awaiting_approval'"
-        " AND tenant || '' = ? AND run_id || '' = ? LIMIT 1",
+        "SELECT 1 FROM effects e WHERE e.state = 'awaiting_approval'"
+        " AND e.tenant || '' = ? AND e.run_id || '' = ? AND NOT EXISTS (SELECT 1 FROM approvals a"
+        " WHERE a.tenant = e.tenant AND a.approval_id = e.approval_id AND a.stage IS NOT NULL)"
+        " LIMIT 1",  # nobody waits for a draft
         (ref.tenant, ref.run_id),
     )
     return row is not None

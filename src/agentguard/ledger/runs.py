@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ COUNTERS = (
     "head_hash",
     "finished_at",
     "error",
+    "plan",
+    "ending",
 )
 GIVEN = ("workflow", "agent", "subject", "limits", "policy_version", "trace")
 """With these a run is entered."""
@@ -97,8 +100,8 @@ class RunLog:
         (_, _, self.status, self.part, self.started_at, self.part_started_at, self.updated_at,
          self.active_us, self.steps, self.last_step, self.model_calls, self.tool_calls, self.spent,
          self.held, self.input_tokens, self.output_tokens, self.cost_complete, self.head_seq,
-         self.head_hash, self.finished_at, self.error, self.workflow, self.agent, self.subject,
-         self.limits, self.policy_version, self.trace) = self._was  # fmt: skip
+         self.head_hash, self.finished_at, self.error, self.plan, self.ending, self.workflow,
+         self.agent, self.subject, self.limits, self.policy_version, self.trace) = self._was  # fmt: skip
         self._tx, self.ref, self.flying = tx, ref, (0, 0)
 
     status: str
@@ -120,6 +123,8 @@ class RunLog:
     head_hash: bytes
     finished_at: int | None
     error: str | None
+    plan: int | None
+    ending: str | None
     workflow: str
     agent: str
     subject: str | None
@@ -168,9 +173,22 @@ class RunLog:
 
     def stopped(self) -> RunHalted | None:
         """Return the refusal, if an operator stopped this run."""
-        if self.status in ("halted", "cancelled"):
+        if self.status == "cancelled" or (self.status == "halted" and self.ending is None):
             return RunHalted(f"run {self.ref.run_id} is {self.status}: {self.error or 'no reason'}")
         return None
+
+    def closed(self) -> RunHalted | None:
+        """Return the refusal of whatever would write, if this run has ended safely."""
+        if self.ending is None or (ending := json.loads(self.ending)).get("answered"):
+            return None
+        if ending["ending"] == "ask":
+            mend = f"answer it: agentguard runs answer {self.ref.run_id} TEXT --by NAME"
+        else:
+            mend = f"see agentguard runs show {self.ref.run_id}"
+        return RunHalted(
+            f"run {self.ref.run_id} is closed by its fallback"
+            f" ({ending['ending']} {ending['reference']}): {mend}"
+        )
 
     def over(
         self, limits: Limits, *, step: bool, tool: bool, model: bool, cost: int

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ..autonomy import Ladder
     from ..errors import GuardError
     from ..model import Approval, Effect, EffectState, Limits, Usage
 
@@ -90,6 +91,7 @@ class Opened:
     Attributes:
         part: 1 for a new run, counting up with every resume.
         earlier_trace: W3C trace context of the earlier part, if it left one.
+        planned: it has a plan.
     """
 
     part: int
@@ -100,17 +102,23 @@ class Opened:
     hash_key: bytes
     former_keys: bool
     earlier_trace: str | None
+    planned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The decision that people have to decide: which rule, and who may."""
+    """The decision that people have to decide: which rule, and who may.
+
+    Attributes:
+        stage: `draft` or `propose` where the call is only written down, for a person to execute.
+    """
 
     rule: str
     roles: tuple[str, ...] = ()
     quorum: int = 1
     expires: float = 86_400.0
     allow_edit: bool = False
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +151,20 @@ class Rate:
 
 @dataclass(slots=True)
 class Intent:
-    """Everything the start transaction needs to know of a call."""
+    """Everything the start transaction needs to know of a call.
+
+    Attributes:
+        undoes: the effect that it undoes.
+        values: its arguments with their types, to hold them against the run's plan.
+        plans: what this process remembers of that plan.
+        plan: `outside` or `out of order`, once that is known.
+        plan_step: the planned step that it uses up.
+        ceiling: the stage that it has at the most; *begins*: what its tool has if it earned none.
+        earned: the stage that its tool has earned, or is pinned at; read in the transaction.
+        who: whom to ask where the stage says that people decide.
+        proposal: what a proposal shows besides: what the evidence reader saw, what would change.
+        executes: the approval of the draft that a person executes by this call.
+    """
 
     run: RunRef
     key: str
@@ -172,8 +193,20 @@ class Intent:
     agent: str = ""
     subject: str | None = None
     limits: Limits | None = None
+    refusal: GuardError | None = None
     edits: Mapping[str, Any] | None = None
     pending: Pending | None = None
+    undoes: str | None = None
+    values: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    plans: Any = None
+    plan: str | None = None
+    plan_step: int | None = None
+    ceiling: str = "auto"
+    begins: str = "auto"
+    earned: str | None = None
+    who: Ask | None = None
+    proposal: Mapping[str, Any] | None = None
+    executes: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,6 +246,38 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafted:
+    """The call is written down, for a person to execute."""
+
+    approval: Approval
+    step: int
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Unproven:
+    """The call is to be a proposal: read its evidence, then begin again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """A draft that a person executes: the call that was written down, and no other.
+
+    Attributes:
+        by: who does.
+        call_id: the runtime's id of the agent's call, if it had one.
+    """
+
+    approval: str
+    by: str
+    tool: str
+    key: str
+    step: int
+    payload_hash: str
+    call_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Edited:
     """People approved other arguments: take them over, then begin again."""
 
@@ -249,7 +314,7 @@ class Refused:
     counted: bool = False
 
 
-Answer = Started | Replay | Waiting | Edited | Busy | Doubt | Refused
+Answer = Started | Replay | Waiting | Drafted | Unproven | Edited | Busy | Doubt | Refused
 
 
 @dataclass(slots=True)
@@ -271,6 +336,7 @@ class Settlement:
     cost: int | None = None
     pending: Pending = field(default_factory=Pending)
     row: Any = None
+    ladder: Ladder | None = None
 
 
 @dataclass(frozen=True, slots=True)

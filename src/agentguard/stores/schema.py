@@ -42,7 +42,7 @@ TABLES: tuple[str, ...] = (
         input_tokens INTEGER NOT NULL DEFAULT 0, output_tokens INTEGER NOT NULL DEFAULT 0,
         cost_complete INTEGER NOT NULL DEFAULT 1,
         head_seq INTEGER NOT NULL DEFAULT 0, head_hash BLOB NOT NULL,
-        trace TEXT, error TEXT, seal BLOB NOT NULL,
+        trace TEXT, error TEXT, plan INTEGER, ending TEXT, seal BLOB NOT NULL,
         PRIMARY KEY (tenant, run_id)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX runs_by_time ON runs (tenant, started_at)",
     """CREATE TABLE events (tenant TEXT NOT NULL, run_id TEXT NOT NULL, seq INTEGER NOT NULL,
@@ -81,7 +81,7 @@ TABLES: tuple[str, ...] = (
         run_id TEXT NOT NULL, step INTEGER NOT NULL,
         agent TEXT NOT NULL, subject TEXT,
         created_at INTEGER NOT NULL, expires_at INTEGER NOT NULL, decided_at INTEGER,
-        used_at INTEGER, edits TEXT, edited_by TEXT,
+        used_at INTEGER, edits TEXT, edited_by TEXT, stage TEXT,
         seal BLOB NOT NULL,
         PRIMARY KEY (tenant, approval_id)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX approvals_by_status ON approvals (status, created_at)",
@@ -114,14 +114,14 @@ _EFFECT = (
 _RUN = (
     "tenant, run_id, status, part, started_at, part_started_at, updated_at, active_us, steps,"
     " last_step, model_calls, tool_calls, spent, held, input_tokens, output_tokens, cost_complete,"
-    " head_seq, head_hash, finished_at, error, workflow, agent, subject, limits, policy_version,"
-    " trace"
+    " head_seq, head_hash, finished_at, error, plan, ending, workflow, agent, subject, limits,"
+    " policy_version, trace"
 )
 _APPROVAL = (
     "tenant, approval_id, key, generation, status, tool, requested_hash, payload_hash,"
     " contract_version, policy_version, arguments, arguments_hash, input_schema, rule, roles,"
     " quorum, allow_edit, frozen_fields, run_id, step, agent, subject, created_at, expires_at,"
-    " decided_at, used_at, edits, edited_by"
+    " decided_at, used_at, edits, edited_by, stage"
 )
 _VOTE = "tenant, approval_id, generation, person, decision, roles, reason, at"
 _NO_SEAL = "seal BLOB NOT NULL DEFAULT x''"
@@ -152,8 +152,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _EFFECTS_OPEN,
         f"ALTER TABLE effects ADD COLUMN {_NO_SEAL}",
         f"UPDATE effects SET seal = agentguard_seal({_EFFECT})",  # noqa: S608 - fixed names
+        "ALTER TABLE runs ADD COLUMN plan INTEGER",
+        "ALTER TABLE runs ADD COLUMN ending TEXT",
         f"ALTER TABLE runs ADD COLUMN {_NO_SEAL}",
         f"UPDATE runs SET seal = agentguard_seal({_RUN})",  # noqa: S608 - fixed names
+        "ALTER TABLE approvals ADD COLUMN stage TEXT",
         f"ALTER TABLE approvals ADD COLUMN {_NO_SEAL}",
         f"UPDATE approvals SET seal = agentguard_seal({_APPROVAL})",  # noqa: S608 - fixed names
         f"ALTER TABLE votes ADD COLUMN {_NO_SEAL}",
