@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ._independence import may_end, proposers
 from ._runtime import BodyAbandoned, DeadlinePassed, Outcome, ResultLost
+from ._verdicts import Asking, ask_all
 from .canonical import jsonable
 from .codec import NotStorable
 from .errors import (
@@ -17,10 +20,9 @@ from .errors import (
     GuardError,
     ResultUnavailable,
     ToolTimeout,
-    VerificationFailed,
 )
-from .model import EffectState, NoEffect, Unknown, Verdict
-from .run import CALL
+from .model import EffectState, Evidence, NoEffect, Unknown
+from .run import CALL, executing
 from .tool import Failure, declared
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 _WHOLE = frozenset({str, int, float, bool, type(None), Decimal})
 """Types whose values nobody can change."""
 _FAILED = (EffectState.FAILED_RETRYABLE, EffectState.FAILED_FINAL)
+_MOST_EVIDENCE = 64 * 1024
 _CONTROL_FLOW = frozenset({"GraphBubbleUp", "WaitingForEvent"})
 """Exceptions by which runtimes steer themselves, by name: the core imports no runtime."""
 
@@ -45,6 +48,7 @@ class End:
         error: raised to the caller; None if *value* is returned.
         again: the failure is known to have had no effect and may be tried again.
         wait: seconds that the backend asked to wait before that.
+        evidence: what was seen before and after, as the record keeps it.
         body_ended: False while an abandoned thread may still act.
     """
 
@@ -57,6 +61,7 @@ class End:
     kept: str | None = None
     result_state: str | None = None
     verdicts: list[dict[str, Any]] = field(default_factory=list)
+    evidence: dict[str, Any] | None = None
     body_ended: bool = True
 
     def facts(self) -> dict[str, Any]:
@@ -72,9 +77,10 @@ class End:
 
     def content(self) -> dict[str, Any]:
         """Return the result or the error as the record keeps it, beside the chain."""
+        seen = {} if self.evidence is None else {"evidence": self.evidence}
         if self.error is not None:
-            return {"error": str(self.error)[:1000]}
-        return {"result": self.kept, "result_state": self.result_state}
+            return {"error": str(self.error)[:1000], **seen}
+        return {"result": self.kept, "result_state": self.result_state, **seen}
 
 
 def retrieved_by(run: Run, call: Call, end: End) -> dict[str, Any]:
@@ -124,6 +130,8 @@ def _copied(value: Any) -> Any:
 
 async def attempt(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) -> End:
     """Start the body once and judge its end."""
+    if call.tool.evidence is not None and (unseen := await _look_before(call)) is not None:
+        return unseen
     outcome = await runtime.invoke(body, call.tool.timeout)
     return await judge(run, call, outcome)
 
@@ -173,9 +181,13 @@ async def _judged(run: Run, call: Call, outcome: Outcome) -> End:
     except ContractViolation as violation:
         return _doubtful(call, violation, "output_contract", violation)
     end = End(EffectState.SUCCEEDED, value)
+    if tool.evidence is not None:
+        await _look_after(call, end)
     if tool.checks:
-        await _verify(call, end)
+        await _verify(run, call, end)
     _keep(run, tool, end)
+    if end.state is EffectState.SUCCEEDED and end.error is not None:
+        end.result_state = "refuted"
     return end
 
 
@@ -287,30 +299,63 @@ def _failed_by_value(run: Run, tool: Tool, value: Any) -> End | None:
     return end
 
 
-async def _verify(call: Call, end: End) -> None:
-    """Ask the verifiers in order; the first that does not confirm ends the asking."""
-    for name, check in call.tool.checks:
-        verdict = await _ask(call, check, end.value)
-        end.verdicts.append({
-            "verifier": name, "passed": verdict.passed, "reason": verdict.reason[:500],
-            "confidence": None if verdict.confidence is None else str(verdict.confidence),
-            "diff": None if verdict.diff is None else jsonable(dict(verdict.diff), "diff"),
-        })  # fmt: skip
-        if not verdict.passed:
-            end.state, end.doubt = EffectState.IN_DOUBT, "verifier_failed"
-            reason = verdict.reason or "not confirmed"
-            end.error = VerificationFailed(f"{call.tool.name}: {name} says no: {reason}")
-            return
+async def _look(call: Call) -> Any:
+    """Ask the tool's reader how the world is; it sees arguments and connection of the call."""
+    reader = call.tool.evidence
+    if reader is None:
+        return None
+    with executing(call):
+        seen = reader(_own(call.arguments))
+        return await seen if inspect.isawaitable(seen) else seen
 
 
-async def _ask(call: Call, check: Callable[..., Any], result: Any) -> Verdict:
-    """A verifier that breaks has not confirmed anything."""
+async def _look_before(call: Call) -> End | None:
+    """Look at the world before the body; what cannot be seen cannot be compared, so it stays."""
     try:
-        said = check(call.arguments, result)
-        if inspect.isawaitable(said):
-            said = await said
-    except Exception as error:  # noqa: BLE001 - any failure of a verifier is a no
-        return Verdict(passed=False, reason=f"it failed with {type(error).__name__}: {error}")
-    if isinstance(said, Verdict):
-        return said
-    return Verdict(passed=said is True or said is None)
+        call.evidence = Evidence(await _look(call))
+    except BaseException as error:  # noqa: BLE001 - the body has not begun
+        error.add_note(
+            f"agentguard: the evidence reader of {call.tool.name} failed, so it did not begin"
+        )
+        end = End(EffectState.FAILED_RETRYABLE, error=error, again=isinstance(error, Exception))
+        return _repeat_failed(call, end) if call.repeat else end
+    return None
+
+
+async def _look_after(call: Call, end: End) -> None:
+    """Look again; what is done stays done, whatever becomes of the reader."""
+    before = call.evidence.before if call.evidence else None
+    try:
+        call.evidence = Evidence(before, await _look(call))
+    except Exception:  # noqa: BLE001 - verifiers see that nothing was seen
+        call.evidence = Evidence(before, None)
+    end.evidence = {"before": _plain(before), "after": _plain(call.evidence.after)}
+
+
+def _plain(seen: Any) -> Any:
+    """Return evidence as the record keeps it."""
+    try:
+        plain = jsonable(seen, "evidence")
+    except GuardError:
+        return f"(a {type(seen).__name__}, which has no JSON form)"
+    size = len(json.dumps(plain))
+    return plain if size <= _MOST_EVIDENCE else f"({size} bytes, too large to keep)"
+
+
+async def _verify(run: Run, call: Call, end: End) -> None:
+    """Ask the verifiers; an outcome that one of them refuted is in doubt, or is to be undone."""
+    tool, duties = call.tool, call.tool.duties
+    needs = duties.demanded(call) if duties else "nobody"
+    run.redactor.hide(tool.sensitive, call.plain)
+    asking = Asking("", proposers(run), tool.sensitive, run.redactor.scrub)
+    found = await ask_all(
+        tool.checks, tool.name, (call.arguments, end.value), call.evidence, asking=asking,
+        on_loop=tool.is_async, may_end=lambda check: may_end(check, needs),
+    )  # fmt: skip
+    end.verdicts, end.error = found.told, found.refuted
+    if found.refuted is None:
+        return
+    undone = tool.compensation is not None and not tool.same_database
+    if undone and tool.effect == "write" and not found.refuted.unavailable:
+        return  # it did happen, and is undone
+    end.state, end.doubt = EffectState.IN_DOUBT, "verifier_failed"

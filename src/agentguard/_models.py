@@ -8,9 +8,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from ._apart import write_apart
+from ._names import same_model
 from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
+from ._verdicts import ASKING
 from .canonical import jsonable
-from .errors import GuardError
+from .errors import GuardError, PermissionDenied
 from .ledger.model_calls import ModelEnd, ModelStart, ModelState, begin_model, end_model
 from .ledger.values import Pending
 from .model import nanos
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from ._meter import Meter
     from ._runtime import Runtime
+    from ._verdicts import Asking
     from .ledger.values import RunRef
     from .protocols import Store
     from .redaction import Redactor
@@ -47,12 +50,17 @@ class Surroundings:
 
 @dataclass(slots=True, eq=False)
 class ModelCall:
-    """A model call that was let through and has to be settled; a second time changes nothing."""
+    """A model call that was let through and has to be settled; a second time changes nothing.
+
+    Attributes:
+        verifier: who made it to verify something, if one did; it has proposed nothing.
+    """
 
     model: str
     hold: int
     messages: Any
     call_id: str | None
+    verifier: str | None = None
     began: int = field(default_factory=time.monotonic_ns)
     state: ModelState = field(default_factory=ModelState)
 
@@ -67,6 +75,10 @@ class ModelCalls:
 
     A call that is interrupted on its way leaves nothing held: whatever was reserved and not
     dispatched is given back, and the record says so.
+
+    Attributes:
+        called: the models that were called to propose something, as far as is known.
+        seen: the last event of the run up to which the record was read for that.
     """
 
     def __init__(
@@ -75,15 +87,33 @@ class ModelCalls:
     ) -> None:  # fmt: skip
         self._ref, self._agent, self._around = ref, agent, around
         self._meter, self._redactor, self._failure = meter, redactor, failure
+        self.called: set[str] = set()
+        self.seen = 0
 
     def ask(
         self, *, model: str, messages: Any, call_id: str | None = None,
         max_output_tokens: int | None = None,
     ) -> ModelCall:  # fmt: skip
-        """Return a model call with its worst case; nothing is reserved yet."""
+        """Return a model call with its worst case; nothing is reserved yet.
+
+        Raises:
+            PermissionDenied: a verifier asks a model that has proposed what it verifies.
+        """
+        asking = ASKING.get()
+        if asking is not None:
+            self._check_verifier(asking, model)
         asked = len(str(messages)) // 4 + 1  # about four characters a token
         worst = self._around.price(model, asked, max_output_tokens or 0)
-        return ModelCall(model, 0 if worst is None else nanos(worst), messages, call_id)
+        verifier = None if asking is None else asking.verifier
+        return ModelCall(model, 0 if worst is None else nanos(worst), messages, call_id, verifier)
+
+    def _check_verifier(self, asking: Asking, model: str) -> None:
+        found = next((known for known in asking.proposers if same_model(known, model)), None)
+        if found is not None:
+            raise self._failure(PermissionDenied(
+                f"the verifier {asking.verifier} asks {model}, the model that proposed the call"
+                f" ({found}): give it another model"
+            ))  # fmt: skip
 
     def start(self, call: ModelCall) -> None:
         """Reserve *call*, or raise the refusal as the runtime at work wants it."""
@@ -139,6 +169,8 @@ class ModelCalls:
         self._meter.synced(usage, taken, steps=1)
         if refused is not None:
             raise refused.error
+        if call.verifier is None:
+            self.called.add(call.model)
 
     async def _give_back(self, call: ModelCall, cancelled: BaseException) -> None:
         try:
@@ -192,6 +224,7 @@ class ModelCalls:
             "cost_nanos": cost,
             "duration_us": (time.monotonic_ns() - call.began) // 1000,
             "error": None if error is None else type(error).__name__,
+            **({} if call.verifier is None else {"verifier": call.verifier}),
             **more,
         }
         content = {"input": jsonable(call.messages), "output": jsonable(output)}

@@ -24,6 +24,7 @@ from ._together import TogetherCall, TogetherRuntime
 from .errors import BudgetExceeded, GuardError
 from .ledger import settling
 from .ledger.values import Draft
+from .run import CALL
 from .telemetry import ToolSpan
 
 if TYPE_CHECKING:
@@ -50,8 +51,9 @@ async def guarded(
     except GuardError as error:
         error = await held_refusal(runtime, run, tool, ref, args, kwargs, error)
         refusal = _note_refusal(run, tool, ref, error)
-        span.end(_outcome(refusal), refusal)
-        return None, run.host.failure(refusal)
+        told = await _ended_by(runtime, run, tool, refusal, None, (instance, args, kwargs))
+        span.end(_outcome(told), told)
+        return None, _shown(run, told)
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
         runtime.late = late_answer(run, call, body)
@@ -64,8 +66,9 @@ async def guarded(
     except GuardError as error:
         error.run_id, error.step = error.run_id or run.id, error.step or call.step
         note_end(run, call, error)
-        span.end(_outcome(error), error, call)
-        return None, run.host.failure(error)
+        told = await _ended_by(runtime, run, tool, error, call)
+        span.end(_outcome(told), told, call)
+        return None, _shown(run, told)
     except BaseException as error:  # noqa: BLE001 - the end is a value, raised at the edge
         note_end(run, call, error)
         span.end("pending" if steers(run, error) else "error", error, call)
@@ -73,6 +76,35 @@ async def guarded(
     note_end(run, call)
     span.end(outcome, None, call, value)
     return (run.host.edited(value, call.edits) if call.edits else value), None
+
+
+async def _ended_by(
+    runtime: Runtime, run: Run, tool: Tool, error: GuardError, call: Call | None,
+    given: tuple[Any, ...] = (),
+) -> BaseException:  # fmt: skip
+    """Return what the caller is told of *error*: itself, or that the run has ended safely instead."""
+    fallback = tool.fallback or _fallback_around(run)
+    if fallback is None:
+        return error
+    try:
+        told: GuardError = await fallback.end(runtime, run, tool, error, call, given)
+    except BaseException as interrupt:  # noqa: BLE001 - the end is a value, raised at the edge
+        return interrupt
+    return told
+
+
+def _fallback_around(run: Run) -> Any:
+    """Return the run's own fallback, unless a call around this one has declared another."""
+    outer = CALL.get()
+    while outer is not None:
+        if outer.run_id == run.id and outer.tool.fallback is not None:
+            return None
+        outer = outer.outer
+    return run.fallback
+
+
+def _shown(run: Run, told: BaseException) -> BaseException:
+    return run.host.failure(told) if isinstance(told, GuardError) else told
 
 
 def late_answer(
@@ -114,8 +146,10 @@ _OUTCOMES = {
     "run_halted": "denied",
     "plan_violation": "denied",
     "idempotency_conflict": "denied",
+    "circuit_open": "denied",
+    "action_drafted": "pending",
 }
 
 
-def _outcome(error: GuardError) -> str:
-    return _OUTCOMES.get(error.kind, "error")
+def _outcome(error: BaseException) -> str:
+    return _OUTCOMES.get(getattr(error, "kind", ""), "error")

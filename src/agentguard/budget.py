@@ -113,6 +113,7 @@ class Budget:
                 f"{tool.name}: cost={cost!r} is neither one of its arguments"
                 f" ({', '.join(tool.parameters)}) nor an amount"
             ) from None
+        tool.fixed_cost = fixed
         return lambda _call: fixed
 
 

@@ -40,6 +40,8 @@ def tool_contract(
     irreversible: bool = False,
     fails_when: Callable[[Any], Any] | None = None,
     strict: bool = False,
+    evidence: Callable[..., Any] | None = None,
+    owner: str | None = None,
     classify: Literal["http", "doubt"] | Callable[[BaseException], Failure] = "http",
 ) -> Callable[[F], F]:
     """Declare what a tool is.
@@ -61,6 +63,10 @@ def tool_contract(
         fails_when: for tools that return errors: True, or a `NoEffect`, says that nothing
             happened; `Unknown()` that nobody knows.
         strict: refuse arguments and results that would have to be coerced.
+        evidence: `reader(arguments)`, asked right before and after the body; what it returns is
+            given to verifiers as `Evidence(before, after)` and kept. It must only read. Where it
+            fails before, the body does not begin; sync for a sync tool.
+        owner: the team that answers for the tool's code; no verifier may be theirs.
         classify: what an exception says about the effect. `http` reads HTTP and socket errors, on
             the premise that the tool makes one request that writes; `doubt` reads nothing.
 
@@ -120,6 +126,8 @@ class Contract:
     irreversible: bool = False
     fails_when: Callable[[Any], Any] | None = None
     strict: bool = False
+    evidence: Callable[..., Any] | None = None
+    owner: str | None = None
     classify: Callable[[BaseException], Failure] = http_errors
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
@@ -139,6 +147,13 @@ class Contract:
         if self.effect not in ("read", "write", "forbidden"):
             raise ConfigurationError(f'{name}: effect is "read", "write" or "forbidden"')
         _check_timeout(self, name, is_async=_signature.is_async(function))
+        if self.evidence is not None and (
+            not callable(self.evidence)
+            or (_signature.is_async(self.evidence) and not _signature.is_async(function))
+        ):
+            raise ConfigurationError(
+                f"{name}: evidence is a callable(arguments), and a sync one for a sync tool"
+            )
         if self.isolation == "process":
             from ._isolated import register
 
@@ -162,6 +177,7 @@ class Contract:
         tool.timeout, tool.isolation, tool.retry = self.timeout, self.isolation, self.retry
         tool.rate, tool.sensitive, tool.irreversible = self.rate, self.sensitive, self.irreversible
         tool.fails_when, tool.classify = self.fails_when, self.classify
+        tool.evidence, tool.owner = self.evidence, self.owner
         if self.input_schema is None:
             signature = _signature.Signature(
                 tool.function, tool.name, self.sensitive, strict=self.strict

@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
 
 class GuardError(RuntimeError):
@@ -155,10 +155,25 @@ class BudgetExceeded(GuardError):
 
 
 class LoopDetected(BudgetExceeded):
-    """The same call came again and again without progress."""
+    """The same call, or a few that take turns, came again and again without progress.
+
+    Attributes:
+        pattern: how the calls repeat each other, such as `same call` or `alternation`.
+        steps: the steps of the calls before it.
+    """
 
     kind = "loop_detected"
     advice = "You repeat the same call. Stop, or do something different."
+
+    def __init__(
+        self, message: str, *, pattern: str = "same call", steps: Sequence[int] = (), **where: Any
+    ) -> None:
+        super().__init__(message, **where)
+        self.pattern, self.steps = pattern, tuple(steps)
+
+    def details(self) -> Mapping[str, Any]:
+        """Name the limit, the pattern and the steps."""
+        return {**super().details(), "pattern": self.pattern, "steps": list(self.steps)}
 
 
 class IdempotencyConflict(GuardError):
@@ -228,10 +243,27 @@ class ToolFailed(GuardError):
 
 
 class VerificationFailed(GuardError):
-    """The tool ran, but a verifier did not confirm its outcome."""
+    """The tool ran, but a verifier did not confirm its outcome.
+
+    Attributes:
+        verifier: the verifier that said no.
+        confidence: how sure it was, as text, if it said so.
+        unavailable: it said nothing: it broke, or did not answer in time.
+    """
 
     kind = "verification_failed"
     advice = "The action ran but its outcome was not confirmed. Do not repeat it; tell the user."
+
+    def __init__(
+        self, message: str, *, verifier: str = "", confidence: str | None = None,
+        unavailable: bool = False, **where: Any,
+    ) -> None:  # fmt: skip
+        super().__init__(message, **where)
+        self.verifier, self.confidence, self.unavailable = verifier, confidence, unavailable
+
+    def details(self) -> Mapping[str, Any]:
+        """Name the verifier, and whether it was there at all."""
+        return {"verifier": self.verifier, "unavailable": self.unavailable}
 
 
 class ToolTimeout(EffectInDoubt):
@@ -345,7 +377,7 @@ class RunHalted(GuardError):
 
     kind = "run_halted"
     halts = True
-    advice = "An operator stopped this. Stop now."
+    advice = "This was stopped, by a person or by its own safe ending. Stop now."
 
 
 class StoreUnavailable(GuardError):

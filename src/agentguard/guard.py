@@ -16,6 +16,7 @@ from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
 from .errors import ConfigurationError
+from .fallback import as_fallback
 from .ledger import settling, switches
 from .model import Limits, Principal, nanos
 from .operations import Approvals, Effects, Runs
@@ -31,9 +32,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
+    from .fallback import Fallback
     from .protocols import Clock, Store
     from .rollback import Rollback
     from .templates import Template
+    from .tickets import Tickets
 _LONGEST_ID = 512
 
 
@@ -49,6 +52,7 @@ class Guard:
             None. A model without a price makes the cost of its run incomplete, never zero.
         clock: the time, for tests.
         templates: named sequences of calls for `run.follow`, besides those of the configuration.
+        tickets: where tickets are filed, such as `agentguard.tickets.FileTickets("tickets.jsonl")`.
 
     Raises:
         ConfigurationError: the store is not one, or belongs to something else.
@@ -58,13 +62,14 @@ class Guard:
     def __init__(
         self, store: str | Store = DEFAULT_URL, *, config: configuration.Settings | None = None,
         principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
-        templates: Iterable[Template] = (),
+        templates: Iterable[Template] = (), tickets: Tickets | None = None,
     ) -> None:  # fmt: skip
         _signature.load()
         self.settings = config or configuration.Settings.empty()
         self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
         self.principal = principal or Principal()
         self.templates = collected(self.settings.templates, templates)
+        self.tickets = tickets
         self._price = _pricing(prices)
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store)
@@ -86,7 +91,7 @@ class Guard:
     def run(
         self, workflow: str | None = None, *, run_id: str | None = None,
         principal: Principal | None = None, autonomy: str | None = None, host: Host | None = None,
-        join: bool = False, **budget: Any,
+        join: bool = False, falls_back_to: Any = None, **budget: Any,
     ) -> Run:  # fmt: skip
         """Return a run to enter with `with` or `async with`; a known id goes on where it stopped.
 
@@ -98,6 +103,9 @@ class Guard:
             host: the agent runtime around it; adapters give it.
             join: for adapters that enter a run around every single call: a run that is running
                 is only joined, and left running unless `Run.finish` is called.
+            falls_back_to: how the run ends safely when a call cannot be made whose tool declares
+                nothing itself: `draft`, `ticket`, `ask`, a callable, or an
+                `agentguard.fallback.Fallback`.
             budget: `max_steps`, `max_model_calls`, `max_tool_calls`, `max_spend_usd`,
                 `max_seconds`, `max_repeats`, `loops` (`"off"`, or after how many rounds
                 a loop is stopped); they replace the configuration's.
@@ -125,6 +133,7 @@ class Guard:
             limits,
             host or Host(),
             join=join,
+            fallback=self._fallback_of(falls_back_to),
         )
 
     def sheet(self, tool: Any) -> tuple[str, Tool | None]:
@@ -134,6 +143,12 @@ class Guard:
             sheet = self.bind(declaration)
             return sheet.name, sheet
         return tool, self._tools.get(tool) if isinstance(tool, str) else None
+
+    def _fallback_of(self, given: Any) -> Fallback | None:
+        fallback = as_fallback(given)
+        if fallback is not None:
+            fallback.check("the run", self.tickets)
+        return fallback
 
     def _sensitive_of(self, tool: str) -> frozenset[str]:
         known = self._tools.get(tool)
@@ -149,6 +164,8 @@ class Guard:
         if tool is None:
             # Without a lock: a fork could inherit it locked, and two equal sheets do no harm.
             tool = _bind(declaration, self.settings)
+            if tool.fallback is not None:
+                tool.fallback.check(tool.name, self.tickets)
             declaration.tools[self] = tool
             self._tools[tool.name] = tool
         return tool

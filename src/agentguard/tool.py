@@ -10,11 +10,14 @@ from .model import NoEffect, Retry
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from ._loops import Past
+    from ._verdicts import Check
     from .config import Settings
-    from .ledger.values import Ask, Rate, Reservation
-    from .model import Principal, Verdict
+    from .errors import GuardError
+    from .ledger.values import Ask, Execution, Rate, Reservation
+    from .model import Evidence, Principal
     from .protocols import CallRef
 
 EffectKind = Literal["read", "write", "forbidden"]
@@ -32,6 +35,23 @@ class Stage(enum.IntEnum):
     RETRIEVAL = 6
     COMPENSATION = 7
     FALLBACK = 8
+
+
+class Duties(Protocol):
+    """What the calls of a tool demand of those who verify them."""
+
+    @property
+    def checks(self) -> Sequence[Check]:
+        """The verifiers that ask a model."""
+        ...
+
+    def demanded(self, call: Call, /) -> str:
+        """Return how independent the verification of *call* must be."""
+        ...
+
+    def refusal(self, call: Call, proposers: Collection[str], /) -> GuardError | None:
+        """Return why *call*, which these models may have proposed, may not start."""
+        ...
 
 
 class Policy(Protocol):
@@ -118,6 +138,10 @@ class Arguments(Protocol):
         """Return positional and keyword arguments for the body."""
         ...
 
+    def recall(self, values: Mapping[str, Any], /) -> dict[str, Any]:
+        """Return some arguments as they were, from the plain JSON by which they were shown."""
+        ...
+
     def write(self, values: Mapping[str, Any], /) -> str:
         """Return JSON text from which `restore` makes equal values, or raise `NotStorable`."""
         ...
@@ -179,11 +203,16 @@ class Tool:
     dedupe_seconds: float | None = None
     same_database: bool = False
     rules: list[Callable[[Call], Ask | None]] = field(default_factory=list)
+    who: Ask | None = None
     reserve: Callable[[Call], tuple[tuple[Reservation, ...], int]] | None = None
-    checks: list[tuple[str, Callable[..., bool | Verdict | None]]] = field(default_factory=list)
+    checks: list[Check] = field(default_factory=list)
+    independence: str | None = None
+    duties: Duties | None = None
+    fixed_cost: int | None = None
     documents: Callable[[Any], list[dict[str, Any]]] | None = None
     undo: str | None = None
     evidence: Callable[..., Any] | None = None
+    preview: Callable[..., Any] | None = None
     compensation: Any = None
     fallback: Any = None
     owner: str | None = None
@@ -219,11 +248,16 @@ class Call:
             repeats.
         decision: allow, deny or require_approval, because of *rule*.
         outer: the guarded call inside whose body this one was made, if any.
+        stage: how far the agent may go by itself at the most; None where nothing is said of it.
+        executes: the draft that a person executes by it.
         ask: what the rules want people to decide; valid once *ruled*, and never asked again.
         approval_id: the approval under which it runs or waits.
         edits: what an approver changed in the arguments, if anything.
         replayed: an earlier end of the same effect was given back; the body did not run.
+        undoes: the effect that this call undoes.
+        past: what of it is held against later calls.
         retrieved: what the record says of the documents that a retrieval returned.
+        evidence: what the tool's reader saw before the body, and after it once that has ended.
         connection: for a tool with `same_database=True`, the driver's connection on which the
             store's transaction is open; what it writes there is committed with the record.
     """
@@ -253,8 +287,13 @@ class Call:
     replayed: bool = False
     ask: Ask | None = None
     ruled: bool = False
+    stage: str | None = None
+    executes: Execution | None = None
+    undoes: str | None = None
     outer: Call | None = None
     retrieved: list[dict[str, Any]] | None = None
+    past: Past | None = None
+    evidence: Evidence | None = None
     connection: Any = None
 
     @property

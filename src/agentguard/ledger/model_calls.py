@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,21 @@ class ModelEnd:
     pending: Pending
 
 
+def models_called(tx: Tx, tenant: str, run_id: str, after: int) -> tuple[list[str], int]:
+    """Return which models a run has called after an event, and the last event that was read.
+
+    Models that were asked to verify have proposed nothing.
+    """
+    rows = list(tx.rows(
+        "SELECT seq, data FROM events"
+        " WHERE tenant = ? AND run_id = ? AND seq > ? AND kind = 'model.called' ORDER BY seq",
+        (tenant, run_id, after),
+    ))  # fmt: skip
+    facts = [json.loads(data) for _, data in rows]
+    last = rows[-1][0] if rows else after
+    return [str(fact["model"]) for fact in facts if not fact.get("verifier")], last
+
+
 @foreseen(lambda start: (*asked(start.run), *switches.asked(start.run.tenant, start.agent, "")))
 def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     """Reserve a model call, or refuse it before a token is spent."""
@@ -86,6 +102,7 @@ def begin_model(tx: Tx, start: ModelStart) -> tuple[Refused | None, Usage]:
     log.absorb(start.pending)
     refusal = (
         log.stopped()
+        or log.closed()
         or switches.closed(tx, start.run.tenant, start.agent, "")
         or log.over(start.limits, step=True, tool=False, model=True, cost=start.hold)
     )
