@@ -106,6 +106,10 @@ class SchemaArguments:
         """Return keyword arguments for the body."""
         return [], {**values, **given}
 
+    def recall(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return some arguments from the plain JSON by which they were shown, which they are."""
+        return dict(values)
+
     def write(self, values: Mapping[str, Any]) -> str:
         """Return JSON text from which `restore` makes equal values.
 

@@ -19,6 +19,7 @@ from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict, is_typeddict
 
 from . import codec
+from .canonical import jsonable
 from .errors import ConfigurationError, ContractViolation
 
 if TYPE_CHECKING:
@@ -208,6 +209,27 @@ class Signature:
     def restore(self, text: str) -> dict[str, Any]:
         """Return the values that `write` was given."""
         return {name: _restore(self._alone(name), it) for name, it in json.loads(text).items()}
+
+    def recall(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return some arguments as they were, from the plain JSON by which they were shown.
+
+        Raises:
+            ContractViolation: that is not what this argument was.
+        """
+        return {name: self._recalled(name, shown) for name, shown in values.items()}
+
+    def _recalled(self, name: str, shown: Any) -> Any:
+        adapter = self._alone(name)
+        try:
+            value = shown if adapter is None else adapter.validate_json(json.dumps(shown))
+            same = jsonable(value) == shown
+        except Exception:  # noqa: BLE001 - any type's own failure means: not from this
+            value, same = None, False
+        if not same:
+            raise ContractViolation(
+                f"{self._tool}: what the argument {name} was cannot be told from its record"
+            )
+        return value
 
     def _alone(self, name: str) -> TypeAdapter[Any] | None:
         """Return what writes and reads one argument: not every type goes the same way."""

@@ -13,6 +13,7 @@ from ._durable import DurableCall
 from ._meter import OPEN
 from ._runtime import InlineRuntime, Outcome, outcome_of
 from .errors import ConfigurationError, EffectInDoubt, GuardError
+from .ledger.compensating import REFUTED
 from .ledger.values import Pending, Started
 from .model import EffectState
 
@@ -74,10 +75,11 @@ def _opened(store: Any) -> OpenTransaction:
 
 
 def _make_certain(end: End) -> None:
-    """What was in doubt is undone, so it is known that nothing happened."""
-    if end.state is not EffectState.IN_DOUBT:
+    """What was in doubt, or not confirmed, is undone: it is known that nothing happened."""
+    if end.state is not EffectState.IN_DOUBT and end.result_state != REFUTED:
         return
     end.state, end.doubt = EffectState.FAILED_RETRYABLE, None
+    end.kept = end.result_state = None
     if type(end.error) is EffectInDoubt and end.error.__cause__ is not None:
         end.error = end.error.__cause__
         end.again = isinstance(end.error, Exception) and not isinstance(end.error, GuardError)
@@ -114,7 +116,8 @@ class TogetherCall(DurableCall):
             self.call.connection = None
 
     async def _settle(self, end: End, duration_us: int) -> End:
-        if end.state is not EffectState.SUCCEEDED and self.runtime.open is not None:
+        refuted = end.result_state == REFUTED
+        if (refuted or end.state is not EffectState.SUCCEEDED) and self.runtime.open is not None:
             self.runtime.open.undo()
             _make_certain(end)
         return await super()._settle(end, duration_us)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from ..protocols import foreseen
-from . import budgets
+from . import budgets, compensating
 from .rows import EffectRow, effect_asked, load_effect, lock_effect
 from .runs import RunLog, asked, record_of
 from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
@@ -81,6 +81,8 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     row.cost = row.cost if end.cost is None else end.cost
     row.update(tx)
     _tell(log, end, settled)
+    if row.key.startswith(compensating.UNDO):
+        compensating.note_undo(tx, log, row)
     return True
 
 
@@ -121,7 +123,7 @@ def _give_back(tx: Tx, log: RunLog, row: EffectRow, actual: int | None) -> dict[
     spent = (cost if actual is None else actual) if happened else 0
     log.held -= cost
     log.spent += spent
-    log.tool_calls -= 0 if happened else 1
+    log.tool_calls -= 0 if happened or row.scope == "fallback" else 1
     budgets.settle(tx, log.ref.tenant, reserved, happened=happened)
     return {"spent_nanos": spent, "happened": happened} if cost or reserved else {}
 
@@ -216,6 +218,8 @@ def _rule(
     settled = _give_back(tx, log, row, None)
     fact = {"key": row.key, "ruling": ruling, "fence": row.fence, **settled}
     log.add(Draft("effect.resolved", fact, row.step, {"reason": reason} if reason else None))
+    if row.key.startswith(compensating.UNDO):
+        compensating.note_undo(tx, log, row)
 
 
 def abandon(tx: Tx, start: Interrupted) -> Usage:
