@@ -355,7 +355,8 @@ async def _verify(run: Run, call: Call, end: End) -> None:
     end.verdicts, end.error = found.told, found.refuted
     if found.refuted is None:
         return
-    undone = tool.compensation is not None and not tool.same_database
+    undo = tool.compensation
+    undone = undo is not None and undo.on_verdict and not tool.same_database
     if undone and tool.effect == "write" and not found.refuted.unavailable:
         return  # it did happen, and is undone
     end.state, end.doubt = EffectState.IN_DOUBT, "verifier_failed"
