@@ -6,6 +6,7 @@ to exactly what runs, budgets that cannot be overshot, and a record of every run
 
 from .approval import requires_approval
 from .budget import budget
+from .compensation import compensated_by
 from .contract import tool_contract
 from .errors import (
     ApprovalExpired,
@@ -31,6 +32,7 @@ from .errors import (
     ToolTimeout,
     VerificationFailed,
 )
+from .fallback import falls_back_to
 from .guard import Guard, configure
 from .idempotency import idempotent
 from .model import Happened, NoEffect, NotHappened, Principal, Retry, Unknown, Verdict
@@ -69,8 +71,10 @@ __all__ = [
     "Verdict",
     "VerificationFailed",
     "budget",
+    "compensated_by",
     "configure",
     "current_run",
+    "falls_back_to",
     "idempotent",
     "requires_approval",
     "tool_contract",

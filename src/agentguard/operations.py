@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .canonical import jsonable
 from .codec import encode
 from .errors import DecisionRefused, GuardError
-from .ledger import decisions, lifecycle, queries, settling
+from .ledger import decisions, endings, lifecycle, queries, settling
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Mapping, Sequence
 
-    from .model import Approval, Effect, Event, RunInfo
+    from .model import Approval, Effect, Ending, Event, RunInfo
     from .protocols import Store
 
 T = TypeVar("T")
@@ -175,6 +175,25 @@ class Runs:
             raise DecisionRefused("cancelling a run needs by and reason")
         run = self.show(run_id, tenant=tenant)
         self._store.transact(lifecycle.cancel_run, run.tenant, run.id, by, reason)
+
+    def answer(self, run_id: str, text: str, *, by: str, tenant: str | None = None) -> Ending:
+        """Answer the question in which a run fell back; the run may write again.
+
+        The answer allows nothing by itself: it is data for the next calls, in
+        `current_run().answer`, and those are decided on as all others.
+
+        Args:
+            run_id: the run, or a unique beginning of its id.
+            text: the answer.
+            by: the person; not the agent.
+            tenant: look only in this tenant.
+
+        Raises:
+            DecisionRefused: the run waits for no answer, or text or by is missing.
+            RunHalted: the run was cancelled.
+        """
+        run = self.show(run_id, tenant=tenant)
+        return _raised(self._store.transact(endings.answer, run.tenant, run.id, text, by))
 
 
 def _only(found: Sequence[T], what: str, name: str) -> T:

@@ -18,8 +18,8 @@ from ._meter import Meter
 from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
-from .errors import ApprovalRequired, ConfigurationError, GuardError, RunHalted
-from .ledger import lifecycle
+from .errors import ApprovalRequired, ConfigurationError, FellBack, GuardError, RunHalted
+from .ledger import endings, lifecycle
 from .ledger import plans as planning
 from .ledger.values import Execution, Opened, Opening, Pending, RunRef
 from .plans import Planned
@@ -77,7 +77,7 @@ class Run(Planned):
     def __init__(
         self, guard: Any, around: Surroundings, workflow: str, run_id: str, principal: Principal,
         limits: Limits, host: Host, *, join: bool = False, autonomy: Autonomy | None = None,
-        execution: Execution | None = None,
+        execution: Execution | None = None, fallback: Any = None,
     ) -> None:  # fmt: skip
         self.guard, self.workflow, self.id = guard, workflow, run_id
         self.principal, self.hosts, self.part = principal, Hosts(host), 0
@@ -95,6 +95,7 @@ class Run(Planned):
         self.plans = planning.Plans()
         self._asked = limits
         self._join, self._finish = join, False
+        self.fallback = fallback
         self._waits: dict[tuple[type[Host], str], str] = {}
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
@@ -111,6 +112,12 @@ class Run(Planned):
         if call is None:
             raise ConfigurationError("there is no guarded call here: `call` is for tool bodies")
         return call
+
+    @property
+    def answer(self) -> str | None:
+        """What a person answered to the question in which this run fell back, or None."""
+        ending = self.around.store.read(endings.look, self.ref)
+        return None if ending is None else ending.answer
 
     @property
     def limits(self) -> Limits:
@@ -290,6 +297,8 @@ class Run(Planned):
         if error is None:
             return ("waiting" if any(self._waits.values()) else "succeeded"), None
         if isinstance(error, ApprovalRequired):
+            return "waiting", None
+        if isinstance(error, FellBack) and error.ending == "ask" and error.run_id == self.id:
             return "waiting", None
         if isinstance(error, GuardError):
             return "failed", self.redactor.scrub(f"{error.kind}: {error.message}")

@@ -6,8 +6,8 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
-from ..model import Approval, Effect, Event, Limits, RunInfo, dollars, moment
-from . import approvals
+from ..model import Approval, Effect, Ending, Event, Limits, RunInfo, dollars, moment
+from . import approvals, endings
 from .lifecycle import limit_of
 from .rows import SELECT as SELECT_EFFECT
 from .rows import EffectRow, load_effect
@@ -24,6 +24,7 @@ _RUN = (
     "run_id", "tenant", "workflow", "status", "part", "agent", "subject", "started_at",
     "updated_at", "finished_at", "steps", "model_calls", "tool_calls", "spent", "held",
     "input_tokens", "output_tokens", "limits", "policy_version", "error", "cost_complete",
+    "ending",
 )  # fmt: skip
 _EVERYBODY = "tenant IN (SELECT tenant FROM tenants)"
 """The tenant leads every key: with this a search goes by the keys, without it through all rows."""
@@ -36,12 +37,12 @@ def runs(tx: Tx, tenant: str | None, limit: int, status: str | None = None) -> l
     """Return the newest runs first."""
     where, values = _where(("tenant", tenant), ("status", status))
     rows = tx.rows(f"{_SELECT_RUN}{where} ORDER BY started_at DESC LIMIT ?", (*values, limit))
-    return [_run_of(row) for row in rows]
+    return [_run_of(tx, row) for row in list(rows)]
 
 
 def run(tx: Tx, tenant: str | None, run_id: str) -> list[RunInfo]:
     """Return the runs whose id is *run_id* or, if there is none, begins with it."""
-    return [_run_of(row) for row in _named(tx, _SELECT_RUN, "run_id", tenant, run_id)]
+    return [_run_of(tx, row) for row in _named(tx, _SELECT_RUN, "run_id", tenant, run_id)]
 
 
 def _where(*conditions: tuple[str, Any]) -> tuple[str, list[Any]]:
@@ -63,12 +64,12 @@ def _named(tx: Tx, select: str, column: str, tenant: str | None, name: str) -> S
                         (*values, name, name + _LAST)))  # fmt: skip
 
 
-def _run_of(row: Any) -> RunInfo:
+def _run_of(tx: Tx, row: Any) -> RunInfo:
     with reading(f"run {row[0]}"):
-        return _run(dict(zip(_RUN, row, strict=True)))
+        return _run(tx, dict(zip(_RUN, row, strict=True)))
 
 
-def _run(found: dict[str, Any]) -> RunInfo:
+def _run(tx: Tx, found: dict[str, Any]) -> RunInfo:
     kept = json.loads(found["limits"])
     limits = Limits(**{name: limit_of(kept, name) for name in Limits.__dataclass_fields__})
     return RunInfo(
@@ -93,7 +94,15 @@ def _run(found: dict[str, Any]) -> RunInfo:
         policy_version=found["policy_version"],
         error=found["error"],
         cost_complete=bool(found["cost_complete"]),
+        ending=_ending(tx, found),
     )
+
+
+def _ending(tx: Tx, found: dict[str, Any]) -> Ending | None:
+    if found["ending"] is None:
+        return None
+    ref = RunRef(found["tenant"], found["run_id"], "")
+    return endings.read_ending(tx, ref, json.loads(found["ending"]))
 
 
 def _time(micros: int) -> Any:

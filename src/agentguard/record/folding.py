@@ -87,8 +87,10 @@ class _Draft:
         self._add("events", event.seq)
 
     def _is_foreign(self, event: Event) -> bool:
-        """A call over budget is told on the step of the call before it."""
+        """A call over budget is told on the step of the call before it; a ticket on that of its call."""
         key, mine = event.data.get("key"), self.found.get("key")
+        if str(key).startswith("fallback/"):
+            return True
         refused = event.kind == "step.decided" and event.data.get("decision") == "deny"
         return bool(refused and "kind" in self.found and key != mine)
 
