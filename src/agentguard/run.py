@@ -12,12 +12,14 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 
 from . import telemetry
+from ._confirming import Verified, refuted
 from ._contexts import setting
 from ._hosts import Block, Hosts
 from ._meter import Meter
 from ._models import ModelCall, ModelCalls, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
+from .costs import Costed, decision_costs
 from .errors import ApprovalRequired, ConfigurationError, FellBack, GuardError, RunHalted
 from .ledger import endings, lifecycle
 from .ledger import plans as planning
@@ -28,9 +30,9 @@ from .redaction import Redactor
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping
-    from .autonomy import Autonomy
     from types import TracebackType
 
+    from .autonomy import Autonomy
     from .model import Limits, Principal, Usage
     from .protocols import Host
     from .tool import Call
@@ -63,7 +65,7 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-class Run(Planned):
+class Run(Planned, Costed, Verified):
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
     Attributes:
@@ -118,6 +120,11 @@ class Run(Planned):
         """What a person answered to the question in which this run fell back, or None."""
         ending = self.around.store.read(endings.look, self.ref)
         return None if ending is None else ending.answer
+
+    def executed(self) -> Call | None:
+        """Return the guarded call of this run whose body is being executed, if there is one."""
+        call = CALL.get()
+        return call if call is not None and call.run_id == self.id else None
 
     @property
     def limits(self) -> Limits:
@@ -262,6 +269,7 @@ class Run(Planned):
                 "runtime": self.host.name,
                 "policy": self.around.policy_version,
                 "routing": dict(self.around.routing),
+                **decision_costs(self.guard.settings.costs),
             },
         )
 
@@ -312,6 +320,9 @@ class Run(Planned):
         if self._join and status == "succeeded" and not self._finish:
             await self.flush(runtime)
             return status
+        no = await refuted(runtime, self) if self.checks and status == "succeeded" else None
+        if no is not None:
+            status, why = self._ending(no)
         taken = self.meter.drain()
         try:
             stands, usage = await self.commit(
@@ -325,6 +336,8 @@ class Run(Planned):
             )
             return status
         self.meter.synced(usage, taken)
+        if no is not None:
+            raise no
         return stands if error is None else status
 
     # Commits.

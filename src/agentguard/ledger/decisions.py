@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, dumps, jsonable, keyed_hash, sha256
 from ..errors import ApprovalExpired, DecisionRefused, GuardError, PermissionDenied
-from . import approvals
+from . import approvals, costs
 from .approvals import expire, load, reload_approval, same_person
 from .runs import RunLog, hash_key
 from .values import Draft, RunRef
@@ -47,6 +47,8 @@ def decide(tx: Tx, ruling: Ruling) -> Approval | GuardError:
             refusal = _edit(tx, log, approval, ruling)
         else:
             _vote(tx, log, approval, ruling)
+    if refusal is None:
+        costs.count_decision(tx, log, ruling.by, approval.step)
     log.save()
     return refusal or reload_approval(tx, approval.tenant, approval.id)
 

@@ -1,6 +1,8 @@
 """A run's record as people read it: its events folded into steps."""
 
+from .costs import Costs, costs_of
 from .folding import fold, stops
+from .plans import Drift, PlannedStep, drift
 from .values import (
     Attempt,
     Checked,
@@ -17,7 +19,10 @@ from .values import (
 __all__ = [
     "Attempt",
     "Checked",
+    "Costs",
+    "Drift",
     "Duplicate",
+    "PlannedStep",
     "Question",
     "Retrieved",
     "Ruled",
@@ -25,6 +30,8 @@ __all__ = [
     "StepKind",
     "Stop",
     "Vote",
+    "costs_of",
+    "drift",
     "fold",
     "stops",
 ]

@@ -58,7 +58,7 @@ def stops(events: Iterable[Event]) -> list[Stop]:
     before: Event | None = None
     for event in events:
         if event.kind == "budget.exceeded":
-            data, what = event.data, event.data.get("model")
+            data, what = event.data, event.data.get("model") or event.data.get("cost")
             if before is not None and before.kind == "step.decided" and before.step == event.step:
                 what = what or before.data.get("tool")
             budget = data.get("budget") or data.get("error") or ""
@@ -108,7 +108,8 @@ class _Draft:
     def decided(self, event: Event, data: Mapping[str, Any]) -> None:
         self.set(data, kind="effect", name="tool", key="key", rule="rule", policy="policy",
                  contract="contract", payload_hash="payload_hash", call_id="call_id",
-                 decision="decision", arguments="arguments")  # fmt: skip
+                 decision="decision", arguments="arguments", plan="plan",
+                 plan_step="plan_step")  # fmt: skip
         if data.get("decision") == "deny":
             self.set(data, refusal="error", detail="reason")
             refused = {"approval_rejected": "rejected", "approval_expired": "expired"}
@@ -163,7 +164,7 @@ class _Draft:
         self.attempts.append({
             "number": data["attempt"], "fence": data["fence"], "began_at": event.at,
         })  # fmt: skip
-        self.set(data, key="key")
+        self.set(data, key="key", plan="plan", plan_step="plan_step")
         self.found.update(outcome="executing", ended_at=None)
 
     def doubted(self, event: Event, data: Mapping[str, Any]) -> None:
@@ -258,6 +259,10 @@ class _Draft:
         if not data["happened"]:
             self.lists.pop("budgets", None)
 
+    def paid(self, _event: Event, data: Mapping[str, Any]) -> None:
+        if data["nanos"] is not None:
+            self.found["cost_usd"] = self.found.get("cost_usd", NOTHING) + dollars(data["nanos"])
+
     def model(self, event: Event, data: Mapping[str, Any]) -> None:
         cost, failed = data.get("cost_nanos"), data.get("error")
         told = failed if data.get("dispatched", True) else f"{failed}; not dispatched"
@@ -309,4 +314,5 @@ _READ: dict[str, Callable[[_Draft, Event, Mapping[str, Any]], None]] = {
     "budget.settled": _Draft.settled,
     "verified": _Draft.verified,
     "model.called": _Draft.model,
+    "cost.added": _Draft.paid,
 }

@@ -165,6 +165,8 @@ class Step:
         retrieved: the documents a retrieval returned, best first; None if it was none.
         budgets: budgets other than the run's that it used: name, span, US dollars.
         events: sequence numbers of its events.
+        plan: `outside` or `out of order`, if it stood so to the run's plan.
+        plan_step: the step of the plan that it used up.
     """
 
     number: int
@@ -200,6 +202,8 @@ class Step:
     tokens: Mapping[str, int] = field(default_factory=dict[str, int])
     late: Mapping[str, Any] | None = None
     events: tuple[int, ...] = ()
+    plan: str | None = None
+    plan_step: int | None = None
 
     def worked(self) -> dt.timedelta:
         """Return how long its bodies, or the model, are known to have worked."""

@@ -1,0 +1,226 @@
+"""Costs of everything: model, tools, retrieval, second attempts and people's time, in one budget."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agentguard import (
+    ApprovalRequired,
+    BudgetExceeded,
+    ConfigurationError,
+    Guard,
+    NoEffect,
+    Retry,
+    budget,
+    current_run,
+    idempotent,
+    requires_approval,
+    tool_contract,
+)
+from agentguard.config import loads
+from agentguard.hosting import guarded_retrieval
+from agentguard.record import Costs, costs_of, fold
+
+PEOPLE = """agent_run:
+  costs: {human_usd_per_hour: 60, minutes_per_decision: 2.5}
+"""
+
+
+@pytest.fixture(name="guard")
+def guard_of_a_file(tmp_path: Path) -> Iterator[Guard]:
+    """Open a store under a configuration that says what people's time costs."""
+    store = f"sqlite:///{tmp_path / 'store.db'}"
+    guard = Guard(store, config=loads(PEOPLE), prices={"fast": ("1", "2")})
+    yield guard
+    guard.close()
+
+
+@tool_contract(effect="write")
+@idempotent(key="{ticket}")
+@requires_approval(quorum=2)
+def pay(ticket: str) -> str:
+    """Pay, once two people agree."""
+    return ticket
+
+
+@tool_contract(effect="write", retry=Retry(attempts=3, wait=0.0))
+@idempotent(per="call")
+@budget(cost="0.25")
+def flaky(failures: int) -> int:
+    """Fail so often, then work; each try is paid for at another place."""
+    run = current_run()
+    run.add_cost("tool", "0.01", note="a try")
+    if run.call.attempt <= failures:
+        raise NoEffect("busy")
+    return failures
+
+
+def costs(guard: Guard, run_id: str) -> Costs:
+    """Read what a run cost."""
+    return costs_of(guard.runs.events(run_id))
+
+
+def total(found: Costs) -> Decimal:
+    """Add everything up."""
+    parts = (found.model, found.tool, found.retrieval, found.retry, found.human, found.other)
+    return sum(parts, Decimal(0))
+
+
+def everything(guard: Guard) -> None:
+    """Make a run that costs something of every kind."""
+    search: Any = guarded_retrieval(
+        guard, lambda query: [query], name="search", documents=lambda _found: [], cost="0.002"
+    )
+    with guard.run("answer", run_id="r-1") as run:
+        call = run.model_started(model="fast", messages=["hello"])
+        run.model_finished(call, output="hi", input_tokens=1_000, output_tokens=500)
+        search(query="refunds")
+        flaky(2)
+        run.add_cost("retrieval", Decimal("0.003"), note="the vector store")
+        run.add_cost("other", 1)
+        run.add_human_minutes(3, by="dana")
+
+
+def test_costs_are_told_apart(guard: Guard) -> None:
+    """A run's cost splits by what it was for; second attempts stand apart."""
+    everything(guard)
+    found = costs(guard, "r-1")
+    assert (found.model, found.retrieval, found.other) == (
+        Decimal("0.002"), Decimal("0.005"), Decimal("1.00"),
+    )  # fmt: skip
+    assert (found.tool, found.retry) == (Decimal("0.01"), Decimal("0.27"))
+    assert (found.human, found.human_minutes) == (Decimal("3.00"), Decimal(3))
+
+
+def test_the_parts_are_the_whole(guard: Guard) -> None:
+    """What is told apart adds up to what the run has spent."""
+    everything(guard)
+    assert total(costs(guard, "r-1")) == guard.runs.show("r-1").spent_usd
+
+
+def test_a_cost_that_is_spent_closes_the_budget(guard: Guard) -> None:
+    """What was paid already is recorded over the limit, and the next call does not start."""
+    with guard.run("answer", run_id="r-1", max_spend_usd="0.50") as run:
+        run.add_cost("other", "0.75")
+        assert run.usage.spent == 750_000_000
+        with pytest.raises(BudgetExceeded, match=r"max_spend_usd is 0.50 and 0.75 is used"):
+            flaky(0)
+
+
+def test_a_cost_ahead_is_refused_where_there_is_no_room(guard: Guard) -> None:
+    """What is not spent yet is refused over the limit, counted nowhere, and that is on record."""
+    with guard.run("answer", run_id="r-1", max_spend_usd="0.50") as run:
+        run.add_cost("tool", "0.30", ahead=True)
+        with pytest.raises(BudgetExceeded):
+            run.add_cost("tool", "0.30", ahead=True)
+    assert guard.runs.show("r-1").spent_usd == Decimal("0.30")
+    assert "budget.exceeded" in [event.kind for event in guard.runs.events("r-1")]
+
+
+def test_people_who_decide_cost_their_time(guard: Guard) -> None:
+    """Each decision counts, in its transaction, as configured; a note says whose time it was."""
+    with guard.run("answer", run_id="r-1"), pytest.raises(ApprovalRequired) as waiting:
+        pay("T-1")
+    for person in ("ann", "bob"):
+        guard.approvals.decide(waiting.value.approval.id, "approve", by=person)
+    found = costs(guard, "r-1")
+    assert (found.human, found.human_minutes) == (Decimal("5.00"), Decimal(5))
+    added = [event for event in guard.runs.events("r-1") if event.kind == "cost.added"]
+    assert [(event.actor, event.data["by"]) for event in added] == [
+        ("person:ann", "ann"), ("person:bob", "bob"),
+    ]  # fmt: skip
+
+
+def test_a_decision_from_elsewhere_costs_the_same(guard: Guard, tmp_path: Path) -> None:
+    """Who decides through a guard without that configuration, such as the command line, counts too."""
+    with guard.run("answer", run_id="r-1"), pytest.raises(ApprovalRequired) as waiting:
+        pay("T-1")
+    other = Guard(f"sqlite:///{tmp_path / 'store.db'}")
+    other.approvals.decide(waiting.value.approval.id, "reject", by="ann", reason="no")
+    other.close()
+    assert costs(guard, "r-1").human == Decimal("2.50")
+
+
+def test_money_never_stops_a_decision(guard: Guard) -> None:
+    """A decision is taken though the run has spent everything."""
+    with guard.run("answer", run_id="r-1", max_spend_usd=1) as run:
+        with pytest.raises(ApprovalRequired) as waiting:
+            pay("T-1")
+        run.add_cost("other", 1)
+    for person in ("ann", "bob"):
+        decided = guard.approvals.decide(waiting.value.approval.id, "approve", by=person)
+    assert decided.status == "approved"
+    assert guard.runs.show("r-1").spent_usd == 6
+
+
+def test_a_refused_decision_costs_nothing(guard: Guard) -> None:
+    """Who may not decide has not decided."""
+    with guard.run("answer", run_id="r-1"), pytest.raises(ApprovalRequired) as waiting:
+        pay("T-1")
+    with pytest.raises(Exception, match="may not decide"):
+        guard.approvals.decide(waiting.value.approval.id, "approve", by="agent")
+    assert costs(guard, "r-1").human == 0
+
+
+def test_time_without_a_price_is_unknown_not_free() -> None:
+    """Minutes without a rate stand in the record and make the cost incomplete."""
+    guard = Guard("memory://")
+    with guard.run("answer", run_id="r-1") as run:
+        run.add_human_minutes("1.5", by="dana")
+    shown, found = guard.runs.show("r-1"), costs(guard, "r-1")
+    guard.close()
+    assert (shown.cost_complete, shown.spent_usd) == (False, 0)
+    assert (found.human_minutes, found.unknown) == (Decimal("1.5"), ("human",))
+
+
+def test_a_cost_in_a_body_belongs_to_its_step(guard: Guard) -> None:
+    """What a tool adds while it runs stands on its step."""
+    with guard.run("answer", run_id="r-1"):
+        flaky(0)
+    assert fold(guard.runs.events("r-1"))[0].cost_usd == Decimal("0.26")
+
+
+def test_notes_can_be_erased(guard: Guard) -> None:
+    """A note stands beside the chain, not in it."""
+    with guard.run("answer", run_id="r-1") as run:
+        run.add_cost("other", 1, note="lunch with kim")
+    (event,) = [event for event in guard.runs.events("r-1") if event.kind == "cost.added"]
+    assert event.content == {"note": "lunch with kim"}
+    assert "kim" not in str(event.data)
+
+
+@pytest.mark.parametrize(
+    ("call", "says"),
+    [
+        (lambda run: run.add_cost("lunch", 1), "there is no kind 'lunch'"),
+        (lambda run: run.add_cost("other", "much"), "'much' is not an amount"),
+        (lambda run: run.add_cost("other", -1), "is not between 0 and"),
+        (lambda run: run.add_human_minutes("long", by="dana"), "'long' is not a number of minutes"),
+        (lambda run: run.add_human_minutes(-1, by="dana"), "-1 is not a number of minutes"),
+        (lambda run: run.add_human_minutes(True, by="dana"), "True is not a number of minutes"),
+        (lambda run: run.add_human_minutes(1, by=" "), "whose time was it"),
+    ],
+)
+def test_a_cost_that_is_none_is_refused(guard: Guard, call: Any, says: str) -> None:
+    """What cannot be counted is refused with the sentence that mends it."""
+    with guard.run("answer") as run, pytest.raises(ConfigurationError, match=says):
+        call(run)
+
+
+def test_a_run_that_is_not_entered_costs_nothing(guard: Guard) -> None:
+    """A cost belongs to the record, and that begins when the run is entered."""
+    with pytest.raises(ConfigurationError, match="is not entered yet"):
+        guard.run("answer").add_cost("other", 1)
+
+
+async def test_costs_on_an_event_loop(guard: Guard) -> None:
+    """`aadd_cost` and `aadd_human_minutes` count the same without blocking the loop."""
+    async with guard.run("answer", run_id="r-1") as run:
+        await run.aadd_cost("other", "0.10")
+        await run.aadd_human_minutes(1, by="dana")
+    assert guard.runs.show("r-1").spent_usd == Decimal("1.10")
