@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._runtime import Runtime
+    from .autonomy import Ladder
     from .ledger.rows import EffectRow
     from .ledger.values import Answer, Intent
     from .model import Approval, Effect
@@ -293,7 +294,15 @@ class DurableCall:
             verdicts=tuple(self.run_.redactor.scrub(end.verdicts)),
             pending=self.run_.meter.drain(),
             row=self.row,
+            ladder=self._ladder(),
         )  # fmt: skip
+
+    def _ladder(self) -> Ladder | None:
+        """Return how the verdicts move the tool's stage, if they do."""
+        said = self.run_.autonomy
+        if said is None or not self.tool.checks or self.call.undoes is not None:
+            return None
+        return said.ladder(self.tool.name)
 
     async def _again(self, end: End) -> bool:
         """Return whether the body is to be started once more, after waiting as long as it takes."""

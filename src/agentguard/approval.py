@@ -103,7 +103,7 @@ class ApprovalPolicy:
         """Write the rule on the sheet."""
         text = "always" if self.when is None else _text(self.when)
         asks = self._asking(tool)
-        ask = self.ask(text)
+        ask = tool.who = self.ask(text)
         tool.rules.append(lambda call: ask if asks(call.arguments) else None)
 
     def _asking(self, tool: Tool) -> Callable[[Any], bool]:

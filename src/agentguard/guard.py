@@ -8,7 +8,7 @@ import threading
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Self, cast
 
-from . import _signature
+from . import _signature, stages
 from . import config as configuration
 from ._independence import separate
 from ._models import Surroundings
@@ -18,6 +18,7 @@ from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_fun
 from .errors import ConfigurationError
 from .fallback import as_fallback
 from .ledger import settling, switches
+from .ledger.autonomy import Standing, standings
 from .model import Limits, Principal, nanos
 from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
@@ -72,7 +73,7 @@ class Guard:
         self.tickets = tickets
         self._price = _pricing(prices)
         self._tools: dict[str, Tool] = {}
-        self.approvals = Approvals(self.store)
+        self.approvals = Approvals(self.store, self)
         self.effects = Effects(self.store)
         self.runs = Runs(self.store)
         self.store.transact(settling.sweep)
@@ -91,7 +92,8 @@ class Guard:
     def run(
         self, workflow: str | None = None, *, run_id: str | None = None,
         principal: Principal | None = None, autonomy: str | None = None, host: Host | None = None,
-        join: bool = False, falls_back_to: Any = None, **budget: Any,
+        join: bool = False, falls_back_to: Any = None,
+        verified_by: Callable[..., Any] | Iterable[Callable[..., Any]] = (), **budget: Any,
     ) -> Run:  # fmt: skip
         """Return a run to enter with `with` or `async with`; a known id goes on where it stopped.
 
@@ -99,13 +101,15 @@ class Guard:
             workflow: its name; the configuration's by default.
             run_id: its id; a fresh one by default.
             principal: who acts; the guard's by default.
-            autonomy: only `auto` is enforced in this version.
+            autonomy: how far the agent may go by itself: `draft`, `propose`, `approve` or `auto`;
+                of this and the configuration's the lowest counts.
             host: the agent runtime around it; adapters give it.
             join: for adapters that enter a run around every single call: a run that is running
                 is only joined, and left running unless `Run.finish` is called.
             falls_back_to: how the run ends safely when a call cannot be made whose tool declares
                 nothing itself: `draft`, `ticket`, `ask`, a callable, or an
                 `agentguard.fallback.Fallback`.
+            verified_by: verifiers of the run as a whole, as `Run.verify_with` takes them.
             budget: `max_steps`, `max_model_calls`, `max_tool_calls`, `max_spend_usd`,
                 `max_seconds`, `max_repeats`, `loops` (`"off"`, or after how many rounds
                 a loop is stopped); they replace the configuration's.
@@ -113,8 +117,6 @@ class Guard:
         Raises:
             ConfigurationError: an unknown limit, or one that is no number.
         """
-        if autonomy not in (None, "auto"):
-            raise ConfigurationError(f"autonomy={autonomy!r}: this version enforces only 'auto'")
         name = workflow or self.settings.workflow or "workflow"
         limits = _limits(self.settings.limits, budget)
         around = Surroundings(
@@ -124,7 +126,7 @@ class Guard:
         chosen = run_id if run_id is not None else new_run_id()
         if not chosen or len(chosen) > _LONGEST_ID:
             raise ConfigurationError(f"run_id is a text of 1 to {_LONGEST_ID} characters")
-        return Run(
+        run = Run(
             self,
             around,
             name,
@@ -133,8 +135,12 @@ class Guard:
             limits,
             host or Host(),
             join=join,
+            autonomy=stages.said(self.settings.autonomy, autonomy),
             fallback=self._fallback_of(falls_back_to),
         )
+        if verified_by:
+            run.verify_with(*([verified_by] if callable(verified_by) else verified_by))
+        return run
 
     def sheet(self, tool: Any) -> tuple[str, Tool | None]:
         """Return a tool's name, and its sheet if it was bound already; a decorated one is bound."""
@@ -284,6 +290,45 @@ class Guard:
     ) -> Rollback:  # fmt: skip
         """Like `rollback`, on an event loop."""
         return await Saga(self, Wish(run_id, by, reason, step, dry_run, tenant), tools).run()
+
+    def pin(
+        self, tool: str, stage: str, *, by: str, reason: str, tenant: str | None = None
+    ) -> Standing:  # fmt: skip
+        """Pin a tool at a stage, whatever it has earned; no start passes after this commits.
+
+        Args:
+            tool: its name.
+            stage: `draft`, `propose`, `approve` or `auto`; what runs and configuration say caps it.
+            by: the person who does it.
+            reason: why.
+            tenant: in this tenant; the guard's own by default.
+
+        Raises:
+            ConfigurationError: an unknown stage, or nobody and no reason.
+        """
+        return stages.pin(self, tool, stages.checked(stage, "pin"), by, reason, tenant)
+
+    def unpin(self, tool: str, *, by: str, reason: str, tenant: str | None = None) -> Standing:
+        """Take a tool's pin away: what it has earned counts again.
+
+        Raises:
+            ConfigurationError: nobody and no reason is named.
+        """
+        return stages.pin(self, tool, None, by, reason, tenant)
+
+    def incident(self, *, tool: str, by: str, reason: str, tenant: str | None = None) -> Standing:
+        """Take a tool one stage down, as far as the configuration's `demote.to`.
+
+        No start passes after this commits. Its verified outcomes count anew.
+
+        Raises:
+            ConfigurationError: nobody and no reason is named.
+        """
+        return stages.incident(self, tool, by, reason, tenant)
+
+    def standings(self, *, tenant: str | None = None) -> list[Standing]:
+        """Return how tools stand: what they have earned, what they are pinned at, and why."""
+        return self.store.read(standings, tenant)
 
     def close(self) -> None:
         """Close the store."""

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .canonical import jsonable
 from .codec import encode
 from .errors import DecisionRefused, GuardError
-from .ledger import decisions, endings, lifecycle, queries, settling
+from .executions import Executed
+from .ledger import decisions, drafts, endings, lifecycle, queries, settling
 
 if TYPE_CHECKING:
     import builtins
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
+    from .guard import Guard
     from .model import Approval, Effect, Ending, Event, RunInfo
     from .protocols import Store
 
@@ -22,8 +24,8 @@ T = TypeVar("T")
 class Approvals:
     """Calls that wait for people: `guard.approvals`."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, guard: Guard) -> None:
+        self._store, self._guard = store, guard
 
     def list(
         self, status: str | None = None, *, tenant: str | None = None, limit: int = 100
@@ -70,6 +72,43 @@ class Approvals:
             tuple([roles] if isinstance(roles, str) else roles), edits, generation,
         )  # fmt: skip
         return _raised(self._store.transact(decisions.decide, ruling))
+
+    def proposal(self, approval_id: str, *, tenant: str | None = None) -> Mapping[str, Any] | None:
+        """Return what a proposal shows besides the call: `evidence` and `diff`; None if nothing.
+
+        Raises:
+            DecisionRefused: there is no such approval.
+        """
+        return self._store.read(drafts.proposal, self.show(approval_id, tenant=tenant))
+
+    def execute(
+        self, approval_id: str, *, by: str, tools: Iterable[Any], tenant: str | None = None
+    ) -> Any:
+        """Execute an approved draft: exactly the call that was written down, once, in its run.
+
+        Args:
+            approval_id: the draft's approval, or a unique beginning of its id.
+            by: the person who executes it; not who asked for it.
+            tools: decorated functions, the tool's own among them.
+            tenant: look only in this tenant.
+
+        Returns:
+            The result; the recorded one if it was executed already.
+
+        Raises:
+            DecisionRefused: it is not approved, no draft, or its record does not hold the call.
+            PermissionDenied: this person may not execute it.
+            EffectInDoubt: it was executed, and nobody knows how that ended.
+        """
+        approval = self.show(approval_id, tenant=tenant)
+        return Executed(self._guard, approval, by, tools).run()
+
+    async def aexecute(
+        self, approval_id: str, *, by: str, tools: Iterable[Any], tenant: str | None = None
+    ) -> Any:
+        """Like `execute`, on an event loop."""
+        approval = self.show(approval_id, tenant=tenant)
+        return await Executed(self._guard, approval, by, tools).arun()
 
 
 def _check_edits(approval: Approval, edits: Mapping[str, Any]) -> None:

@@ -79,14 +79,14 @@ class Run(Planned, Costed, Verified):
     def __init__(
         self, guard: Any, around: Surroundings, workflow: str, run_id: str, principal: Principal,
         limits: Limits, host: Host, *, join: bool = False, autonomy: Autonomy | None = None,
-        execution: Execution | None = None, fallback: Any = None,
+        fallback: Any = None,
     ) -> None:  # fmt: skip
         self.guard, self.workflow, self.id = guard, workflow, run_id
         self.principal, self.hosts, self.part = principal, Hosts(host), 0
         self.around = around
-        self.autonomy, self.execution = autonomy, execution
-        actor = f"person:{execution.by}" if execution else f"agent:{principal.agent}"
-        self.ref = RunRef(principal.tenant, run_id, actor)
+        self.autonomy = autonomy
+        self.execution: Execution | None = None
+        self.ref = RunRef(principal.tenant, run_id, f"agent:{principal.agent}")
         self.meter = Meter(run_id, around.store.clock)
         self.redactor = Redactor()
         self.models = ModelCalls(
@@ -244,8 +244,10 @@ class Run(Planned, Costed, Verified):
         await self.meter.recall(runtime, self.around.store, self.ref, join=self._join)
         return span, opened
 
-    def visit(self) -> None:
-        """Take up what the store knows of the run, without entering it: a person acts in its record."""
+    def visit(self, execution: Execution) -> None:
+        """Have a person at work in the run's record, to execute a draft; the run is not entered."""
+        self.execution = execution
+        self.ref = RunRef(self.ref.tenant, self.id, f"person:{execution.by}")
         opened = self.around.store.transact(lifecycle.visit, self.ref)
         self.part, self.hash_key = opened.part, opened.hash_key
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)

@@ -17,6 +17,7 @@ import os
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from ..autonomy import DRAFTED
 from ..canonical import dumps, seal, sha256
 from ..errors import (
     StoreUnavailable,
@@ -36,6 +37,7 @@ COLUMNS = (
     "payload_hash", "contract_version", "policy_version", "arguments", "arguments_hash",
     "input_schema", "rule", "roles", "quorum", "allow_edit", "frozen_fields", "run_id", "step",
     "agent", "subject", "created_at", "expires_at", "decided_at", "used_at", "edits", "edited_by",
+    "stage",
 )  # fmt: skip
 SELECT = f"SELECT {', '.join(COLUMNS)}, seal FROM approvals"  # noqa: S608 - fixed names
 _OPEN = ("pending", "approved")
@@ -148,6 +150,7 @@ def _approval_of(found: dict[str, Any], said: list[tuple[int, Decision]], now: i
         edits=_json(found["edits"]),
         edited_by=found["edited_by"],
         input_schema=_json(found["input_schema"]),
+        stage=found["stage"],
     )
 
 
@@ -182,15 +185,24 @@ def request(tx: Tx, log: RunLog, intent: Intent, ask: Ask, step: int, generation
         sha256(preview.encode()).hex(), _text(intent.input_schema), ask.rule, _list(ask.roles),
         ask.quorum, int(ask.allow_edit), _list(intent.frozen_fields), intent.run.run_id, step,
         intent.agent, intent.subject, tx.now, tx.now + int(ask.expires * 1_000_000), None, None,
-        None, None,
+        None, None, _drafted(ask),
     )  # fmt: skip
     tx.run(_INSERT, (*values, seal(*values)))
     log.add(Draft("approval.requested", {
         "approval_id": approval_id, "generation": generation, "rule": ask.rule,
         "roles": list(ask.roles), "quorum": ask.quorum, "payload_hash": intent.payload_hash,
-        "preview_hash": sha256(preview.encode()).hex(),
-    }, step))  # fmt: skip
+        "preview_hash": sha256(preview.encode()).hex(), **_staged(ask),
+    }, step, intent.proposal if ask.stage == "propose" else None))  # fmt: skip
     return reload_approval(tx, intent.run.tenant, approval_id)
+
+
+def _staged(ask: Ask) -> dict[str, Any]:
+    stage = _drafted(ask)
+    return {} if stage is None else {"stage": stage}
+
+
+def _drafted(ask: Ask) -> str | None:
+    return ask.stage if ask.stage in DRAFTED else None
 
 
 def _text(value: Any) -> str | None:

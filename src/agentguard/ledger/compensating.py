@@ -51,7 +51,8 @@ def forbids(tx: Tx, log: RunLog, intent: Intent) -> GuardError | None:
     """
     by_person = intent.undoes is not None and log.ref.actor.startswith("person:")
     if not by_person:
-        closed = log.closed() if intent.effect == "write" else None
+        by_agent = intent.effect == "write" and intent.executes is None
+        closed = log.closed() if by_agent else None
         stopped = log.stopped() or closed
         if stopped is not None or intent.undoes is None:
             return stopped

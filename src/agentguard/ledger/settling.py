@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from ..protocols import foreseen
-from . import budgets, compensating
+from . import autonomy, budgets, compensating
 from .rows import EffectRow, effect_asked, load_effect, lock_effect
 from .runs import RunLog, asked, record_of
 from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
@@ -63,6 +63,7 @@ def mark_doubt(
 @foreseen(lambda end: (*asked(end.run), effect_asked(end.run.tenant, end.key)))
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
+    autonomy.hold_up(tx, end)
     log = RunLog(tx, end.run)
     log.absorb(end.pending)
     written = _settle(tx, log, end)
@@ -81,6 +82,8 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     row.cost = row.cost if end.cost is None else end.cost
     row.update(tx)
     _tell(log, end, settled)
+    if end.ladder is not None:
+        autonomy.count(tx, log, end, end.ladder)
     if row.key.startswith(compensating.UNDO):
         compensating.note_undo(tx, log, row)
     return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..errors import RunHalted
+from ..errors import RunHalted, StoreUnavailable
 from ..protocols import Asked
 
 if TYPE_CHECKING:
@@ -12,26 +12,46 @@ if TYPE_CHECKING:
 
 _GATE = "switches"
 _CLOSED = (
-    "SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL AND (kind = 'all'"
-    " OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
-    " OR (kind = 'tenant' AND name = ?)) LIMIT 1"
+    "SELECT a.stage, a.pinned, s.kind, s.name, s.by, s.reason FROM (SELECT 1) AS o"
+    " LEFT JOIN (SELECT stage, pinned FROM autonomy WHERE tenant = ? AND tool = ?) AS a ON TRUE"
+    " LEFT JOIN (SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL"
+    " AND (kind = 'all' OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
+    " OR (kind = 'tenant' AND name = ?)) LIMIT 1) AS s ON TRUE"
 )
+"""One question for whatever stands over a tool. The table of stages is named first: its rows change
+in transactions with others, and those forget what was asked of it (`_pg_foresight`)."""
 
 
 def asked(tenant: str, agent: str, tool: str) -> tuple[Asked, Asked]:
     """Return the questions of `closed`."""
-    row = Asked("row", _CLOSED, (tool, agent, tenant), early=True)
+    row = Asked("row", _CLOSED, (tenant, tool, tool, agent, tenant), early=True)
     return Asked("gate", _GATE, early=True), row
 
 
 def closed(tx: Tx, tenant: str, agent: str, tool: str) -> RunHalted | None:
     """Return the refusal, if a switch stands over this call."""
+    return standing(tx, tenant, agent, tool)[0]
+
+
+def standing(tx: Tx, tenant: str, agent: str, tool: str) -> tuple[RunHalted | None, str | None]:
+    """Return the refusal, if a switch stands over this call, and the stage of its tool.
+
+    That is what an operator has pinned it at, or what it has earned; None if nothing is known.
+    """
     tx.gate(_GATE, alone=False)
-    row = tx.row(_CLOSED, (tool, agent, tenant))
+    row = tx.row(_CLOSED, (tenant, tool, tool, agent, tenant))
     if row is None:
-        return None
-    kind, name, by, reason = row
-    return RunHalted(f"stopped by the kill switch on {kind} {name}".rstrip() + f" ({by}: {reason})")
+        raise StoreUnavailable("the store did not say what stands over a call; nothing was started")
+    stage, pinned, kind, name, by, reason = row
+    if kind is None:
+        return None, pinned or stage
+    text = f"stopped by the kill switch on {kind} {name}".rstrip()
+    return RunHalted(f"{text} ({by}: {reason})"), pinned or stage
+
+
+def hold_up(tx: Tx) -> None:
+    """Wait until no start is on its way that has seen what this transaction is about to change."""
+    tx.gate(_GATE, alone=True)
 
 
 def tools(tx: Tx) -> dict[str, str]:
@@ -44,7 +64,7 @@ def tools(tx: Tx) -> dict[str, str]:
 
 def throw(tx: Tx, kind: str, name: str, by: str, reason: str) -> None:
     """Stop everything that *kind* and *name* stand for, from this commit on."""
-    tx.gate(_GATE, alone=True)  # starts that have looked already are waited for
+    hold_up(tx)
     tx.run(
         "INSERT INTO switches (kind, name, by, reason, at) VALUES (?,?,?,?,?)",
         (kind, name, by, reason, tx.now),

@@ -1,0 +1,63 @@
+"""The doors of staged autonomy: what a run is entered with, and what operators pin and report."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Ladder
+from .errors import ConfigurationError
+from .ledger import autonomy as ledger
+
+if TYPE_CHECKING:
+    from .guard import Guard
+    from .ledger.autonomy import Standing
+
+
+def said(settings: Autonomy | None, stage: str | None) -> Autonomy | None:
+    """Return what counts in a run; None if nobody says anything below `auto`.
+
+    Raises:
+        ConfigurationError: an unknown stage.
+    """
+    if stage is not None:
+        checked(stage, "run")
+    if settings is None and stage in (None, "auto"):
+        return None
+    return (settings or Autonomy()).in_run(stage)
+
+
+def checked(stage: str, where: str) -> str:
+    """Return a stage that there is.
+
+    Raises:
+        ConfigurationError: there is none such.
+    """
+    if stage not in STAGES:
+        raise ConfigurationError(
+            f"{where}: autonomy={stage!r} is no stage; there are {', '.join(STAGES)}"
+        )
+    return stage
+
+
+def pin(
+    guard: Guard, tool: str, stage: str | None, by: str, reason: str, tenant: str | None
+) -> Standing:
+    """Pin a tool, or with None take its pin away."""
+    _check("pin" if stage else "unpin", tool, by, reason)
+    where = tenant or guard.principal.tenant
+    return guard.store.transact(ledger.pin, where, tool, stage, by, reason)
+
+
+def incident(guard: Guard, tool: str, by: str, reason: str, tenant: str | None) -> Standing:
+    """Take a tool one stage down."""
+    _check("incident", tool, by, reason)
+    rules = guard.settings.autonomy or Autonomy()
+    ladder = rules.ladder(tool) or Ladder(tool, rules.begins(tool), None, LOWEST_BY_DEFAULT)
+    where = tenant or guard.principal.tenant
+    return guard.store.transact(ledger.incident, where, ladder, by, reason)
+
+
+def _check(what: str, tool: str, by: str, reason: str) -> None:
+    machine = by.startswith(("agent:", "system:"))
+    if not tool.strip() or machine or not by.strip() or not reason.strip():
+        raise ConfigurationError(f"{what}: name the tool, the person and why: tool, by, reason")
