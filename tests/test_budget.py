@@ -415,7 +415,7 @@ def test_a_limit_of_zero_lets_nothing_through(guard: Guard) -> None:
 @pytest.mark.parametrize(
     ("limits", "sentence"),
     [
-        ({"max_step": 5}, "run has no limit 'max_step'; it has max_model_calls"),
+        ({"max_step": 5}, "run has no limit 'max_step'; it has loops, max_model_calls"),
         ({"max_steps": -1}, "is not a number from 0"),
         ({"max_steps": "5"}, "is not a number from 0"),
         ({"max_steps": True}, "is not a number from 0"),

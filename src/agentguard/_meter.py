@@ -15,9 +15,11 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from ._loops import REPEATS, Past, Streaks, shared
 from .errors import ConfigurationError, LoopDetected, StoreUnavailable
+from .ledger import recent
 from .ledger.runs import exceeded
-from .ledger.values import NEW_STEP, Draft, Pending
+from .ledger.values import NEW_STEP, Draft, Pending, RunRef
 from .model import Limits, Usage
 
 if TYPE_CHECKING:
@@ -55,6 +57,7 @@ class Meter:
         self._repeats: dict[tuple[str, str], int] = {}
         self._occurrences: dict[tuple[str, str], int] = {}
         self._visited: set[str] = set()
+        self.streaks = Streaks()
         _METERS.add(self)
 
     def renew_lock(self) -> None:
@@ -66,6 +69,26 @@ class Meter:
         self.limits = limits
         self._active_us, self._part_started = active_us, part_started
         self._take_over(usage)
+
+    async def recall(self, runtime: Runtime, store: Store, ref: RunRef, *, join: bool) -> None:
+        """Take up the calls before this part of the run, or before this process joined it."""
+        known = False
+        if join:
+            self.streaks, known = shared(store, ref)
+        if known or not self.repeats or not self._base.steps:
+            return
+        before = self.streaks.past()
+        if not before:
+            before = [_past(found) for found in await runtime.look(store, recent.calls, ref)]
+        self.streaks.resumed(before)
+
+    @property
+    def repeats(self) -> int:
+        """So many rounds may a loop go; 0 for as many as it likes."""
+        limits = self.limits
+        if limits.loops is not None:
+            return limits.loops
+        return REPEATS if limits.max_repeats is None else max(limits.max_repeats, 1)
 
     def _take_over(self, usage: Usage) -> None:
         """Count on from *usage*. The closer a limit that other processes share, the fewer events wait."""
@@ -240,6 +263,22 @@ class Meter:
             first = key not in self._visited
             self._visited.add(key)
             return first
+
+
+def _past(found: recent.Recent) -> Past:
+    """Return a call of the record as it is held against others."""
+    plain = None if found.arguments is None else dict(found.arguments)
+    past = Past(
+        found.tool, found.payload_hash or "", plain, found.effect, found.call_id, key=found.key
+    )
+    past.step = found.step
+    if found.error is not None:
+        past.outcome = (False, found.error)
+    elif found.documents is not None:
+        past.outcome = (True, found.documents)
+    elif found.result is not None:
+        past.outcome = (True, hash(found.result))
+    return past
 
 
 def _check_not_inside(runtime: Runtime) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._attempt import End, attempt, retrieved_by
 from ._backoff import Backoff
 from ._decide import call_id, shown
+from ._runaway import note_outcome
 from .errors import BudgetExceeded
 from .ledger.values import NEW_STEP, Draft, end_kind
 from .model import EffectState
@@ -38,6 +39,7 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
             end = await attempt(runtime, run, call, body)
     except BaseException as error:  # noqa: BLE001 - its step is taken, so it is told, then raised
         end = End(EffectState.FAILED_RETRYABLE, error=error)
+    note_outcome(call, end)
     _note_read(run, call, end, (time.monotonic_ns() - began) // 1000)
     if run.meter.due():
         await run.flush(runtime)
