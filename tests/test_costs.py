@@ -174,7 +174,8 @@ def test_time_without_a_price_is_unknown_not_free() -> None:
         run.add_human_minutes("1.5", by="dana")
     shown, found = guard.runs.show("r-1"), costs(guard, "r-1")
     guard.close()
-    assert (shown.cost_complete, shown.spent_usd) == (False, 0)
+    assert not shown.cost_complete
+    assert shown.spent_usd == 0
     assert (found.human_minutes, found.unknown) == (Decimal("1.5"), ("human",))
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..ledger import queries
-from ..record import Step, Stop, fold, stops
+from ..record import Costs, Drift, Step, Stop, costs_of, drift, fold, stops
 from .shell import busy, found, shell
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class Page:
         tally: how many effects were written, started again, wait, are in doubt.
         effects: the run's effects by key.
         now: by the store's clock.
+        costs: what it cost, by what for.
+        drift: how it stands to its plan, if it has one.
     """
 
     run: RunInfo
@@ -35,6 +37,8 @@ class Page:
     tally: Mapping[str, int]
     effects: Mapping[str, Effect]
     now: dt.datetime
+    costs: Costs
+    drift: Drift | None
 
     def undo(self, step: Step) -> str | None:
         """Return what is declared to undo a step."""
@@ -108,6 +112,8 @@ def page_of(guard: Guard, name: str) -> Page:
             tally_of(guard, run),
             {row.id: row for row in rows},
             now(guard),
+            costs_of(events),
+            drift(events),
         )
 
 

@@ -9,6 +9,7 @@ import click
 from .effects import effect_columns
 from .loading import now, page_of, run_named, tally_of
 from .output import Column, console, is_terminal, sheet, show_list, show_one, table
+from .planview import costs_json, drifted, plan_json
 from .runview import cost_of, draw, header, hints, legend, step_columns
 from .shapes import RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
 from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
@@ -29,7 +30,7 @@ STATUSES = ("running", "waiting", *ENDED)
 
 @click.group("runs", cls=Group)
 def runs() -> None:
-    """Runs of agents: list, show, watch, cancel."""
+    """Runs of agents: list, show, watch, cancel, answer."""
 
 
 @runs.command("list", epilog=keys(RunJson))
@@ -85,7 +86,7 @@ def _columns(
 
 @runs.command(
     "show",
-    epilog=f"{keys(RunJson)} Besides: timeline, stops. Of a step in the timeline: {keys(StepJson)}",
+    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan. Of a step in the timeline: {keys(StepJson)}",
 )
 @click.argument("run")
 @click.option(
@@ -112,6 +113,8 @@ def _show_run(page: Page) -> None:
             **run_json(page.run, page.tally),
             "timeline": [step_json(step, page.now, page.undo(step)) for step in page.steps],
             "stops": [stop_json(stop) for stop in page.stops],
+            "costs": costs_json(page.costs),
+            "plan": plan_json(page.drift),
         })  # fmt: skip
         return
     sheet(list(header(page)))
@@ -122,7 +125,7 @@ def _show_run(page: Page) -> None:
         console().print(legend(page))
     else:
         table(page.steps, step_columns(page))
-    told = list(hints(page))
+    told = [*drifted(page.drift), *hints(page)]
     if told:
         click.echo()
         sheet(told)
@@ -178,3 +181,21 @@ def cancel(run: str, by: str, reason: str, dry_run: bool, yes: bool) -> None:  #
         if confirmed(f"cancel run {found.id} ({found.status}) for good", dry_run=dry_run, yes=yes):
             guard.runs.cancel(found.id, by=by, reason=reason, tenant=found.tenant)
             say(f"run {found.id} is cancelled")
+
+
+@runs.command("answer", epilog=CODES)
+@click.argument("run")
+@click.argument("text")
+@click.option(
+    "--by", required=True, envvar="AGENTGUARD_BY", show_envvar=True, metavar="PERSON",
+    help="Who answers.",
+)  # fmt: skip
+def answer(run: str, text: str, by: str) -> None:
+    """Answer the question of RUN with TEXT: the run may go on and write again.
+
+    The answer allows nothing by itself; what needs an approval still needs one.
+    """
+    with shell().guard() as guard:
+        found = run_named(guard, run)
+        guard.runs.answer(found.id, text, by=by, tenant=found.tenant)
+        say(f"run {found.id} has its answer and may be entered again under its id")

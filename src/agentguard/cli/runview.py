@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model import dollars
+from .endings import ending_hints, ending_lines
 from .output import STYLES, Column, Line, console, cut, padded, width
+from .planview import progress, split
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
 from .waterfall import (
     BAR_STYLES,
@@ -58,8 +60,11 @@ def header(page: Page) -> Iterator[Line]:
     )
     for label, text, state in _budget(run):
         yield Line(label, text, state)
+    yield from split(page.costs)
+    yield from progress(page.drift)
     if run.error:
         yield Line("error", escaped(run.error), "failed")
+    yield from ending_lines(run)
 
 
 def _took(page: Page) -> str:
@@ -143,6 +148,8 @@ def note_of(step: Step) -> str:
     notes = [count(len(step.attempts), "attempt")] if len(step.attempts) > 1 else []
     if step.duplicates and step.outcome != "duplicate":
         notes.append(f"{count(len(step.duplicates), 'duplicate')} served")
+    if step.plan:
+        notes.append("outside the plan" if step.plan == "outside" else step.plan)
     notes += [f"{escaped(v.verifier)} says no" for v in step.verdicts if not v.passed]
     notes += [f"ruled {words(r.ruling)}" for r in step.rulings]
     return ", ".join(notes)
@@ -258,6 +265,7 @@ def legend(page: Page) -> Text:
 
 def hints(page: Page) -> Iterator[Line]:
     """Yield what a person can do next."""
+    yield from ending_hints(page)
     for stop in page.stops:
         what = f"{escaped(stop.what)}: " if stop.what else ""
         used = f" is {escaped(stop.limit)} and {escaped(stop.used)} is used" if stop.limit else ""

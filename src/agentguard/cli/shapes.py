@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..model import dollars
@@ -55,6 +56,7 @@ class RunJson(TypedDict):
     limits: LimitsJson
     policy_version: str
     error: str | None
+    ending: dict[str, Any] | None
 
 
 class StepJson(TypedDict):
@@ -94,6 +96,8 @@ class StepJson(TypedDict):
     late: dict[str, Any] | None
     undo: str | None
     events: list[int]
+    plan: str | None
+    plan_step: int | None
 
 
 class ApprovalJson(TypedDict):
@@ -196,6 +200,7 @@ def run_json(run: RunInfo, tally: Mapping[str, int]) -> RunJson:
         "spent_usd": usd(run.spent_usd), "held_usd": usd(run.held_usd),
         "cost_complete": run.cost_complete, "limits": _limits(run.limits),
         "policy_version": run.policy_version, "error": run.error,
+        "ending": None if run.ending is None else asdict(run.ending),
     }  # fmt: skip
 
 
@@ -231,7 +236,8 @@ def step_json(step: Step, now: dt.datetime, undo: str | None = None) -> StepJson
         "held_usd": usd(step.held_usd),
         "budgets": [{"name": n, "span": s, "usd": usd(a)} for n, s, a in step.budgets],
         "tokens": dict(step.tokens), "late": None if step.late is None else dict(step.late),
-        "undo": undo, "events": list(step.events),
+        "undo": undo, "events": list(step.events), "plan": step.plan,
+        "plan_step": step.plan_step,
     }  # fmt: skip
 
 

@@ -42,6 +42,8 @@ def answers(
     yield Line("asked", _asked(step))
     yield Line("by", _by(page.run, step))
     yield Line("allowed", *_allowed(step))
+    if step.plan or step.plan_step:
+        yield Line("plan", _planned(step), "note" if step.plan else "")
     for question in step.questions:
         yield from _approval(step, question, approvals.get(question.approval_id))
     if not step.questions:
@@ -89,6 +91,11 @@ def _allowed(step: Step) -> tuple[str, str]:
     if step.questions:
         return f"a person had to decide: {escaped(step.questions[-1].rule)}; {versions}", ""
     return f"{escaped(step.rule or 'yes')}; {versions}", ""
+
+
+def _planned(step: Step) -> str:
+    named = f"step {step.plan_step} of the plan" if step.plan_step else "no step of the plan"
+    return f"{named}, before its turn" if step.plan == "out of order" else named
 
 
 def _approval(step: Step, question: Question, approval: Approval | None) -> Iterator[Line]:

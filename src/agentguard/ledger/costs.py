@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from .runs import RunLog
 from .values import Draft, Pending, RunRef
 
 if TYPE_CHECKING:
+    from decimal import Decimal
+
     from ..errors import BudgetExceeded
     from ..model import Limits, Usage
     from ..protocols import Tx
