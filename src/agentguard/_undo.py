@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from . import _decide
 from ._attempt import body_of, steers
 from ._durable import DurableCall
+from ._independence import look
 from ._pipeline import late_answer
 from ._runtime import AsyncioRuntime, ThreadRuntime
 from ._together import TogetherCall, TogetherRuntime
@@ -112,6 +113,8 @@ class Undo:
         runtime = AsyncioRuntime() if self.sheet.is_async else runtime_for(self.sheet)
         shown = await runtime.look(run.around.store, compensating.arguments_of, effect)
         call = self.call_of(run, effect, shown)
+        if self.sheet.duties is not None:
+            await look(runtime, run, call, self.sheet.duties)
         runtime.take(call, run.around.store)
         body = body_of(call, self.sheet.function, None)
         if isinstance(runtime, ThreadRuntime):

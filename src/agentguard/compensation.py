@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from . import _verdicts
+from ._independence import separate
 from ._signature import Returned
 from ._undo import Given, Undo
 from .canonical import dumps, sha256
@@ -55,7 +56,7 @@ def compensated_by(
     """
     if when not in ("failed_verdict", "rollback_only"):
         raise ConfigurationError('compensated_by: when is "failed_verdict" or "rollback_only"')
-    checks = [verified_by] if callable(verified_by) else list(verified_by)
+    checks = verified_by if isinstance(verified_by, list | tuple) else [verified_by]
     declared = declaration_of(undo)
     policies = tuple(declared.policies.values()) if declared else ()
     policy = Compensation(
@@ -115,7 +116,7 @@ class Compensation:
         """
         if not callable(self.undo):
             raise ConfigurationError("compensated_by: give a callable(result, **arguments)")
-        others = [policy.stage for policy in self.policies if policy.stage not in _ALLOWED]
+        others = sorted(policy.stage for policy in self.policies if policy.stage not in _ALLOWED)
         if others:
             raise ConfigurationError(
                 f"{self.name}: an undo takes its contract and key from its tool: leave out the"
@@ -146,6 +147,8 @@ class Compensation:
                 f"{tool.name} is sync, so the verifiers of its undo must be sync"
             )
         sheet.checks.extend(self.checks)
+        asks = self.ask is not None or any(p.stage is Stage.APPROVAL for p in self.policies)
+        separate(sheet, settings, asks_always=asks)
         sheet.policy = f"undo:{_fingerprint(self)}"
         tool.undo = self.name
         tool.compensation = Undo(tool, sheet, names, on_verdict=self.when == "failed_verdict")

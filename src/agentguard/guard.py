@@ -138,7 +138,7 @@ class Guard:
             autonomy=stages.said(self.settings.autonomy, autonomy),
             fallback=self._fallback_of(falls_back_to),
         )
-        if verified_by:
+        if verified_by != ():
             run.verify_with(*([verified_by] if callable(verified_by) else verified_by))
         return run
 
