@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
-from ._independence import may_end, proposers
+from ._independence import may_end, proposers_of
 from ._runtime import BodyAbandoned, DeadlinePassed, Outcome, ResultLost
 from ._verdicts import Asking, ask_all
 from .canonical import jsonable
@@ -347,7 +347,7 @@ async def _verify(run: Run, call: Call, end: End) -> None:
     tool, duties = call.tool, call.tool.duties
     needs = duties.demanded(call) if duties else "nobody"
     run.redactor.hide(tool.sensitive, call.plain)
-    asking = Asking("", proposers(run), tool.sensitive, run.redactor.scrub)
+    asking = Asking("", proposers_of(run), tool.sensitive, run.redactor.scrub)
     found = await ask_all(
         tool.checks, tool.name, (call.arguments, end.value), call.evidence, asking=asking,
         on_loop=tool.is_async, may_end=lambda check: may_end(check, needs),

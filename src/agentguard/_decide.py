@@ -5,9 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from ._independence import proposers
+from ._independence import proposers_of
 from .canonical import canonical, effect_key, jsonable, keyed_hash
-from .errors import ContractViolation, DecisionRefused, ForbiddenAction, GuardError, PermissionDenied
+from .errors import (
+    ContractViolation,
+    DecisionRefused,
+    ForbiddenAction,
+    GuardError,
+    PermissionDenied,
+)
 from .ledger.rows import load_effect
 from .ledger.values import NEW_STEP, Ask, Draft, Intent
 from .run import CALL
@@ -210,7 +216,7 @@ def intent_of(run: Run, call: Call) -> Intent:
         plans=run.plans,
         who=tool.who,
         **_staged(run, call),
-        refusal=tool.duties.refusal(call, proposers(run)) if tool.duties else None,
+        refusal=tool.duties.refusal(call, proposers_of(run)) if tool.duties else None,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._names import same_model
 from .errors import ConfigurationError, GuardError, PermissionDenied
@@ -15,11 +15,12 @@ from .model import NANOS, dollars, nanos
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from ._models import ModelCalls, Surroundings
     from ._runtime import Runtime
     from ._verdicts import Check
     from .config import Settings
-    from .run import Run
-    from .tool import Call, Tool
+    from .model import Principal
+    from .tool import Call, Duties, Tool
 
 CLASSES = ("nobody", "rule", "model", "model+person")
 """How independent a verification is, weakest first."""
@@ -104,7 +105,7 @@ _OF_KIND = {"rule": "rule", "model": "model", "person": "model+person"}
 
 
 @dataclass(frozen=True, slots=True)
-class Duties:
+class ToolDuties:
     """What the calls of one tool demand of its verification.
 
     Attributes:
@@ -170,7 +171,7 @@ def separate(tool: Tool, settings: Settings, *, asks_always: bool) -> None:
     thresholds = settings.spend_demands if tool.effect == "write" else ()
     if models or thresholds:
         limits = tuple((nanos(limit), independence) for limit, independence in thresholds)
-        tool.duties = Duties(tool.name, models, offers, demands, limits, _cost_of(tool))
+        tool.duties = ToolDuties(tool.name, models, offers, demands, limits, _cost_of(tool))
 
 
 def _demands(tool: Tool, settings: Settings) -> Iterable[tuple[str, str]]:
@@ -211,7 +212,31 @@ def _nanos(value: Any) -> int | None:
 # Before a call.
 
 
-async def look(runtime: Runtime, run: Run, call: Call, duties: Duties) -> None:
+class Proposing(Protocol):
+    """What is asked of a run to know who proposes its calls."""
+
+    @property
+    def id(self) -> str:
+        """The run's id."""
+        ...
+
+    @property
+    def principal(self) -> Principal:
+        """Who acts."""
+        ...
+
+    @property
+    def around(self) -> Surroundings:
+        """Its store, and which model does what."""
+        ...
+
+    @property
+    def models(self) -> ModelCalls:
+        """The models that it has called."""
+        ...
+
+
+async def look(runtime: Runtime, run: Proposing, call: Call, duties: Duties) -> None:
     """Learn which models the run has really called, and refuse a read that may not start.
 
     Writes are refused in their start transaction, after the look whether they were done already.
@@ -222,11 +247,12 @@ async def look(runtime: Runtime, run: Run, call: Call, duties: Duties) -> None:
     """
     if duties.checks:
         await learn(runtime, run)
-    if call.tool.effect == "read" and (refusal := duties.refusal(call, proposers(run))):
+    refusal = duties.refusal(call, proposers_of(run)) if call.tool.effect == "read" else None
+    if refusal is not None:
         raise refusal
 
 
-async def learn(runtime: Runtime, run: Run) -> None:
+async def learn(runtime: Runtime, run: Proposing) -> None:
     """Read which models were called in this run, here and by earlier parts or other processes."""
     known = run.models
     found, known.seen = await runtime.look(
@@ -235,7 +261,7 @@ async def learn(runtime: Runtime, run: Run) -> None:
     known.called.update(found)
 
 
-def proposers(run: Run) -> frozenset[str]:
+def proposers_of(run: Proposing) -> frozenset[str]:
     """Return the models that propose the calls of a run, as far as is known."""
     own = (run.principal.model,) if run.principal.model else ()
     return frozenset({*run.models.called, *proposing(run.around.routing), *own})
