@@ -232,7 +232,7 @@ class _Making:
     ) -> None:  # fmt: skip
         self.fallback, self.runtime, self.run, self.tool = fallback, runtime, run, tool
         self.error, self.told = error, told
-        self.port = run.guard.tickets if fallback.to == "ticket" else None
+        self.port: Any = run.guard.tickets if fallback.to == "ticket" else None
         self.claim_id, self.key = os.urandom(8).hex(), ""
 
     async def made(self) -> Ending:
@@ -361,11 +361,12 @@ class _Making:
         return str(said) if said else None  # one that cannot look has found nothing
 
     async def _invoke(self, begun: Begun) -> Outcome:
-        if self.port is not None:
+        port = self.port
+        if port is not None:
             ticket = Ticket(**{**begun.told, "key": begun.key})
-            return await self._called(lambda: self.port.file(ticket))
+            return await self._called(lambda: port.file(ticket))
         to, arguments = cast("Callable[..., Any]", self.fallback.to), begun.told["arguments"]
-        with setting(_ENDING, True):  # noqa: FBT003 - the value of a variable
+        with setting(_ENDING, True):
             return await self._called(lambda: to(dict(arguments or {}), self.error))
 
     async def _called(self, work: Callable[[], Any]) -> Outcome:

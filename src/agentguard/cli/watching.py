@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .endings import waits
 from .loading import approval_named
 from .output import STYLES, console, dumped, is_terminal
 from .shapes import approval_json, iso
@@ -63,7 +64,9 @@ def watch_run(guard: Guard, run: RunInfo, timeout: float | None) -> int:
             return _RUN_ENDS[current.status]
         if current.status == "waiting" and not told:
             told = True
-            say(f"run {run.id} waits for a person: agentguard approvals list")
+            answer = f"agentguard runs answer {run.id} TEXT --by YOU"
+            what = answer if waits(current.ending) else "agentguard approvals list"
+            say(f"run {run.id} waits for a person: {what}")
     say(f"run {run.id} is still {guard.runs.show(run.id, tenant=run.tenant).status}")
     return Exit.WAITING
 
