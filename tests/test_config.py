@@ -623,12 +623,30 @@ def test_keys_without_a_room_are_refused_honestly(key: str) -> None:
     )
 
 
-def test_autonomy_is_auto_or_absent() -> None:
-    """`auto` loads, the other stages are refused as not enforced, other words as wrong."""
+def test_autonomy_is_a_stage_or_keys() -> None:
+    """One word is the stage of everything; `auto` says no more than nothing; others are refused."""
     assert loads(under("autonomy: auto")) == loads("agent_run: {}")
-    for stage in ("draft", "propose", "approve"):
-        assert "this version enforces only auto" in refusal(under(f"autonomy: {stage}"))
-    assert refusal(under("autonomy: full")) == "2: autonomy must be 'auto'"
+    assert loads(under("autonomy: draft")) == loads(under("autonomy: {default: draft}"))
+    assert refusal(under("autonomy: full")) == (
+        "2: autonomy must be draft, propose, approve or auto, or hold keys beneath it"
+    )
+
+
+@pytest.mark.parametrize("confidence", ["0.9", '"0.9"', ".9", '"0.90"'])
+def test_a_confidence_is_a_share(confidence: str) -> None:
+    """How sure a promotion must be is read the same as a number and as a text."""
+    line = f"autonomy: {{promote: {{after: 20, confidence: {confidence}}}}}"
+    found = loads(under(line)).autonomy
+    assert found is not None
+    assert found.promote is not None
+    assert found.promote.confidence == Decimal("0.9")
+
+
+@pytest.mark.parametrize("confidence", ["0", "1", "2", "high", "1e-1", "-0.5"])
+def test_what_is_no_share_is_refused(confidence: str) -> None:
+    """Nobody can be surer than certain, or less sure than not at all."""
+    line = f"autonomy: {{promote: {{after: 20, confidence: {confidence}}}}}"
+    assert "2: autonomy.promote.confidence must be" in refusal(under(line))
 
 
 @pytest.mark.parametrize("key", ["refund_usd", "over", "_over", "9_over", "a-b_over", '""'])
@@ -775,7 +793,7 @@ def test_the_schema_accepts_what_loads(text: str) -> None:
         "max_spend_usd: -1",
         "max_seconds: 0",
         "approvals: {refund: 1}",
-        "autonomy: draft",
+        "autonomy: full",
         "slos: {}",
         "tools: {t: {}}",
         "tools: {t: {effect: read, rate_limit: fast}}",

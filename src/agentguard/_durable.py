@@ -7,25 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from . import _decide
 from ._apart import keep_trying
-from ._attempt import End, attempt, retrieved_by
+from ._attempt import End, attempt
 from ._backoff import Backoff
 from ._claim import Claim
 from ._doubts import Doubts
-from ._persist import error_of, unrecorded
-from ._proposals import proposal_of
-from ._runaway import note_outcome, note_replay
+from ._persist import recorded, settlement_of, unrecorded
+from ._proposals import proposal_of, put_down
+from ._runaway import note_replay
 from .errors import (
-    ActionDrafted,
     ApprovalRequired,
-    DecisionRefused,
     EffectInProgress,
-    ResultUnavailable,
     StoreUnavailable,
-    ToolFailed,
     VerificationFailed,
 )
 from .ledger import approvals, effects, settling
-from .ledger.compensating import REFUTED, UNDONE, undone_already
+from .ledger.compensating import REFUTED
 from .ledger.rows import is_same_call, load_effect
 from .ledger.values import (
     NEW_STEP,
@@ -48,10 +44,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._runtime import Runtime
-    from .autonomy import Ladder
     from .ledger.rows import EffectRow
     from .ledger.values import Answer, Intent
-    from .model import Approval, Effect
+    from .model import Effect
     from .run import Run
     from .tool import Call
 
@@ -146,7 +141,7 @@ class DurableCall:
         if isinstance(answer, Waiting):
             self._wait_for_people(answer)
         elif isinstance(answer, Drafted):
-            self._put_down(answer.approval)
+            raise put_down(self.call, answer.approval)
         elif isinstance(answer, Unproven):
             intent.proposal = await proposal_of(self.runtime, self.run_, self.call)
         elif isinstance(answer, Edited):
@@ -167,25 +162,6 @@ class DurableCall:
             f"{self.tool.name} waits for a person ({approval.rule}): agentguard approvals show"
             f" {approval.id}",
             approval=approval,
-        )
-
-    def _put_down(self, approval: Approval) -> None:
-        """Tell that the call is written down: to the agent, or to who wants to execute it too early."""
-        call = self.call
-        call.decision, call.approval_id = "require_approval", approval.id
-        if call.executes is not None:
-            raise DecisionRefused(
-                f"{approval.id} is {approval.status}, so it cannot be executed: somebody has to approve"
-                f" it first, agentguard approvals approve {approval.id}"
-            )
-        noun = "a draft" if approval.stage == "draft" else "a proposal"
-        mend = f"a person executes it with agentguard approvals execute {approval.id}"
-        if self.tool.sensitive & call.plain.keys():
-            mend = "its sensitive arguments are not on record, so a person has to do it by hand"
-        raise ActionDrafted(
-            f"{self.tool.name} was written down as {noun} and did not happen; {mend}",
-            approval=approval,
-            stage=approval.stage or "draft",
         )
 
     def _edited(self, answer: Edited, intent: Intent) -> Intent:
@@ -273,36 +249,8 @@ class DurableCall:
         return end
 
     def settlement(self, end: End, duration_us: int) -> Settlement:
-        call, error = self.call, end.error
-        note_outcome(call, end)
-        final = end.state in (EffectState.FAILED_FINAL, EffectState.FAILED_RETRYABLE)
-        return Settlement(
-            run=self.run_.ref,
-            key=call.idempotency_key,
-            fence=call.fence,
-            step=call.step or 0,
-            state=end.state,
-            data={
-                "attempt": call.attempt, "duration_us": duration_us, **end.facts(),
-                **retrieved_by(self.run_, call, end),
-            },
-            result=end.kept,
-            result_state=end.result_state,
-            error=error_of(self.run_.redactor, end) if final or error is not None else None,
-            doubt_reason=end.doubt,
-            content=self.run_.redactor.scrub(end.content()),
-            verdicts=tuple(self.run_.redactor.scrub(end.verdicts)),
-            pending=self.run_.meter.drain(),
-            row=self.row,
-            ladder=self._ladder(),
-        )  # fmt: skip
-
-    def _ladder(self) -> Ladder | None:
-        """Return how the verdicts move the tool's stage, if they do."""
-        said = self.run_.autonomy
-        if said is None or not self.tool.checks or self.call.undoes is not None:
-            return None
-        return said.ladder(self.tool.name)
+        """Return what is to be written of an end under the fence of its start."""
+        return settlement_of(self.run_, self.call, self.row, end, duration_us)
 
     async def _again(self, end: End) -> bool:
         """Return whether the body is to be started once more, after waiting as long as it takes."""
@@ -338,7 +286,7 @@ class DurableCall:
         if effect.result_state == REFUTED:
             why = (effect.error or {}).get("message", "its outcome was not confirmed")
             raise await self._undo(VerificationFailed(why))
-        return self._recorded(effect), "duplicate_noop"
+        return recorded(self.tool, effect), "duplicate_noop"
 
     def _note_replay(self, effect: Effect) -> None:
         """Tell of a recorded end given back; nothing runs, nobody is asked, nothing is spent."""
@@ -356,17 +304,3 @@ class DurableCall:
         if effect.approval_id is not None:
             approval = self.store.read(approvals.load, effect.tenant, effect.approval_id)
             self.call.edits = approval.edits if approval else None
-
-    def _recorded(self, effect: Effect) -> Any:
-        if effect.result_state == UNDONE:
-            raise undone_already(effect)
-        if effect.result_state == "stored":
-            return self.tool.results.restore(effect.result)
-        if effect.state is EffectState.FAILED_FINAL:
-            raise ToolFailed(
-                f"{effect.tool} failed for good earlier: {(effect.error or {}).get('message', '')}"
-            )
-        raise ResultUnavailable(
-            f"{effect.tool} was done in run {effect.run_id}, step {effect.step}; its result is"
-            f" {effect.result_state or 'not kept'}"
-        )

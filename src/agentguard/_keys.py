@@ -313,16 +313,16 @@ class AutonomyPolicy(Keys):
     promote: PromotePolicy | None = _says("When a tool moves up.")
     demote: DemotePolicy | None = _says("How far a tool moves down.")
 
-    def autonomy(self) -> Autonomy:
-        """Return it as the value that runs obey."""
-        promote, demote = self.promote, self.demote
+    def autonomy(self) -> Autonomy | None:
+        """Return it as the value that runs obey; None if it says no more than nothing would."""
+        up, down = self.promote, self.demote
         return Autonomy(
             default=self.default,
             tools=self.tools,
             classes=self.classes.model_dump(exclude_none=True),
-            promote=promote and Promotion(promote.after, promote.confidence, promote.to),
-            floor=demote and demote.to,
-        )
+            promote=None if up is None else Promotion(up.after, up.confidence, up.to),
+            floor=None if down is None else down.to,
+        ).unless_all_auto()
 
 
 class _OrLevel:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from ._runtime import outcome_of
 from .canonical import dumps, jsonable
+from .errors import ActionDrafted, DecisionRefused, GuardError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from ._runtime import Runtime
+    from .model import Approval
     from .run import Run
     from .tool import Call
 
@@ -33,7 +35,9 @@ async def proposal_of(runtime: Runtime, run: Run, call: Call) -> dict[str, Any]:
             after = await _asked(runtime, tool.preview, call.arguments, before["seen"])
             found["diff"] = after if "failed" in after else _diff(before["seen"], after["seen"])
     kept: dict[str, Any] = run.redactor.scrub(found)
-    return kept if len(dumps(kept)) <= _MOST_BYTES else {"evidence": {"failed": "too large to keep"}}
+    return (
+        kept if len(dumps(kept)) <= _MOST_BYTES else {"evidence": {"failed": "too large to keep"}}
+    )
 
 
 async def _asked(runtime: Runtime, reader: Callable[..., Any], *given: Any) -> dict[str, Any]:
@@ -61,3 +65,25 @@ def _diff(before: Any, after: Any) -> Mapping[str, Any]:
         for name in sorted({*before, *after})
         if before.get(name) != after.get(name)
     }
+
+
+def put_down(call: Call, approval: Approval) -> GuardError:
+    """Return what the agent is told of a call that is only written down.
+
+    Who wants to execute it before somebody has approved it is told that.
+    """
+    call.decision, call.approval_id = "require_approval", approval.id
+    if call.executes is not None:
+        return DecisionRefused(
+            f"{approval.id} is {approval.status}, so it cannot be executed: somebody has to approve it"
+            f" first, agentguard approvals approve {approval.id}"
+        )
+    noun = "a draft" if approval.stage == "draft" else "a proposal"
+    mend = f"a person executes it with agentguard approvals execute {approval.id}"
+    if call.tool.sensitive & call.plain.keys():
+        mend = "its sensitive arguments are not on record, so a person has to do it by hand"
+    return ActionDrafted(
+        f"{call.tool.name} was written down as {noun} and did not happen; {mend}",
+        approval=approval,
+        stage=approval.stage or "draft",
+    )

@@ -160,7 +160,7 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         trace=run.logging.trace or "opentelemetry",
         retention_days=run.logging.retention_days,
         tools=run.tools,
-        autonomy=run.autonomy and run.autonomy.autonomy().unless_all_auto(),
+        autonomy=None if run.autonomy is None else run.autonomy.autonomy(),
         templates={name: keys.template(name) for name, keys in run.templates.items()},
         costs=run.costs.human(),
         irreversible_demands=run.verification.irreversible,

@@ -17,7 +17,6 @@ from .run import enter
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable
 
-    from .guard import Guard
     from .model import Approval
     from .run import Run
     from .tool import Tool
@@ -32,7 +31,7 @@ class Executed:
         PermissionDenied: *by* is no person, or asked for the call.
     """
 
-    def __init__(self, guard: Guard, approval: Approval, by: str, tools: Iterable[Any]) -> None:
+    def __init__(self, guard: Any, approval: Approval, by: str, tools: Iterable[Any]) -> None:
         _check_person(approval, by)
         _check_draft(approval)
         self._function, tool = _tool_of(guard, approval, tools)
@@ -79,7 +78,9 @@ def _check_person(approval: Approval, by: str) -> None:
     if not person or person.startswith(("agent:", "system:")):
         raise PermissionDenied("execute: a draft is executed by a person: give by=")
     if person == same_person(approval.requested_by):
-        raise PermissionDenied(f"{by} asked for this call and may not execute it; ask somebody else")
+        raise PermissionDenied(
+            f"{by} asked for this call and may not execute it; ask somebody else"
+        )
 
 
 def _check_draft(approval: Approval) -> None:
@@ -91,13 +92,13 @@ def _check_draft(approval: Approval) -> None:
 
 
 def _tool_of(
-    guard: Guard, approval: Approval, tools: Iterable[Any]
+    guard: Any, approval: Approval, tools: Iterable[Any]
 ) -> tuple[Callable[..., Any], Tool]:
     known = set[str]()
     for function in tools:
         declaration = declaration_of(function)
         if declaration is not None:
-            tool = guard.bind(declaration)
+            tool: Tool = guard.bind(declaration)
             if tool.name == approval.tool:
                 return function, tool
             known.add(tool.name)
@@ -107,13 +108,13 @@ def _tool_of(
     )
 
 
-def _arguments(guard: Guard, approval: Approval, tool: Tool) -> dict[str, Any]:
+def _arguments(guard: Any, approval: Approval, tool: Tool) -> dict[str, Any]:
     """Return the arguments as the agent gave them; what an editor changed comes with the approval."""
     hidden = sorted(tool.sensitive & approval.arguments.keys())
     if hidden:
         raise DecisionRefused(
             f"{approval.id} cannot be executed: its sensitive argument {hidden[0]} is not on record;"
-            " do it by hand, or let the agent ask with autonomy=\"approve\""
+            ' do it by hand, or let the agent ask with autonomy="approve"'
         )
     found = guard.store.read(drafts.arguments_of, approval)
     if found is None:
@@ -123,11 +124,11 @@ def _arguments(guard: Guard, approval: Approval, tool: Tool) -> dict[str, Any]:
     return dict(found)
 
 
-def _run_of(guard: Guard, approval: Approval, by: str) -> Run:
+def _run_of(guard: Any, approval: Approval, by: str) -> Run:
     """Return the run with a person at work in its record; nothing of it is opened or closed."""
     who = Principal(
         agent=approval.requested_by, subject=approval.on_behalf_of, tenant=approval.tenant
     )
-    run = guard.run(run_id=approval.run_id, principal=who)
+    run: Run = guard.run(run_id=approval.run_id, principal=who)
     run.visit(guard.store.read(drafts.execution, approval, by))
     return run

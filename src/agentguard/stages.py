@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Ladder
 from .errors import ConfigurationError
 from .ledger import autonomy as ledger
 
 if TYPE_CHECKING:
-    from .guard import Guard
     from .ledger.autonomy import Standing
 
 
@@ -40,21 +39,23 @@ def checked(stage: str, where: str) -> str:
 
 
 def pin(
-    guard: Guard, tool: str, stage: str | None, by: str, reason: str, tenant: str | None
+    guard: Any, tool: str, stage: str | None, by: str, reason: str, tenant: str | None
 ) -> Standing:
     """Pin a tool, or with None take its pin away."""
     _check("pin" if stage else "unpin", tool, by, reason)
     where = tenant or guard.principal.tenant
-    return guard.store.transact(ledger.pin, where, tool, stage, by, reason)
+    found: Standing = guard.store.transact(ledger.pin, where, tool, stage, by, reason)
+    return found
 
 
-def incident(guard: Guard, tool: str, by: str, reason: str, tenant: str | None) -> Standing:
+def incident(guard: Any, tool: str, by: str, reason: str, tenant: str | None) -> Standing:
     """Take a tool one stage down."""
     _check("incident", tool, by, reason)
     rules = guard.settings.autonomy or Autonomy()
     ladder = rules.ladder(tool) or Ladder(tool, rules.begins(tool), None, LOWEST_BY_DEFAULT)
     where = tenant or guard.principal.tenant
-    return guard.store.transact(ledger.incident, where, ladder, by, reason)
+    found: Standing = guard.store.transact(ledger.incident, where, ladder, by, reason)
+    return found
 
 
 def _check(what: str, tool: str, by: str, reason: str) -> None:

@@ -8,9 +8,7 @@ underneath.
 
 from __future__ import annotations
 
-import datetime as dt
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ..autonomy import above, below, lower_bound
@@ -21,6 +19,9 @@ from .runs import RunLog
 from .values import Draft, Opening, RunRef
 
 if TYPE_CHECKING:
+    import datetime as dt
+    from decimal import Decimal
+
     from ..autonomy import Ladder
     from ..protocols import Tx
     from .values import Settlement

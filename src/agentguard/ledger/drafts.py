@@ -34,9 +34,7 @@ def execution(tx: Tx, approval: Approval, by: str) -> Execution:
             f"{approval.id} is not what its call waits for any more: it was asked about anew; see"
             " agentguard approvals list"
         )
-    return Execution(
-        approval.id, by, row.tool, row.key, row.step, row.payload_hash, row.call_id
-    )
+    return Execution(approval.id, by, row.tool, row.key, row.step, row.payload_hash, row.call_id)
 
 
 def arguments_of(tx: Tx, approval: Approval) -> Mapping[str, Any] | None:
