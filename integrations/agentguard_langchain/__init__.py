@@ -10,7 +10,8 @@ from ._callbacks import reporting
 from ._host import LangChainHost
 from ._retrievers import guard_retriever
 from ._tools import guard_tools
+from ._verifier import model_verifier
 
-__all__ = ["LangChainHost", "guard_retriever", "guard_tools", "reporting"]
+__all__ = ["LangChainHost", "guard_retriever", "guard_tools", "model_verifier", "reporting"]
 
 register_injected(annotated_as(InjectedToolArg, BaseRunManager, RunnableConfig))

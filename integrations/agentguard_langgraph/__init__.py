@@ -3,12 +3,15 @@
 from langgraph.prebuilt.tool_node import ToolRuntime
 
 from agentguard.hosting import annotated_as, register_injected
-from agentguard_langchain import guard_retriever, guard_tools
+from agentguard_langchain import guard_retriever, guard_tools, model_verifier
 
 from ._graph import guard_graph
 from ._host import LangGraphHost
 from ._middleware import GuardMiddleware
 
-__all__ = ["GuardMiddleware", "LangGraphHost", "guard_graph", "guard_retriever", "guard_tools"]
+__all__ = [
+    "GuardMiddleware", "LangGraphHost", "guard_graph", "guard_retriever", "guard_tools",
+    "model_verifier",
+]  # fmt: skip
 
 register_injected(annotated_as(ToolRuntime))

@@ -9,6 +9,7 @@ from ._agents import guard_workflow
 from ._models import guard_llm
 from ._retriever import guard_retriever
 from ._tools import guard_tools
+from ._verifier import model_verifier
 
 __all__ = [
     "LlamaIndexHost",
@@ -16,6 +17,7 @@ __all__ = [
     "guard_retriever",
     "guard_tools",
     "guard_workflow",
+    "model_verifier",
     "tool_call",
 ]
 

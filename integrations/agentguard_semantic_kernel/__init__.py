@@ -3,5 +3,6 @@
 from ._call import SemanticKernelHost
 from ._history import questions
 from ._kernel import guard_kernel
+from ._verifier import model_verifier
 
-__all__ = ["SemanticKernelHost", "guard_kernel", "questions"]
+__all__ = ["SemanticKernelHost", "guard_kernel", "model_verifier", "questions"]

@@ -19,7 +19,7 @@ except ImportError as error:  # pragma: no cover - seen only without the extra
     ) from error
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 def _validator(schema: Mapping[str, Any], tool: str) -> Any:
@@ -131,6 +131,23 @@ def _names(problem: Any) -> str:
     if missing:
         return f" ({missing} is missing)"
     return f" ({', '.join(unknown)} is unknown)" if unknown else ""
+
+
+def problems_of(schema: Mapping[str, Any], name: str) -> Callable[[Any], list[str]]:
+    """Return what tells where a value does not fit *schema*, in a few words without its values."""
+    validator = _validator(schema, name)
+
+    def problems(value: Any) -> list[str]:
+        if _fits(validator, value, name):
+            return []
+        found = list(validator.iter_errors(to_jsonable_python(value, fallback=str)))[:3]
+        return [
+            f"{'.'.join(map(str, problem.instance_path)) or 'it'} does not fit"
+            f" {problem.kind.name!r}{_names(problem)}"
+            for problem in found
+        ]
+
+    return problems
 
 
 def problem_of_edits(schema: Mapping[str, Any], edits: Mapping[str, Any]) -> str | None:

@@ -83,7 +83,7 @@ class Check:
     @property
     def is_async(self) -> bool:
         """Whether it can only be asked on an event loop."""
-        return _is_async(self.ask)
+        return is_async(self.ask)
 
 
 def check_of(
@@ -123,7 +123,8 @@ def _identity(ask: Any) -> VerifierIdentity | None:
     return None
 
 
-def _is_async(ask: Any) -> bool:
+def is_async(ask: Any) -> bool:
+    """Return whether calling *ask* gives an awaitable."""
     inner = ask
     while isinstance(inner, functools.partial):
         inner = inner.func
@@ -244,7 +245,7 @@ async def _answer(
 async def _called(check: Check, parts: tuple[Any, ...], *, on_loop: bool) -> Outcome:
     """Call the verifier in its own colour and within its time; its end is a value."""
     ask = getattr(check.ask, "asked_on_loop", check.ask) if on_loop else check.ask
-    if on_loop and _is_async(ask):
+    if on_loop and is_async(ask):
         said, error = await AsyncioRuntime().invoke(lambda: ask(*parts), check.timeout)
     elif check.timeout is not None or (on_loop and getattr(ask, "blocks", False)):
         said, error = await _apart(lambda: ask(*parts), check.timeout, on_loop=on_loop)

@@ -3,6 +3,7 @@
 from ._contexts import ain_own_context, in_own_context, setting
 from ._dressed import dressed, undressing
 from ._entry import Blocks, Entry, RunIdOf, Who
+from ._judging import Judgement, ModelVerifier, model_verifier
 from ._models import ModelCall
 from ._reports import ModelReports
 from ._signature import annotated_as, register_injected
@@ -16,8 +17,10 @@ __all__ = [
     "CallRef",
     "Entry",
     "Host",
+    "Judgement",
     "ModelCall",
     "ModelReports",
+    "ModelVerifier",
     "Run",
     "RunIdOf",
     "Who",
@@ -30,6 +33,7 @@ __all__ = [
     "hand_over",
     "in_own_context",
     "is_decision",
+    "model_verifier",
     "question",
     "register_injected",
     "setting",
