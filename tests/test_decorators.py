@@ -450,7 +450,6 @@ CONTRADICTIONS: list[tuple[Any, dict[str, Any], str]] = [
     (idempotent, {"key": "{ticket_id}", "on_doubt": "reconcile"}, "needs reconcile="),
     (idempotent, {"key": "{ticket_id}", "on_doubt": "retry_same_key"}, "downstream_dedupe="),
     (budget, {}, "give max_calls, max_spend_usd or cost"),
-    (budget, {"max_spend_usd": 5}, "needs cost="),
     (budget, {"max_calls": -1}, "whole number from 0"),
     (budget, {"max_calls": 1, "per": "year"}, "per is one of"),
     (verified_by, {}, "at least one callable"),
@@ -479,6 +478,7 @@ def test_a_declaration_that_contradicts_itself_is_refused(
         (lambda f: write(idempotent(key="{ticket_id")(f)), "is no template"),
         (lambda f: write(idempotent(key="{ticket_id}", volatile=["when"])(f)), "volatile names"),
         (lambda f: write(by_ticket(budget(cost="price")(f))), "cost='price' is neither"),
+        (lambda f: write(by_ticket(budget(max_spend_usd=5)(f))), "needs cost="),
     ],
 )
 def test_an_incomplete_tool_never_runs(

@@ -38,6 +38,7 @@ from .idempotency import idempotent
 from .model import Happened, NoEffect, NotHappened, Principal, Retry, Unknown, Verdict
 from .run import current_run
 from .verification import verified_by
+from .workflows import workflow
 
 __all__ = [
     "ApprovalExpired",
@@ -79,4 +80,5 @@ __all__ = [
     "requires_approval",
     "tool_contract",
     "verified_by",
+    "workflow",
 ]

@@ -46,13 +46,16 @@ class Declaration:
         self.name = getattr(function, "__name__", "tool")
         self.is_async = inspect.iscoroutinefunction(function)
         self.policies: dict[Stage, Policy] = {}
+        self.entry: Callable[..., Any] | None = None
+        """What calls the function instead of the guarded call; for what is no tool."""
         self.tools: weakref.WeakKeyDictionary[Any, Tool] = weakref.WeakKeyDictionary()
 
     def add(self, policy: Policy) -> None:
         """Add what one decorator declares.
 
         Raises:
-            ConfigurationError: the same decorator stands there already.
+            ConfigurationError: the same decorator stands there already, or one that it cannot stand
+                beside.
         """
         earlier = self.policies.get(policy.stage)
         if earlier is not None:
@@ -62,6 +65,11 @@ class Declaration:
             )
         self.policies[policy.stage] = policy
         self.tools.clear()
+        self.entry = getattr(policy, "enter", self.entry)
+        for known in self.policies.values():
+            check = getattr(known, "check_beside", None)
+            if check is not None:
+                check(self.name, self.policies)
 
 
 def guarded_function(function: Any) -> Any:
@@ -129,6 +137,8 @@ def _enter(
     declaration: Declaration, wrapped: Callable[..., Any], instance: Any, args: Sequence[Any],
     kwargs: Mapping[str, Any],
 ) -> Any:  # fmt: skip
+    if declaration.entry is not None:
+        return declaration.entry(declaration, wrapped, args, kwargs)
     run = active_run()
     if declaration.is_async:
         return _call_async(declaration, run, wrapped, instance, args, kwargs)

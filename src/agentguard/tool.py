@@ -35,6 +35,7 @@ class Stage(enum.IntEnum):
     RETRIEVAL = 6
     COMPENSATION = 7
     FALLBACK = 8
+    WORKFLOW = 9
 
 
 class Duties(Protocol):

@@ -12,7 +12,7 @@ import pytest
 from agentguard import Guard, GuardError, idempotent, tool_contract
 from tests.cli import world
 
-PLAN = [
+PLAN: list[dict[str, Any]] = [
     {"tool": "refund_ticket", "arguments": {"ticket": "T-1", "usd": 20}},
     {"tool": "close_ticket", "arguments": {"ticket": "T-1"}, "repeat": 2},
     {"tool": "thank", "arguments": {"secret": "swordfish"}},

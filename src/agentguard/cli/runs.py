@@ -86,7 +86,8 @@ def _columns(
 
 @runs.command(
     "show",
-    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan. Of a step in the timeline: {keys(StepJson)}",
+    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan. Of a step in the timeline:"
+    f" {keys(StepJson)}",
 )
 @click.argument("run")
 @click.option(

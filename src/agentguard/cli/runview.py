@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..model import dollars
 from .endings import ending_hints, ending_lines
+from .autonomy import draft_hint
 from .output import STYLES, Column, Line, console, cut, padded, width
 from .planview import progress, split
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
@@ -134,6 +135,8 @@ def _decided(step: Step) -> str:
     said = [vote for question in step.questions for vote in question.votes]
     if step.outcome == "waiting":
         return "waits for a person"
+    if step.outcome == "drafted":
+        return "proposed to people" if step.questions[-1].stage == "propose" else "drafted"
     if step.outcome == "rejected" and said:
         return f"rejected by {escaped(said[-1].person)}"
     if step.outcome in ("approved", "succeeded") and said:
@@ -276,6 +279,8 @@ def hints(page: Page) -> Iterator[Line]:
         if step.outcome == "waiting":
             name = short(step.questions[-1].approval_id)
             yield Line("waits", f"step {step.number}: agentguard approvals show {name}", "waiting")
+        elif step.outcome in ("drafted", "approved") and step.questions[-1].stage:
+            yield draft_hint(step)
         elif step.outcome == "approved":
             yield Line("approved", f"step {step.number} starts when the run goes on", "approved")
         elif step.outcome == "in_doubt":
