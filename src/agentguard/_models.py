@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ._apart import write_apart
 from ._names import same_model
@@ -246,3 +246,61 @@ class ModelCalls:
 
     async def _commit(self, runtime: Runtime, taken: Pending, verb: Any, *args: Any) -> Any:
         return await self._meter.commit(runtime, self._around.store, taken, verb, *args)
+
+
+class Reporting(Protocol):
+    """What these need from a run."""
+
+    models: ModelCalls
+
+
+class Modelled:
+    """What adapters report to a run of its model calls."""
+
+    def model_started(
+        self: Reporting, *, model: str, messages: Any, call_id: str | None = None,
+        max_output_tokens: int | None = None,
+    ) -> ModelCall:  # fmt: skip
+        """Reserve a model call before it is dispatched.
+
+        Args:
+            model: the model's name, as prices know it.
+            messages: what it is asked, as JSON types; kept beside the chain.
+            call_id: the runtime's id of the call.
+            max_output_tokens: the most it may answer, for the worst case of its cost.
+
+        Raises:
+            BudgetExceeded: the run has no room for it.
+            RunHalted: the run was stopped.
+        """
+        call = self.models.ask(
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
+        )
+        self.models.start(call)
+        return call
+
+    async def amodel_started(
+        self: Reporting, *, model: str, messages: Any, call_id: str | None = None,
+        max_output_tokens: int | None = None,
+    ) -> ModelCall:  # fmt: skip
+        """Like `model_started`, on an event loop; cancelled meanwhile, it gives back what it took."""
+        call = self.models.ask(
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
+        )
+        await self.models.astart(call)
+        return call
+
+    def model_finished(
+        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        cached_tokens: int = 0, error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Settle a model call with what it used and answered, or with its error."""
+        self.models.finish(call, output, (input_tokens, output_tokens, cached_tokens), error)
+
+    async def amodel_finished(
+        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        cached_tokens: int = 0, error: BaseException | None = None,
+    ) -> None:  # fmt: skip
+        """Like `model_finished`, on an event loop."""
+        used = (input_tokens, output_tokens, cached_tokens)
+        await self.models.afinish(call, output, used, error)

@@ -16,7 +16,7 @@ from ._confirming import Verified, refuted
 from ._contexts import setting
 from ._hosts import Block, Hosts
 from ._meter import Meter
-from ._models import ModelCall, ModelCalls, Surroundings
+from ._models import ModelCalls, Modelled, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .costs import Costed, decision_costs
@@ -65,7 +65,7 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-class Run(Planned, Costed, Verified):
+class Run(Modelled, Planned, Costed, Verified):
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
     Attributes:
@@ -377,58 +377,8 @@ class Run(Planned, Costed, Verified):
         plain = jsonable(dict(args), tool_name)
         return self.redactor.hide(self.around.sensitive_of(tool_name), plain)
 
-    # Model calls, reported by adapters.
-
     def _shown(self, refusal: GuardError) -> BaseException:
         return self.host.failure(refusal)
-
-    def model_started(
-        self, *, model: str, messages: Any, call_id: str | None = None,
-        max_output_tokens: int | None = None,
-    ) -> ModelCall:  # fmt: skip
-        """Reserve a model call before it is dispatched.
-
-        Args:
-            model: the model's name, as prices know it.
-            messages: what it is asked, as JSON types; kept beside the chain.
-            call_id: the runtime's id of the call.
-            max_output_tokens: the most it may answer, for the worst case of its cost.
-
-        Raises:
-            BudgetExceeded: the run has no room for it.
-            RunHalted: the run was stopped.
-        """
-        call = self.models.ask(
-            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
-        )
-        self.models.start(call)
-        return call
-
-    async def amodel_started(
-        self, *, model: str, messages: Any, call_id: str | None = None,
-        max_output_tokens: int | None = None,
-    ) -> ModelCall:  # fmt: skip
-        """Like `model_started`, on an event loop; cancelled meanwhile, it gives back what it took."""
-        call = self.models.ask(
-            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
-        )
-        await self.models.astart(call)
-        return call
-
-    def model_finished(
-        self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
-        cached_tokens: int = 0, error: BaseException | None = None,
-    ) -> None:  # fmt: skip
-        """Settle a model call with what it used and answered, or with its error."""
-        self.models.finish(call, output, (input_tokens, output_tokens, cached_tokens), error)
-
-    async def amodel_finished(
-        self, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
-        cached_tokens: int = 0, error: BaseException | None = None,
-    ) -> None:  # fmt: skip
-        """Like `model_finished`, on an event loop."""
-        used = (input_tokens, output_tokens, cached_tokens)
-        await self.models.afinish(call, output, used, error)
 
 
 def new_run_id() -> str:
