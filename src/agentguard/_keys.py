@@ -221,6 +221,7 @@ class ToolPolicy(Keys):
     rate_limit: Rate | None = _says("Calls in a time, such as 5/second.")
     sensitive: tuple[Word, ...] = _says("Arguments that are never stored in clear.", ())
     irreversible: bool = _says("Whether nothing can undo it.", default=False)
+    polls: bool = _says("Whether calls that repeat each other are no loop.", default=False)
     owner: Text | None = _says("The team that answers for it; no verifier may be theirs.")
     idempotency: IdempotencyPolicy | None = _says("What makes two calls the same effect.")
     approval: ApprovalPolicy | None = _says("When a person decides; {} means always.")
@@ -355,6 +356,9 @@ class AgentRun(Keys):
     max_spend_usd: Money | None = _says("US dollars a run may spend.")
     max_seconds: Seconds | None = _says("Seconds a run may take.")
     max_repeats: Whole | None = _says("How often the same call may come without progress.")
+    loops: Annotated[int, Field(ge=2, le=20)] | Literal["off"] | None = _says(
+        "After how many rounds without progress a loop is stopped, or off.", None
+    )
     routing: Routing = _says("Which model does what; recorded with the run.", Routing())
     approvals: dict[Over, Amount] = _says(
         "<fact>_over: amount. Above it a person decides; facts are declared by tools.", {}

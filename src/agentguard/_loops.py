@@ -69,7 +69,7 @@ class Past:
     def shape(self) -> Shape | None:
         """Return what is left of the arguments without their looks."""
         if self._shape is None and self.plain is not None:
-            self._shape = dict(_parts("", self.plain))
+            self._shape = dict(_parts("", self.plain, asks=self.effect == "read"))
         return self._shape
 
     def forget(self) -> None:
@@ -270,8 +270,8 @@ def _wording(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str | None:
 # Shapes: arguments without their looks.
 
 _SMALL = (
-    "a an the of for in on at and or is are was were be do does did has have it its this that please"
-    " kindly thanks me my i we our us you your can could would will about with some any"
+    "a an the of for in on at and or is are was were be do does did has have it its this that what"
+    " which how please kindly thanks me my i we our us you your can could would will about some any"
 )
 _WORDLESS = frozenset(_SMALL.split())
 """Words that carry no meaning in a question. `from`, `to`, `not` and their like do."""
@@ -282,18 +282,19 @@ _CLOSING = "\"'`)]}>\u00bb\u201d\u2019*.,;:!?\u2026/\u2013\u2014"
 _TURN = re.compile(r"[a-z][A-Z]")
 
 
-def _parts(name: str, value: Any) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _parts(name: str, value: Any, *, asks: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the words of each part; only what *asks* can leave some of them out."""
     if isinstance(value, dict):
         for key, item in value.items():
-            yield from _parts(f"{name}.{key}", item)
+            yield from _parts(f"{name}.{key}", item, asks=asks)
     elif isinstance(value, list):
         for number, item in enumerate(value):
-            yield from _parts(f"{name}[{number}]", item)
+            yield from _parts(f"{name}[{number}]", item, asks=asks)
     elif value is not None:
-        yield name, _words(value)
+        yield name, _words(value, asks=asks)
 
 
-def _words(value: Any) -> tuple[str, ...]:
+def _words(value: Any, *, asks: bool) -> tuple[str, ...]:
     if not isinstance(value, str):
         return (str(value).lower() if isinstance(value, bool) else _plain_number(repr(value)),)
     if len(value) > _LONGEST:
@@ -302,7 +303,7 @@ def _words(value: Any) -> tuple[str, ...]:
         return (_plain_number(value.strip()),)
     text = value if value.isascii() else unicodedata.normalize("NFKC", value)
     found = [word for token in _TRIES.sub(" ", text).split() for word in _bare(token)]
-    return tuple([word for word in found if word not in _WORDLESS]) or tuple(found)
+    return tuple([w for w in found if w not in _WORDLESS] if asks else ()) or tuple(found)
 
 
 def _bare(token: str) -> list[str]:

@@ -150,6 +150,7 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         max_spend=None if spend is None else nanos(spend),
         max_seconds=run.max_seconds,
         max_repeats=run.max_repeats,
+        loops=0 if run.loops == "off" else run.loops,
     )
     return Settings(
         source=document.source,

@@ -41,7 +41,9 @@ def tool_contract(
     fails_when: Callable[[Any], Any] | None = None,
     strict: bool = False,
     evidence: Callable[..., Any] | None = None,
+    preview: Callable[..., Any] | None = None,
     owner: str | None = None,
+    polls: bool = False,
     classify: Literal["http", "doubt"] | Callable[[BaseException], Failure] = "http",
 ) -> Callable[[F], F]:
     """Declare what a tool is.
@@ -63,9 +65,13 @@ def tool_contract(
         fails_when: for tools that return errors: True, or a `NoEffect`, says that nothing
             happened; `Unknown()` that nobody knows.
         strict: refuse arguments and results that would have to be coerced.
+        polls: calls that repeat each other are no loop: the tool looks whether something has
+            happened yet, or waits.
         evidence: `reader(arguments)`, asked right before and after the body; what it returns is
             given to verifiers as `Evidence(before, after)` and kept. It must only read. Where it
             fails before, the body does not begin; sync for a sync tool.
+        preview: `preview(arguments, before)` with what *evidence* saw: what it would see after the
+            call. Proposals show people the difference. It must only read.
         owner: the team that answers for the tool's code; no verifier may be theirs.
         classify: what an exception says about the effect. `http` reads HTTP and socket errors, on
             the premise that the tool makes one request that writes; `doubt` reads nothing.
@@ -127,7 +133,9 @@ class Contract:
     fails_when: Callable[[Any], Any] | None = None
     strict: bool = False
     evidence: Callable[..., Any] | None = None
+    preview: Callable[..., Any] | None = None
     owner: str | None = None
+    polls: bool = False
     classify: Callable[[BaseException], Failure] = http_errors
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
@@ -154,6 +162,10 @@ class Contract:
             raise ConfigurationError(
                 f"{name}: evidence is a callable(arguments), and a sync one for a sync tool"
             )
+        if self.preview is not None and self.evidence is None:
+            raise ConfigurationError(
+                f"{name}: preview is told what evidence has seen: add evidence=reader to the contract"
+            )
         if self.isolation == "process":
             from ._isolated import register
 
@@ -176,8 +188,8 @@ class Contract:
         tool.effect, tool.scopes, tool.facts = self.effect, self.scopes, self.facts
         tool.timeout, tool.isolation, tool.retry = self.timeout, self.isolation, self.retry
         tool.rate, tool.sensitive, tool.irreversible = self.rate, self.sensitive, self.irreversible
-        tool.fails_when, tool.classify = self.fails_when, self.classify
-        tool.evidence, tool.owner = self.evidence, self.owner
+        tool.fails_when, tool.classify, tool.polls = self.fails_when, self.classify, self.polls
+        tool.evidence, tool.preview, tool.owner = self.evidence, self.preview, self.owner
         if self.input_schema is None:
             signature = _signature.Signature(
                 tool.function, tool.name, self.sensitive, strict=self.strict
