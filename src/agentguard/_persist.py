@@ -1,4 +1,4 @@
-"""How an outcome reads in the record, and what is told of it: to a repeat, or when it cannot be written."""
+"""How an outcome reads in the record, and what is told of one on record, or of one that cannot be."""
 
 from __future__ import annotations
 

@@ -33,7 +33,8 @@ async def proposal_of(runtime: Runtime, run: Run, call: Call) -> dict[str, Any]:
         before = found["evidence"] = await _asked(runtime, tool.evidence, call.arguments)
         if tool.preview is not None and "failed" not in before:
             after = await _asked(runtime, tool.preview, call.arguments, before["seen"])
-            found["diff"] = after if "failed" in after else _diff(before["seen"], after["seen"])
+            told = "failed" in after
+            found["diff"] = after if told else {"fields": _diff(before["seen"], after["seen"])}
     kept: dict[str, Any] = run.redactor.scrub(found)
     return (
         kept if len(dumps(kept)) <= _MOST_BYTES else {"evidence": {"failed": "too large to keep"}}

@@ -6,12 +6,12 @@ from importlib import metadata
 
 import click
 
-from . import approvals, completion, demo, doctor, effects, kill, policy, runs, store
+from . import approvals, autonomy, completion, demo, doctor, effects, kill, policy, runs, store
 from .shell import CODES, Root
 
 _NOUNS = (
     demo.demo, doctor.doctor, runs.runs, approvals.approvals, effects.effects, policy.policy,
-    kill.kill, store.store, completion.completion,
+    autonomy.autonomy, kill.kill, store.store, completion.completion,
 )  # fmt: skip
 
 

@@ -13,12 +13,26 @@ from .output import Column, Line, show_list, show_one
 from .shapes import ApprovalJson, approval_json, keys
 from .shell import CODES, Group, decided_by, say, shell
 from .steps import undo_of
-from .text import ago, arguments, count, escaped, instant, person, quoted, short, value, words
+from .text import (
+    ago,
+    arguments,
+    count,
+    escaped,
+    instant,
+    person,
+    plain_result,
+    quoted,
+    result,
+    short,
+    value,
+    words,
+)
+from .tools import NAMED, tools_named
 from .watching import watch_approval, watch_inbox
 
 if TYPE_CHECKING:
     import datetime as dt
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from ..guard import Guard
     from ..model import Approval
@@ -30,7 +44,7 @@ _RECIPIENT = re.compile(r"^to$|recipient|payee|customer|email|mail|account|iban|
 
 @click.group("approvals", cls=Group)
 def approvals() -> None:
-    """Calls that wait for people: list, show, approve, reject, edit, watch."""
+    """Calls that wait for people: list, show, approve, reject, edit, execute, watch."""
 
 
 @approvals.command("list", epilog=keys(ApprovalJson))
@@ -94,10 +108,13 @@ def show(approval: str) -> None:
     with shell().guard() as guard:
         row = approval_named(guard, approval)
         undo = effect_named(guard, row.effect_id).undo
-        show_one(approval_json(row, undo), lambda: _lines(guard, row, undo))
+        seen = guard.approvals.proposal(row.id, tenant=row.tenant)
+        show_one(approval_json(row, undo, seen), lambda: _lines(guard, row, undo, seen))
 
 
-def _lines(guard: Guard, row: Approval, undo: str | None) -> Iterator[Line]:
+def _lines(
+    guard: Guard, row: Approval, undo: str | None, seen: Mapping[str, Any] | None
+) -> Iterator[Line]:
     at = now(guard)
     yield Line(
         "will run" if row.status in ("pending", "approved") else "asked to run", escaped(row.tool)
@@ -105,6 +122,7 @@ def _lines(guard: Guard, row: Approval, undo: str | None) -> Iterator[Line]:
     for name, item in _ordered(row):
         was = "   (edited)" if name in (row.edits or {}) else ""
         yield Line(f"  {escaped(name)}", value(item) + was, "note" if was else "")
+    yield from _proposal(seen or {})
     yield Line("undo", undo_of(undo), "failed" if undo == "irreversible" else "")
     yield Line("stopped by", f"the rule: {escaped(row.rule)}")
     whose = f" on behalf of {escaped(row.on_behalf_of)}" if row.on_behalf_of else ""
@@ -131,6 +149,24 @@ def _lines(guard: Guard, row: Approval, undo: str | None) -> Iterator[Line]:
     yield from _commands(row)
 
 
+def _proposal(seen: Mapping[str, Any]) -> Iterator[Line]:
+    """Yield what the tool's own readers say of the world before the call, and after it."""
+    for label, name in (("now", "evidence"), ("would change", "diff")):
+        found = seen.get(name)
+        if isinstance(found, dict) and "failed" in found:
+            yield Line(label, f"not known, the reader failed: {escaped(found['failed'])}", "failed")
+        elif name == "evidence" and found is not None:
+            yield Line(label, value(found.get("seen")))
+        elif name == "diff" and found is not None:
+            yield from _changes(label, found.get("fields", {}))
+
+
+def _changes(label: str, fields: Mapping[str, Any]) -> Iterator[Line]:
+    yield Line(label, "nothing" if not fields else "")
+    for field, (before, after) in fields.items():
+        yield Line(f"  {escaped(field)}", f"{value(before)} -> {value(after)}", "note")
+
+
 def _needs(row: Approval) -> str:
     roles = f" with the role {' or '.join(map(escaped, row.roles))}" if row.roles else ""
     people = "a person" if row.quorum == 1 else f"{row.quorum} different people"
@@ -140,6 +176,10 @@ def _needs(row: Approval) -> str:
 
 
 def _commands(row: Approval) -> Iterator[Line]:
+    if row.status == "approved" and row.stage:
+        yield Line(
+            "to execute", f"agentguard approvals execute {short(row.id)} --by YOU --tools MODULE"
+        )
     if row.status != "pending":
         return
     role = f" --role {escaped(row.roles[0])}" if row.roles else ""
@@ -220,9 +260,34 @@ def _said(row: Approval, decision: str) -> str:
     if row.status == "pending":
         more = row.quorum - sum(d.decision == "approve" for d in row.decisions)
         return f"has your yes; it needs {count(more, 'more person').replace('persons', 'people')}"
+    if row.status == "approved" and row.stage:
+        mend = f"agentguard approvals execute {row.id} --by YOU --tools MODULE runs {row.tool}"
+        return f"is approved: {mend}"
     if row.status == "approved":
         return f"is approved: {row.tool} starts when run {row.run_id} goes on"
     return f"is {row.status}: {row.tool} will not run"
+
+
+@approvals.command("execute", epilog=f"JSON keys: id, tool, run_id, step, state, result. {CODES}")
+@click.argument("approval")
+@click.option("--by", required=True, envvar="AGENTGUARD_BY", show_envvar=True, metavar="PERSON",
+              help="Who does this; not who asked for it.")  # fmt: skip
+@click.option("--tools", multiple=True, required=True, metavar=NAMED,
+              help="Where the tool is; the module is imported.")  # fmt: skip
+@click.option("--config", metavar="FILE", type=click.Path(),
+              help="The configuration that the run had, if it had one.")  # fmt: skip
+def execute(approval: str, by: str, tools: tuple[str, ...], config: str | None) -> None:
+    """Execute the approved draft APPROVAL: exactly the call that it shows, once, in its run."""
+    functions = tools_named(tools)
+    with shell().guard(config) as guard:
+        row = approval_named(guard, approval)
+        guard.approvals.execute(row.id, by=by, tools=functions, tenant=row.tenant)
+        effect = guard.effects.show(row.effect_id, tenant=row.tenant)
+        say(f"{row.tool} was executed: run {effect.run_id}, step {effect.step}")
+        data = {"id": row.id, "tool": row.tool, "run_id": effect.run_id, "step": effect.step,
+                "state": effect.state.value, "result": plain_result(effect.result)}  # fmt: skip
+        shown = "(not kept)" if effect.result is None else result(effect.result)
+        show_one(data, lambda: iter([Line("result", shown)]))
 
 
 @approvals.command("watch", epilog=CODES)

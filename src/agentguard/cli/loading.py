@@ -7,7 +7,20 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ..ledger import queries
-from ..record import Costs, Drift, Step, Stop, costs_of, drift, fold, stops
+from ..record import (
+    Checked,
+    Costs,
+    Drift,
+    StageChange,
+    Step,
+    Stop,
+    changes,
+    costs_of,
+    drift,
+    fold,
+    stops,
+    verdicts,
+)
 from .shell import busy, found, shell
 
 if TYPE_CHECKING:
@@ -29,6 +42,8 @@ class Page:
         now: by the store's clock.
         costs: what it cost, by what for.
         drift: how it stands to its plan, if it has one.
+        changes: how tools moved up and down in it.
+        verdicts: what was said of it as a whole.
     """
 
     run: RunInfo
@@ -39,6 +54,8 @@ class Page:
     now: dt.datetime
     costs: Costs
     drift: Drift | None
+    changes: list[StageChange]
+    verdicts: list[Checked]
 
     def undo(self, step: Step) -> str | None:
         """Return what is declared to undo a step."""
@@ -114,12 +131,14 @@ def page_of(guard: Guard, name: str) -> Page:
             now(guard),
             costs_of(events),
             drift(events),
+            changes(events),
+            verdicts(events),
         )
 
 
 def _current(guard: Guard, run: RunInfo, step: Step) -> Step:
     """Time runs out without an event: a waiting step may have expired meanwhile."""
-    if step.outcome not in ("waiting", "approved"):
+    if step.outcome not in ("waiting", "drafted", "approved"):
         return step
     last = step.questions[-1]
     approval = guard.approvals.show(last.approval_id, tenant=run.tenant)

@@ -24,7 +24,7 @@ _DEL = {0x7F: "\\u007f"}
 STYLES = {
     "succeeded": "green", "approved": "green", "used": "green", "ok": "green",
     "running": "cyan", "executing": "cyan", "open": "cyan",
-    "waiting": "yellow", "pending": "yellow", "duplicate": "dim", "note": "yellow",
+    "waiting": "yellow", "drafted": "yellow", "pending": "yellow", "duplicate": "dim", "note": "yellow",
     "in_doubt": "bold red", "failed": "red", "failed_final": "red", "failed_retryable": "red",
     "rejected": "red", "refused": "red", "halted": "red", "denied": "red", "cancelled": "red",
     "expired": "red",

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from .autonomy import change_json, change_lines
 from .effects import effect_columns
 from .loading import now, page_of, run_named, tally_of
 from .output import Column, console, is_terminal, sheet, show_list, show_one, table
@@ -15,6 +16,7 @@ from .shapes import RunJson, StepJson, effect_json, keys, run_json, step_json, s
 from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
 from .steps import answers
 from .text import ago, count, escaped, instant
+from .verdicts import verdict_json
 from .watching import watch_run
 
 if TYPE_CHECKING:
@@ -86,8 +88,8 @@ def _columns(
 
 @runs.command(
     "show",
-    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan. Of a step in the timeline:"
-    f" {keys(StepJson)}",
+    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan, autonomy, verdicts. Of"
+    f" a step in the timeline: {keys(StepJson)}",
 )
 @click.argument("run")
 @click.option(
@@ -116,6 +118,8 @@ def _show_run(page: Page) -> None:
             "stops": [stop_json(stop) for stop in page.stops],
             "costs": costs_json(page.costs),
             "plan": plan_json(page.drift),
+            "verdicts": [verdict_json(verdict) for verdict in page.verdicts],
+            "autonomy": [change_json(change) for change in page.changes],
         })  # fmt: skip
         return
     sheet(list(header(page)))
@@ -126,7 +130,7 @@ def _show_run(page: Page) -> None:
         console().print(legend(page))
     else:
         table(page.steps, step_columns(page))
-    told = [*drifted(page.drift), *hints(page)]
+    told = [*drifted(page.drift), *change_lines(page), *hints(page)]
     if told:
         click.echo()
         sheet(told)

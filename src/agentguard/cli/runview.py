@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..model import dollars
-from .endings import ending_hints, ending_lines
 from .autonomy import draft_hint
+from .endings import ending_hints, ending_lines
 from .output import STYLES, Column, Line, console, cut, padded, width
 from .planview import progress, split
 from .text import ago, breadth, count, escaped, instant, money, short, span, words
+from .verdicts import verdict_lines
 from .waterfall import (
     BAR_STYLES,
     LOST,
@@ -269,6 +270,8 @@ def legend(page: Page) -> Text:
 def hints(page: Page) -> Iterator[Line]:
     """Yield what a person can do next."""
     yield from ending_hints(page)
+    for verdict in page.verdicts:
+        yield from verdict_lines(verdict)
     for stop in page.stops:
         what = f"{escaped(stop.what)}: " if stop.what else ""
         used = f" is {escaped(stop.limit)} and {escaped(stop.used)} is used" if stop.limit else ""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..model import dollars
 from .text import plain_result
+from .verdicts import verdict_json
 
 if TYPE_CHECKING:
     import datetime as dt
@@ -87,6 +88,7 @@ class StepJson(TypedDict):
     attempts: list[dict[str, Any]]
     duplicates: list[dict[str, Any]]
     verdicts: list[dict[str, Any]]
+    evidence: dict[str, Any] | None
     retrieved: list[dict[str, str | None]] | None
     rulings: list[dict[str, Any]]
     cost_usd: str | None
@@ -127,6 +129,8 @@ class ApprovalJson(TypedDict):
     edits: dict[str, Any] | None
     edited_by: str | None
     undo: str | None
+    stage: str | None
+    proposal: dict[str, Any] | None
 
 
 class EffectJson(TypedDict):
@@ -221,10 +225,8 @@ def step_json(step: Step, now: dt.datetime, undo: str | None = None) -> StepJson
              "call_id": d.call_id}
             for d in step.duplicates
         ],
-        "verdicts": [
-            {"verifier": v.verifier, "passed": v.passed, "reason": v.reason, "confidence": v.confidence}
-            for v in step.verdicts
-        ],
+        "verdicts": [verdict_json(verdict) for verdict in step.verdicts],
+        "evidence": None if step.evidence is None else dict(step.evidence),
         "retrieved": None if step.retrieved is None else [
             {"id": d.id, "score": d.score, "sha256": d.sha256} for d in step.retrieved
         ],
@@ -274,7 +276,9 @@ def stop_json(stop: Stop) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def approval_json(approval: Approval, undo: str | None = None) -> ApprovalJson:
+def approval_json(
+    approval: Approval, undo: str | None = None, proposal: Mapping[str, Any] | None = None
+) -> ApprovalJson:
     """Return an approval as JSON."""
     return {
         "id": approval.id, "tenant": approval.tenant, "status": approval.status,
@@ -288,7 +292,8 @@ def approval_json(approval: Approval, undo: str | None = None) -> ApprovalJson:
         "policy_version": approval.policy_version,
         "decisions": [_decision(decision) for decision in approval.decisions],
         "edits": None if approval.edits is None else dict(approval.edits),
-        "edited_by": approval.edited_by, "undo": undo,
+        "edited_by": approval.edited_by, "undo": undo, "stage": approval.stage,
+        "proposal": None if proposal is None else dict(proposal),
     }  # fmt: skip
 
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 
 import click
 
+from .. import config as configuration
 from ..errors import (
     ApprovalExpired,
     ApprovalRejected,
@@ -160,14 +161,15 @@ class Shell:
         return found
 
     @contextlib.contextmanager
-    def guard(self) -> Generator[Guard]:
-        """Open the store that exists, and close it."""
+    def guard(self, config: str | None = None) -> Generator[Guard]:
+        """Open the store that exists, with the configuration in a file if one is named, and close it."""
+        settings = configuration.load(config) if config else None
         if self.on_server:
             self.existing_on_server()
         else:
             self.existing()
         with busy("opening the store"):
-            guard = Guard(self.url, clock=self.clock)
+            guard = Guard(self.url, clock=self.clock, config=settings)
         try:
             yield guard
         finally:

@@ -18,8 +18,10 @@ from .text import (
     result,
     short,
     span,
+    value,
     words,
 )
+from .verdicts import verdict_lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -122,7 +124,7 @@ def _vote(question: Question, vote: Vote, approval: Approval | None) -> str:
 
 
 def _standing(step: Step, question: Question, approval: Approval | None) -> tuple[str, str]:
-    hashed = short(question.payload_hash)
+    hashed, name = short(question.payload_hash), short(question.approval_id)
     if question.executed_hash:
         same = question.executed_hash == question.payload_hash
         sign = "=" if same else "IS NOT"
@@ -130,8 +132,11 @@ def _standing(step: Step, question: Question, approval: Approval | None) -> tupl
         return text, "approved" if same else "failed"
     if question.status == "pending" and step.outcome == "waiting":
         expires = f", expires {instant(approval.expires_at)}" if approval else ""
-        name = short(question.approval_id)
         return f"waits for a person{expires}: agentguard approvals show {name}", "waiting"
+    if question.status == "pending" and step.outcome == "drafted":
+        return f"written down for a person: agentguard approvals show {name}", "drafted"
+    if question.status == "approved" and question.stage:
+        return f"payload {hashed} is approved: agentguard approvals execute {name}", "approved"
     if question.status == "approved":
         return f"payload {hashed} is approved and starts when the run goes on", "approved"
     return f"payload {hashed}: {words(question.status)}, nothing ran", question.status
@@ -146,7 +151,7 @@ def _wrote(step: Step, effect: Effect | None) -> tuple[str, str]:
             f"nobody knows ({doubt}): agentguard effects show {short(step.key)}",
             "in_doubt",
         )
-    if step.outcome in ("waiting", "approved", "rejected", "expired", "refused"):
+    if step.outcome in ("waiting", "drafted", "approved", "rejected", "expired", "refused"):
         return f"nothing: the call did not start{name}", ""
     if step.outcome == "duplicate":
         return f"nothing: the recorded result was served{name}", ""
@@ -204,12 +209,10 @@ def _use(step: Step) -> str:
 
 
 def _verdicts(step: Step) -> Iterator[Line]:
+    for name, seen in (step.evidence or {}).items():
+        yield Line(f"saw {escaped(name)}", capped(value(seen), 500))
     for verdict in step.verdicts:
-        said = "confirmed" if verdict.passed else "NOT confirmed"
-        why = f": {escaped(verdict.reason)}" if verdict.reason else ""
-        sure = f", confidence {escaped(verdict.confidence)}" if verdict.confidence else ""
-        state = "ok" if verdict.passed else "failed"
-        yield Line("verdict", f"{escaped(verdict.verifier)} {said}{why}{sure}", state)
+        yield from verdict_lines(verdict)
     for ruling in step.rulings:
         why = f" {quoted(ruling.reason)}" if ruling.reason else ""
         yield Line(

@@ -3,6 +3,7 @@
 from .costs import Costs, costs_of
 from .folding import fold, stops
 from .plans import Drift, PlannedStep, drift
+from .stages import StageChange, changes
 from .values import (
     Attempt,
     Checked,
@@ -15,6 +16,7 @@ from .values import (
     Stop,
     Vote,
 )
+from .verdicts import verdicts
 
 __all__ = [
     "Attempt",
@@ -26,12 +28,15 @@ __all__ = [
     "Question",
     "Retrieved",
     "Ruled",
+    "StageChange",
     "Step",
     "StepKind",
     "Stop",
     "Vote",
+    "changes",
     "costs_of",
     "drift",
     "fold",
     "stops",
+    "verdicts",
 ]

@@ -16,7 +16,6 @@ from .values import (
     LOST,
     NOTHING,
     Attempt,
-    Checked,
     Duplicate,
     Question,
     Retrieved,
@@ -25,6 +24,7 @@ from .values import (
     Stop,
     Vote,
 )
+from .verdicts import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -125,9 +125,9 @@ class _Draft:
             "approval_id": data["approval_id"], "rule": data["rule"],
             "payload_hash": data["payload_hash"], "generation": data["generation"],
             "roles": tuple(data["roles"]), "quorum": data["quorum"], "asked_at": event.at,
-            "votes": (),
+            "votes": (), "stage": data.get("stage"),
         }  # fmt: skip
-        self.found.update(outcome="waiting", ended_at=None)
+        self.found.update(outcome="drafted" if "stage" in data else "waiting", ended_at=None)
 
     def voted(self, event: Event, data: Mapping[str, Any]) -> None:
         question = self.questions.get(data["approval_id"])
@@ -193,6 +193,7 @@ class _Draft:
         content = event.content or {}
         self.found.update(
             result=content.get("result"), detail=content.get("error"),
+            evidence=content.get("evidence"),
             content=self.found.get("content", False) or event.content is not None,
         )  # fmt: skip
         if data["outcome"] != "in_doubt":
@@ -234,10 +235,8 @@ class _Draft:
             self.found["kind"] = "write"
             self.ended(event, "duplicate")
 
-    def verified(self, _event: Event, data: Mapping[str, Any]) -> None:
-        self._add("verdicts", Checked(
-            data["verifier"], data["passed"], data.get("reason", ""), data.get("confidence"),
-        ))  # fmt: skip
+    def verified(self, event: Event, _data: Mapping[str, Any]) -> None:
+        self._add("verdicts", checked(event))
 
     def ruled(self, event: Event, data: Mapping[str, Any]) -> None:
         ruling = data["ruling"]

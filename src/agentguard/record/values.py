@@ -67,6 +67,7 @@ class Question:
         decided_at: when it was answered, one way or the other; None while it waits.
         status: pending, approved, rejected, expired or used.
         executed_hash: the payload whose start used the approval up.
+        stage: `draft` or `propose` where a person executes the call; None where the agent makes it.
     """
 
     approval_id: str
@@ -80,6 +81,7 @@ class Question:
     decided_at: dt.datetime | None = None
     votes: tuple[Vote, ...] = ()
     executed_hash: str | None = None
+    stage: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +96,28 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What one verifier said."""
+    """What one verifier said.
+
+    Attributes:
+        kind: rule, model or person.
+        model: the model that was asked, and *prompt_version* of what.
+        owner: the team that answers for the verifier.
+        final: nobody else had to be asked after this yes.
+        unavailable: it said nothing, which is a no.
+        diff: what differed; None where nothing did, or it is no longer kept.
+    """
 
     verifier: str
     passed: bool
     reason: str
     confidence: str | None
+    kind: str = "rule"
+    model: str | None = None
+    prompt_version: str | None = None
+    owner: str | None = None
+    final: bool = False
+    unavailable: bool = False
+    diff: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +170,8 @@ class Step:
     Attributes:
         name: the tool or the model.
         outcome: succeeded, failed, failed_retryable, failed_final, in_doubt, executing, waiting,
-            approved (not started yet), rejected, expired, refused, duplicate, or open: a model
-            call without an end on record.
+            drafted (a person may execute it), approved (not started yet), rejected, expired,
+            refused, duplicate, or open: a model call without an end on record.
         actor: who caused its first event.
         ended_at: None while nothing has ended it.
         decision: allow, ask or deny.
@@ -163,6 +181,7 @@ class Step:
         cost_usd: what was spent; None when the model's price is not known.
         held_usd: what is reserved and neither spent nor given back.
         retrieved: the documents a retrieval returned, best first; None if it was none.
+        evidence: what was seen of the world before and after, if somebody looked.
         budgets: budgets other than the run's that it used: name, span, US dollars.
         events: sequence numbers of its events.
         plan: `outside` or `out of order`, if it stood so to the run's plan.
@@ -195,6 +214,7 @@ class Step:
     duplicates: tuple[Duplicate, ...] = ()
     verdicts: tuple[Checked, ...] = ()
     retrieved: tuple[Retrieved, ...] | None = None
+    evidence: Mapping[str, Any] | None = None
     rulings: tuple[Ruled, ...] = ()
     cost_usd: Decimal | None = NOTHING
     held_usd: Decimal = NOTHING
