@@ -55,7 +55,7 @@ def test(arguments: list[str]) -> int:
     prepare("test", "sources", "bfcl")
     linted = 0 if "--no-lint" in arguments else lint([])
     rest = [word for word in arguments if word != "--no-lint"]
-    return python("-m", "pytest", *side_by_side(), *rest) or linted
+    return python("-m", "pytest", *side_by_side(), "--durations=20", *rest) or linted
 
 
 def lint(_: list[str]) -> int:
