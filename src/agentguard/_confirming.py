@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from ._independence import disguised, learn, proposers_of
 from ._runtime import AsyncioRuntime
 from ._verdicts import Asking, Verdicts, ask_all, check_of, in_order, least
-from .errors import ConfigurationError, VerificationFailed
+from .errors import ConfigurationError, VerificationFailed, VerifierUnavailable
 from .ledger import queries
 from .ledger.values import Draft
 from .model import EffectState
@@ -101,6 +101,6 @@ async def _asked(runtime: Runtime, run: Running, given: tuple[Any, Any]) -> Verd
     if sentence is None and not on_loop and any(check.is_async for check in run.checks):
         sentence = f"{what}: an async verifier needs the run to be entered with `async with`"
     if sentence is not None:
-        return Verdicts([], VerificationFailed(sentence, unavailable=True))
+        return Verdicts([], VerifierUnavailable(sentence))
     asking = Asking("", known, scrub=run.redactor.scrub)
     return await ask_all(run.checks, what, given, asking=asking, on_loop=on_loop)

@@ -19,7 +19,7 @@ from ._runtime import (
     run_inline,
 )
 from .canonical import jsonable
-from .errors import ConfigurationError, VerificationFailed
+from .errors import ConfigurationError, VerificationFailed, VerifierUnavailable
 from .model import Evidence, Verdict, VerifierIdentity
 
 if TYPE_CHECKING:
@@ -204,9 +204,10 @@ async def ask_all(
         found.told.append(_told(check, verdict))
         if not verdict.passed:
             sure = None if verdict.confidence is None else str(verdict.confidence)
-            found.refuted = VerificationFailed(
+            told = VerifierUnavailable if verdict.unavailable else VerificationFailed
+            found.refuted = told(
                 f"{what}: {check.name} says no: {verdict.reason or 'not confirmed'}",
-                verifier=check.name, confidence=sure, unavailable=verdict.unavailable,
+                verifier=check.name, confidence=sure,
             )  # fmt: skip
             break
         if verdict.final and may_end(check):

@@ -252,18 +252,26 @@ class VerificationFailed(GuardError):
     """
 
     kind = "verification_failed"
+    unavailable: ClassVar[bool] = False
     advice = "The action ran but its outcome was not confirmed. Do not repeat it; tell the user."
 
     def __init__(
-        self, message: str, *, verifier: str = "", confidence: str | None = None,
-        unavailable: bool = False, **where: Any,
-    ) -> None:  # fmt: skip
+        self, message: str, *, verifier: str = "", confidence: str | None = None, **where: Any
+    ) -> None:
         super().__init__(message, **where)
-        self.verifier, self.confidence, self.unavailable = verifier, confidence, unavailable
+        self.verifier, self.confidence = verifier, confidence
 
     def details(self) -> Mapping[str, Any]:
         """Name the verifier, and whether it was there at all."""
         return {"verifier": self.verifier, "unavailable": self.unavailable}
+
+
+class VerifierUnavailable(VerificationFailed):
+    """The tool ran, and a verifier that should confirm its outcome broke or did not answer."""
+
+    kind = "verifier_unavailable"
+    unavailable = True
+    advice = "The action ran and nobody could check it. Do not repeat it; tell the user, then stop."
 
 
 class ToolTimeout(EffectInDoubt):

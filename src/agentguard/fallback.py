@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from .tool import Call, Tool
 
 TRIGGERS = frozenset({
-    "tool_timeout", "effect_in_doubt", "verification_failed", "circuit_open", "budget_exceeded",
+    "tool_timeout", "effect_in_doubt", "verification_failed", "verifier_unavailable",
+    "circuit_open", "budget_exceeded",
     "loop_detected", "permission_denied", "forbidden_action", "plan_violation",
 })  # fmt: skip
 """Kinds of errors that lead to an ending, if nothing else is said."""
