@@ -268,6 +268,7 @@ class Run(Modelled, Planned, Costed, Verified):
                 "agent": who.agent,
                 "agent_version": who.version,
                 "scopes": None if who.scopes is None else sorted(who.scopes),
+                **({} if who.model is None else {"agent_model": who.model}),
                 "runtime": self.host.name,
                 "policy": self.around.policy_version,
                 "routing": dict(self.around.routing),

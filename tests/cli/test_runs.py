@@ -113,7 +113,8 @@ def test_a_failed_run_shows_its_error(run: Call) -> None:
 def test_a_run_as_json_has_its_steps_and_stops(run: Call) -> None:
     """`runs show -o json` is the run's object with its steps and refused calls."""
     found = json.loads(run("runs", "show", "r-1", "-o", "json").stdout)
-    assert [*found] == [*RunJson.__annotations__, "timeline", "stops", "costs", "plan"]
+    besides = ["timeline", "stops", "costs", "plan", "verdicts", "autonomy"]
+    assert [*found] == [*RunJson.__annotations__, *besides]
     assert {tuple(step) for step in found["timeline"]} == {tuple(StepJson.__annotations__)}
     assert found["limits"]["max_spend_usd"] == "0.40"
     assert json.loads(run("runs", "show", "busy", "--json").stdout)["stops"][0]["limit"] == "2"
