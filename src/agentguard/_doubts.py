@@ -6,9 +6,11 @@ import inspect
 from typing import TYPE_CHECKING, Any
 
 from ._attempt import End, judge
+from ._persist import error_of
 from ._runtime import outcome_of
 from .errors import DecisionRefused, EffectInDoubt, GuardError
 from .ledger import settling
+from .ledger.compensating import REFUTED
 from .model import EffectState, Happened, NotHappened
 
 if TYPE_CHECKING:
@@ -57,7 +59,7 @@ class Doubts:
     async def _confirm(self, said: Happened, fence: int) -> End | GuardError:
         """Take the hook's yes as the tool's answer: checked, verified and kept like one."""
         end = await judge(self.run, self.call, (said.result, None))
-        if end.error is not None:
+        if end.error is not None and end.result_state != REFUTED:
             raise end.error  # the doubt stays: it happened, but not as it was meant
         ruled = await self._rule("happened", fence, end)
         return ruled if isinstance(ruled, GuardError) else end
@@ -66,6 +68,7 @@ class Doubts:
         return await self.runtime.commit(
             self.store, settling.resolve, self.run.principal.tenant, self.call.idempotency_key,
             ruling, "reconcile", "", end.kept, fence, tuple(end.verdicts),
+            error_of(self.run.redactor, end) if end.result_state == REFUTED else None,
         )  # fmt: skip
 
     def error(self, reason: str) -> EffectInDoubt:
@@ -85,4 +88,5 @@ class Doubts:
         if isinstance(said, Happened):
             found = await self._confirm(said, self.call.fence)
             if isinstance(found, End):
-                end.state, end.value, end.error = found.state, found.value, None
+                end.state, end.value, end.error = found.state, found.value, found.error
+                end.result_state = found.result_state

@@ -39,6 +39,7 @@ def _problems(guard: Guard, world: World, denied: Iterable[str]) -> list[str]:
         *_money(world, rows),
         *_approvals(world),
         *_starts(world, rows),
+        *_undos(rows),
         *_reads(world),
         *([] if guard.store.check() == "ok" else ["the file is broken"]),
     ]
@@ -229,6 +230,22 @@ def _starts(world: World, rows: Rows) -> Iterator[str]:
     for row in rows:
         if started[row["key"]] != row["fence"]:
             yield f"{row['name']}: {row['fence']} starts, {started[row['key']]} of them on record"
+
+
+def _undos(rows: Rows) -> Iterator[str]:
+    """An effect says that it is undone if its undo has succeeded, and no other one does."""
+    undos = {r["key"].removeprefix("comp/"): r for r in rows if r["key"].startswith("comp/")}
+    for row in rows:
+        if row["key"].startswith("comp/"):
+            if row["state"] == "succeeded" and row["name"] == row["key"]:
+                yield f"lost: {row['key']} succeeded and did not happen"
+            continue
+        undo = undos.get(row["key"])
+        undone = undo is not None and undo["state"] == "succeeded"
+        if undone != (row["result_state"] == "undone"):
+            yield f"unreported: {row['name']} is {row['result_state']}, its undo {undo and undo['state']}"
+        if undo is not None and row["state"] != "succeeded":
+            yield f"phantom: the undo of {row['name']}, which is {row['state']}"
 
 
 def _reads(world: World) -> Iterator[str]:

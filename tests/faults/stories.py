@@ -21,10 +21,12 @@ from agentguard import (
     NotHappened,
     Retry,
     budget,
+    compensated_by,
     current_run,
     idempotent,
     requires_approval,
     tool_contract,
+    verified_by,
 )
 from tests.faults.probes import Points
 from tests.faults.world import World
@@ -106,6 +108,12 @@ class Worker:
         self.world.look()
         return ticket
 
+    def take_back(self, _result: str, ticket: str) -> None:
+        """Undo a payment: an effect that must not happen twice either."""
+        self.points.reach("undo entered")
+        self.world.act(f"undo-{ticket}", current_run().call.idempotency_key)
+        self.points.reach("undo done")
+
     def look(self, call: Any) -> Happened | NotHappened:
         """Answer the question whether it happened, by looking."""
         self.points.reach("hook asked")
@@ -175,7 +183,57 @@ async def ruled(worker: Worker) -> None:
     await plain(worker)
 
 
+async def refuted(worker: Worker) -> None:
+    """Two writes, of which a verifier does not confirm the second, so that it is undone."""
+    worker.open()
+    verified = verified_by(lambda arguments, _result: arguments["ticket"] != "T-1")
+    pay = worker.payer(worker.act, verified, compensated_by(worker.take_back))
+    async with worker.run():
+        await worker.call(pay, "T-0")
+        await worker.call(pay, "T-1")
+    doubts = {effect.tool for effect in worker.guard.effects.list("in_doubt")}
+    worker.ends["T-1"] += ", undo in doubt" if "pay.undo" in doubts else ""
+
+
+async def kept(worker: Worker) -> None:
+    """A write is not confirmed, and a person says no to its undo."""
+    worker.open()
+
+    def take_back(_result: str, ticket: str) -> None:
+        worker.world.act("denied", f"the undo of {ticket}")
+
+    verified = verified_by(lambda _arguments, _result: False)
+    pay = worker.payer(worker.act, verified, compensated_by(take_back, approval=True))
+    for _ in range(2):
+        async with worker.run():
+            await worker.call(pay, "T-1")
+        for waiting in worker.guard.approvals.list("pending"):
+            worker.guard.approvals.decide(waiting.id, "reject", by="dana", reason="keep it")
+            worker.points.reach("after a person's word")
+
+
+async def rolled_back(worker: Worker) -> None:
+    """Three writes; a person rules on what is in doubt, by looking, and has all of them undone."""
+    worker.open()
+    pay = worker.payer(worker.act, compensated_by(worker.take_back))
+    async with worker.run():
+        for ticket in ("T-1", "T-2", "T-3"):
+            await worker.call(pay, ticket)
+    for effect in worker.guard.effects.list(state="in_doubt"):
+        ruling = "happened" if effect.id in worker.world.names() else "not_happened"
+        worker.guard.effects.resolve(effect.id, ruling, by="dana", reason="looked", result="paid")
+        worker.points.reach("after a person's ruling")
+    wish: dict[str, Any] = {"tools": [pay], "by": "dana", "reason": "the wrong customer"}
+    if worker.is_async:
+        found = await worker.guard.arollback(RUN, **wish)
+    else:
+        found = worker.guard.rollback(RUN, **wish)
+    stopped = found.stopped.what if found.stopped else "rolled back"
+    worker.ends["T-1"] = stopped if len(found.effects) else "nothing to undo"
+
+
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
-    story.__name__: story for story in (plain, retried, doubted, approved, ruled)
+    story.__name__: story
+    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back)
 }

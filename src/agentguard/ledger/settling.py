@@ -143,11 +143,12 @@ def _leave_evidence(tx: Tx, log: RunLog, row: EffectRow | None, end: Settlement)
 def resolve(
     tx: Tx, tenant: str, key: str, ruling: str, by: str, reason: str,
     result: str | None = None, fence: int | None = None,
-    verdicts: tuple[Mapping[str, Any], ...] = (),
+    verdicts: tuple[Mapping[str, Any], ...] = (), refuted: Mapping[str, Any] | None = None,
 ) -> Effect | GuardError:  # fmt: skip
     """Rule on an effect in doubt: happened, not_happened, or failed (for good).
 
-    *by* is a person, or `reconcile` when the tool's own hook has found out.
+    *by* is a person, or `reconcile` when the tool's own hook has found out; what it found may be
+    *refuted* by a verifier.
     """
     actor = f"system:{by}" if by == "reconcile" else f"person:{by}"
     found = _with_its_run(tx, tenant, key, actor)
@@ -160,7 +161,7 @@ def resolve(
         _note_verdict(log, verdict, row.step)
     refusal = _cannot_rule(tx, row, ruling, by, fence)
     if refusal is None:
-        _rule(tx, log, row, ruling, reason, result)
+        _rule(tx, log, row, ruling, reason, result, refuted)
     log.save()
     return refusal or row.public()
 
@@ -209,13 +210,16 @@ def may_still_act(tx: Tx, row: EffectRow) -> bool:
 
 
 def _rule(
-    tx: Tx, log: RunLog, row: EffectRow, ruling: str, reason: str, result: str | None
-) -> None:
+    tx: Tx, log: RunLog, row: EffectRow, ruling: str, reason: str, result: str | None,
+    refuted: Mapping[str, Any] | None,
+) -> None:  # fmt: skip
     row.state = _RULED[ruling]
     happened = row.state is EffectState.SUCCEEDED
     row.result = result
     row.result_state = ("stored" if result is not None else "none") if happened else None
     row.error = None if happened else json.dumps({"kind": "ruled", "message": reason})
+    if happened and refuted is not None:
+        row.result_state, row.error = compensating.REFUTED, json.dumps(refuted)
     row.doubt_reason, row.finished_at, row.lease_until = None, tx.now, None
     row.update(tx)
     settled = _give_back(tx, log, row, None)
