@@ -291,14 +291,16 @@ class Modelled:
         return call
 
     def model_finished(
-        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0,
+        output_tokens: int = 0,
         cached_tokens: int = 0, error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Settle a model call with what it used and answered, or with its error."""
         self.models.finish(call, output, (input_tokens, output_tokens, cached_tokens), error)
 
     async def amodel_finished(
-        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0, output_tokens: int = 0,
+        self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0,
+        output_tokens: int = 0,
         cached_tokens: int = 0, error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Like `model_finished`, on an event loop."""

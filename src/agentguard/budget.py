@@ -196,19 +196,8 @@ class Budget:
             raise ConfigurationError(
                 f"{tool.name}: max_spend_usd needs cost=, so that it can be counted"
             )
-        amount = self._amount(tool)
         moved = self.max_spend is not None and not _is_fixed(self.cost)
-
-        def reserve(call: Call) -> tuple[tuple[Reservation, ...], int]:
-            cost = amount(call)
-            own = Reservation(
-                f"tool:{tool.name}", _span(self.per, call), f"{tool.name} per {self.per}",
-                self.max_calls, self.max_spend, cost,
-            )  # fmt: skip
-            limited = self.max_calls is not None or self.max_spend is not None
-            return ((own,) if limited else ()), (0 if moved else cost)
-
-        tool.reserve = reserve
+        tool.reserve = Reserve(self, tool.name, self._amount(tool), moved)
 
     def _amount(self, tool: Tool) -> Callable[[Call], int]:
         cost = self.cost
@@ -227,6 +216,38 @@ class Budget:
             ) from None
         tool.fixed_cost = fixed
         return lambda _call: fixed
+
+
+@dataclass(frozen=True, slots=True)
+class Reserve:
+    """What a call of a tool reserves: in the tool's own budget, and of what its run may cost."""
+
+    budget: Budget
+    tool: str
+    amount: Callable[[Call], int]
+    moved: bool
+
+    def __call__(self, call: Call) -> tuple[tuple[Reservation, ...], int]:
+        """Return the share of the tool's own budget and the cost for the run."""
+        cost = self.amount(call)
+        limited = self.budget.max_calls is not None or self.budget.max_spend is not None
+        own = (self._own(call, cost),) if limited else ()
+        return own, (0 if self.moved else cost)
+
+    def _own(self, call: Call, cost: int) -> Reservation:
+        limits = self.budget
+        return Reservation(
+            f"tool:{self.tool}", _span(limits.per, call), f"{self.tool} per {limits.per}",
+            limits.max_calls, limits.max_spend, cost,
+        )  # fmt: skip
+
+    def capped(self, call: Call) -> tuple[tuple[Reservation, ...], int | None]:
+        """Return the most that a call can reserve whose cost is not known; None: nobody knows."""
+        most = self.budget.max_spend
+        own = (
+            () if most is None and self.budget.max_calls is None else (self._own(call, most or 0),)
+        )
+        return own, (0 if self.moved and most is not None else most)
 
 
 def _is_fixed(cost: Any) -> bool:

@@ -16,10 +16,11 @@ from .approval import ApprovalPolicy, add_thresholds
 from .canonical import dumps, sha256
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
 from .errors import ConfigurationError
+from .estimates import estimate
 from .fallback import as_fallback
 from .ledger import settling, switches
 from .ledger.autonomy import Standing, standings
-from .model import Limits, Principal, nanos
+from .model import Limits, Principal, dollars, nanos
 from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
 from .protocols import Host
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
     from pathlib import Path
 
+    from .estimates import Estimate
     from .fallback import Fallback
     from .protocols import Clock, Store
     from .rollback import Rollback
@@ -229,6 +231,41 @@ class Guard:
                 problems.append(error.message)
         problems += misfits(self.templates.values(), self._tools, self.settings.place)
         return problems + [error.message for error in self.settings.unknown_facts(facts)]
+
+    def estimate(
+        self, plan: Any, *, tools: Iterable[Any] = (), parameters: Mapping[str, Any] | None = None,
+        model_usd: Decimal | int | str | None = None, model: str | None = None,
+        input_tokens: int = 0, output_tokens: int = 0, **budget: Any,
+    ) -> Estimate:  # fmt: skip
+        """Return what a plan or a template costs at the worst, before anything starts.
+
+        Args:
+            plan: steps as for `run.plan`, a `Template`, or a template's name.
+            tools: the tools that it names, as far as this guard does not know them yet.
+            parameters: of the template; without them its arguments count as free.
+            model_usd: what one call of a model costs at the most.
+            model: the model, to have that said by the guard's prices for so many tokens.
+            input_tokens: of one call at the most.
+            output_tokens: of one call at the most.
+            budget: limits as for `run`; they replace the configuration's.
+
+        Raises:
+            ConfigurationError: it is no plan, or a tool cannot be used.
+        """
+        for tool in tools:
+            self._know(tool)
+        each = None if model_usd is None else dollars(nanos(model_usd))
+        if each is None and model is not None:
+            each = self._price(model, input_tokens, output_tokens)
+        limits = _limits(self.settings.limits, budget)
+        return estimate(self, plan, parameters=parameters or {}, limits=limits, model_usd=each)
+
+    def _know(self, tool: Any) -> None:
+        declaration = declaration_of(tool)
+        if declaration is not None:
+            self.bind(declaration)
+        else:
+            self.protect(tool)
 
     def kill(
         self, *, tool: str | None = None, agent: str | None = None, tenant: str | None = None,

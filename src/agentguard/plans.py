@@ -39,7 +39,10 @@ class Step:
 class Sheets(Protocol):
     """What a plan needs from a guard: what is known of the tools that it names."""
 
-    templates: Mapping[str, Template]
+    @property
+    def templates(self) -> Mapping[str, Template]:
+        """The templates by name."""
+        ...
 
     def sheet(self, tool: Any) -> tuple[str, Tool | None]:
         """Return a tool's name, and its sheet if it was bound already."""
@@ -49,7 +52,7 @@ class Sheets(Protocol):
 class Running(Protocol):
     """What a plan needs from a run."""
 
-    guard: Sheets
+    guard: Any
     id: str
     part: int
     ref: RunRef

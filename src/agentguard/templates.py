@@ -61,6 +61,17 @@ class Template:
         ]
 
 
+def bare(template: Template) -> list[dict[str, Any]]:
+    """Return the steps of a template without the arguments that its parameters fill."""
+    return [
+        {**step, "arguments": {
+            name: _filled(value, {}) for name, value in step.get("arguments", {}).items()
+            if not list(_placeholders(value))
+        }}
+        for step in template.steps
+    ]  # fmt: skip
+
+
 def problems_of(steps: Sequence[Mapping[str, Any]], parameters: Sequence[str]) -> Iterator[str]:
     """Yield what is wrong with a template, one sentence each."""
     if not steps:

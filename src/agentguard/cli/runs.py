@@ -8,6 +8,7 @@ import click
 
 from .autonomy import change_json, change_lines
 from .effects import effect_columns
+from .estimating import estimate
 from .loading import now, page_of, run_named, tally_of
 from .output import Column, console, is_terminal, sheet, show_list, show_one, table
 from .planview import costs_json, drifted, plan_json
@@ -204,3 +205,6 @@ def answer(run: str, text: str, by: str) -> None:
         found = run_named(guard, run)
         guard.runs.answer(found.id, text, by=by, tenant=found.tenant)
         say(f"run {found.id} has its answer and may be entered again under its id")
+
+
+runs.add_command(estimate)
