@@ -1,0 +1,1 @@
+"""Five hundred refunds with scripted mistakes; every bad outcome is caught, undone or escalated."""
