@@ -98,6 +98,11 @@ def fine(ticket: str) -> str:
     return f"paid {ticket}"
 
 
+def refused(to: str) -> Callable[[str], Any]:
+    """Make a write that its budget refuses, and that leaves no doubt to close its run by itself."""
+    return writer(fine, falls_back_to(to), budget(max_calls=0))
+
+
 def called(tool: Callable[[str], Any], ticket: str = "T-1") -> GuardError:
     """Call a tool that is refused or fails; return its error."""
     try:
@@ -422,14 +427,14 @@ def test_a_sync_tool_has_a_sync_fallback(guard: Guard) -> None:
 
 def test_nothing_is_written_in_a_run_that_has_ended(guard: Guard, world: World) -> None:
     """Every later write is refused before it starts, and told why; reads go on."""
-    pay, other = writer(lost, falls_back_to("draft")), writer(world.happen, name="other")
-    look = tool_contract(effect="read")(lambda ticket: f"seen {ticket}")
+    pay, other = refused("draft"), writer(world.happen, name="other")
+    look: Any = tool_contract(effect="read")(lambda ticket: f"seen {ticket}")
     with guard.run("w", run_id="r"):
         called(pay)
         error = called(other)
         assert look("T-1") == "seen T-1"
     assert isinstance(error, RunHalted)
-    assert error.message.startswith("run r is closed by its fallback (draft r/1)")
+    assert error.message.startswith("run r is closed by its fallback (draft r)")
     assert world.effects == []
 
 
@@ -438,7 +443,7 @@ def test_the_write_path_is_closed_wherever_the_run_goes_on(
     guard: Guard, world: World, tmp_path: Path, where: str
 ) -> None:
     """Threads, tasks, other guards on the store and a resumed run find the path closed."""
-    pay, other = writer(lost, falls_back_to("draft")), writer(world.happen, name="other")
+    pay, other = refused("draft"), writer(world.happen, name="other")
     with guard.run("w", run_id="r") as run:
         called(pay)
         if where == "thread":
@@ -459,7 +464,7 @@ def test_the_write_path_is_closed_wherever_the_run_goes_on(
 def test_another_process_finds_the_path_closed(guard: Guard, world: World, tmp_path: Path) -> None:
     """A process that enters the run under its id writes nothing in it."""
     with guard.run("w", run_id="r"):
-        called(writer(lost, falls_back_to("draft")))
+        called(refused("draft"))
     guard.close()
     child = os.fork()
     if child == 0:
@@ -514,8 +519,6 @@ def test_a_write_that_had_started_before_ends_normally(guard: Guard, world: Worl
 
     slow_tool, pay = writer(slow, name="slow"), writer(lost, falls_back_to("draft"))
     with guard.run("w", run_id="r"), ThreadPoolExecutor() as pool:
-        import contextvars
-
         slowly = pool.submit(contextvars.copy_context().run, slow_tool, "T-1")
         assert began.wait(10)
         called(pay, "T-2")
@@ -738,17 +741,18 @@ def test_two_calls_that_fail_at_once_make_one_ending(
     guard: Guard, tmp_path: Path, kind: str
 ) -> None:
     """However many calls of a run fail at the same moment, there is one ending, told to all."""
-    both, made = threading.Barrier(4), []
+    both, made = threading.Barrier(4), list[Any]()
 
     def fails(_ticket: str) -> str:
         both.wait(10)
         raise ConnectionResetError
 
-    to = kind if kind != "own" else lambda a, _e: made.append(a) or "done"
-    pay = writer(fails, falls_back_to(to))
-    with guard.run("w", run_id="r"), ThreadPoolExecutor(4) as pool:
-        import contextvars
+    def own(arguments: Any, _error: GuardError) -> str:
+        made.append(arguments)
+        return "done"
 
+    pay = writer(fails, falls_back_to(own if kind == "own" else kind))
+    with guard.run("w", run_id="r"), ThreadPoolExecutor(4) as pool:
         calls = [
             pool.submit(contextvars.copy_context().run, called, pay, f"T-{n}") for n in range(4)
         ]

@@ -18,7 +18,7 @@ from ._runtime import Outcome, outcome_of
 from .canonical import jsonable
 from .classify import http_errors
 from .declaration import declare
-from .errors import ConfigurationError, ContractViolation, FellBack, GuardError
+from .errors import BudgetExceeded, ConfigurationError, ContractViolation, FellBack, GuardError
 from .ledger import endings
 from .ledger.endings import Begun, Done, End, Unknown, Wish
 from .model import EffectState, Ending, NoEffect, moment
@@ -195,11 +195,18 @@ def _told(
     return cast("dict[str, Any]", run.redactor.scrub({
         "run_id": run.id, "tenant": run.principal.tenant, "workflow": run.workflow,
         "tool": tool.name, "arguments": arguments, "because": error.kind,
-        "message": error.message[:500], "step": error.step or (call.step if call else None),
+        "message": error.message[:500], "step": _step(error, call),
         "effect_id": call.idempotency_key or None if call else None,
         "agent": run.principal.agent, "on_behalf_of": run.principal.subject,
         "at": at.isoformat() if at else None,
     }))  # fmt: skip
+
+
+def _step(error: GuardError, call: Call | None) -> int | None:
+    """Return the step of the call; 0 if it has none of its own, None if it is about to get one."""
+    if isinstance(error, BudgetExceeded):
+        return 0
+    return error.step or (call.step if call else None)
 
 
 def _arguments(run: Run, tool: Tool, given: tuple[Any, ...]) -> dict[str, Any] | None:
@@ -364,7 +371,8 @@ class _Making:
     async def _invoke(self, begun: Begun) -> Outcome:
         port = self.port
         if port is not None:
-            ticket = Ticket(**{**begun.told, "key": begun.key})
+            step = begun.told["step"] or None
+            ticket = Ticket(**{**begun.told, "key": begun.key, "step": step})
             return await self._called(lambda: port.file(ticket))
         to, arguments = cast("Callable[..., Any]", self.fallback.to), begun.told["arguments"]
         with setting(_ENDING, True):

@@ -182,8 +182,11 @@ def _start(tx: Tx, log: RunLog, wish: Wish, known: EffectRow | None, key: str) -
 
 
 def _with_step(told: Mapping[str, Any], log: RunLog, key: str = "") -> dict[str, Any]:
-    """A call that was refused before it had a step was given one with its refusal."""
-    step = told.get("step") or log.last_step
+    """A call that was refused before it had a step was given one with its refusal.
+
+    One that is over budget has none; it is told beside the steps.
+    """
+    step = log.last_step if told["step"] is None else told["step"]
     return {**told, "step": step, **({"key": key} if key else {})}
 
 
@@ -203,8 +206,12 @@ def conclude(tx: Tx, wish: Wish, end: End) -> tuple[Ending, Usage]:
     return ending_of(tx, log), log.save()
 
 
+def _place(log: RunLog, told: Mapping[str, Any]) -> str:
+    return f"{log.ref.run_id}/{told['step']}" if told["step"] else log.ref.run_id
+
+
 def _close(log: RunLog, end: End, told: Mapping[str, Any]) -> None:
-    reference = end.reference or (f"{log.ref.run_id}/{told['step']}" if end.kind == "draft" else "")
+    reference = end.reference or (_place(log, told) if end.kind == "draft" else "")
     fact: dict[str, Any] = {
         "ending": end.kind, "reference": reference, "because": told["because"], "tool": told["tool"],
         "key": end.key or None, "instead_of": end.instead_of or None,
@@ -212,7 +219,7 @@ def _close(log: RunLog, end: End, told: Mapping[str, Any]) -> None:
     content = {"arguments": told["arguments"], "message": told["message"], "text": end.text,
                "why": end.why}  # fmt: skip
     log.add(Draft(
-        "fallback", {n: v for n, v in fact.items() if v is not None}, told["step"] or None,
+        "fallback", {n: v for n, v in fact.items() if v is not None}, told["step"],
         {name: value for name, value in content.items() if value},
     ))  # fmt: skip
     log.ending = plain_text({
@@ -295,7 +302,7 @@ def answer(
     if refusal is not None:
         return refusal
     kept = json.loads(log.ending or "{}")
-    log.add(Draft("answered", {"by": by, "question": kept["seq"]}, kept["step"] or None,
+    log.add(Draft("answered", {"by": by, "question": kept["seq"]}, kept["step"],
                   {"answer": text}))  # fmt: skip
     log.ending = plain_text({**kept, "answered": log.head_seq, "by": by})
     log.leaf()

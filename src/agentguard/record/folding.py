@@ -42,7 +42,7 @@ def fold(events: Iterable[Event], count: int = 0) -> list[Step]:
     drafts: dict[int, _Draft] = {}
     last: dt.datetime | None = None
     for event in events:
-        if event.step is not None and event.kind != "budget.exceeded":
+        if event.step and event.kind != "budget.exceeded":  # a refused first call is told on step 0
             drafts.setdefault(event.step, _Draft(event)).take(event)
         last = event.at
     steps = {number: draft.step() for number, draft in drafts.items()}
