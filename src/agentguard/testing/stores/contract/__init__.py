@@ -19,6 +19,7 @@ from .readers import Readers
 from .shared import Shared
 from .transactions import Transactions
 from .transitions import Transitions
+from .undoing import Undoing
 from .values import Values
 
 if TYPE_CHECKING:
@@ -29,7 +30,17 @@ if TYPE_CHECKING:
 
 
 class StoreContract(
-    Readers, Promises, Transitions, Shared, Owners, Lifetimes, Clocks, Values, Crowds, Transactions
+    Readers,
+    Promises,
+    Undoing,
+    Transitions,
+    Shared,
+    Owners,
+    Lifetimes,
+    Clocks,
+    Values,
+    Crowds,
+    Transactions,
 ):
     """The tests of a store: subclass it as `Test…` and give the fixture `store_url`.
 
