@@ -53,7 +53,7 @@ ENDING_MUTANTS: dict[str, Mutant] = {
     ),
     "an interrupted ticket stays under way": bug(
         f"{INTERRUPTED}[fallen, sync, no hook]",
-        "draft, 1 tickets",
+        "stuck: fallback/r-1/1 is executing",
         change(
             "    if row is not None and row.claim_id == wish.claim_id and row",
             "    if False and row",
