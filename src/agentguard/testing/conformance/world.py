@@ -16,10 +16,12 @@ from ... import (
     NoEffect,
     NotHappened,
     budget,
+    compensated_by,
     current_run,
     idempotent,
     requires_approval,
     tool_contract,
+    verified_by,
 )
 
 if TYPE_CHECKING:
@@ -100,6 +102,7 @@ def _declared(world: World) -> list[tuple[Callable[[Body], Body], Body]]:
         (_stacked(tool_contract(effect="write"), idempotent(key="try:{ticket}")), _try(world)),
         (_administering(), _erase(world)),
         (_hanging(), _hang(world)),
+        (_ordering(world), _order(world)),
     ]
 
 
@@ -276,3 +279,30 @@ def _hang(world: World) -> Body:
         return asyncio.get_running_loop().create_future()  # type: ignore[return-value] # awaited, for ever
 
     return hang
+
+
+def _ordering(world: World) -> Callable[[Body], Body]:
+    """An order that somebody checks, and that is cancelled if it is not as it should be."""
+
+    def as_it_should_be(arguments: Any, _result: Any) -> bool:
+        return f"order {arguments['ticket']}" in world.effects and not world.flag("refuted")
+
+    def cancel(ticket: str) -> str:
+        world.happen(f"cancel {ticket}")
+        return f"cancelled for {ticket}"
+
+    return _stacked(
+        tool_contract(effect="write"),
+        idempotent(key="order:{ticket}"),
+        verified_by(as_it_should_be),
+        compensated_by(lambda result, ticket: cancel(ticket)),  # noqa: ARG005 - the undo is given both
+    )
+
+
+def _order(world: World) -> Body:
+    def order(ticket: str) -> str:
+        """Order a replacement."""
+        world.happen(f"order {ticket}")
+        return f"ordered for {ticket}"
+
+    return order
