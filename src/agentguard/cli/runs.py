@@ -12,6 +12,7 @@ from .estimating import estimate
 from .loading import now, page_of, run_named, tally_of
 from .output import Column, console, is_terminal, sheet, show_list, show_one, table
 from .planview import costs_json, drifted, plan_json
+from .rolling import rollback
 from .runview import cost_of, draw, header, hints, legend, step_columns
 from .shapes import RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
 from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
@@ -33,7 +34,7 @@ STATUSES = ("running", "waiting", *ENDED)
 
 @click.group("runs", cls=Group)
 def runs() -> None:
-    """Runs of agents: list, show, watch, cancel, answer."""
+    """Runs of agents: list, show, watch, cancel, answer, roll back."""
 
 
 @runs.command("list", epilog=keys(RunJson))
@@ -208,3 +209,4 @@ def answer(run: str, text: str, by: str) -> None:
 
 
 runs.add_command(estimate)
+runs.add_command(rollback)

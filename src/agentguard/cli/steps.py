@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..ledger.compensating import UNDO
 from .output import Line
 from .text import (
     actor,
@@ -261,4 +262,6 @@ def undo_of(declared: str | None) -> str:
     """Return how an effect is undone, as declared."""
     if declared is None:
         return "none declared"
+    if declared.startswith(UNDO):
+        return f"undone: agentguard effects show {escaped(declared)}"
     return "irreversible" if declared == "irreversible" else f"declared: {escaped(declared)}"
