@@ -232,8 +232,21 @@ async def rolled_back(worker: Worker) -> None:
     worker.ends["T-1"] = stopped if len(found.effects) else "nothing to undo"
 
 
+async def planned(worker: Worker) -> None:
+    """A plan of one write and no other; every worker sets it, and tries a second write."""
+    worker.open()
+    pay = worker.payer(worker.act)
+    async with worker.run():
+        if worker.is_async:
+            await current_run().aplan([{"tool": "pay"}], outside="refuse")
+        else:
+            current_run().plan([{"tool": "pay"}], outside="refuse")
+        await worker.call(pay, "T-1")
+        await worker.call(pay, "denied")
+
+
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story
-    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back)
+    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back, planned)
 }

@@ -52,11 +52,13 @@ SHORT = [
     Variant("plain", is_async=True, hook=True, first_death="body entered"),
     Variant("ruled", first_death="effect done"),
     Variant("plain", fresh=True),
+    Variant("planned"),
+    Variant("planned", is_async=True, hook=True),
 ]
 EVERY = [
     Variant(story, is_async, hook, first_death, fresh)
     for story, is_async, hook, first_death, fresh in itertools.product(
-        ("plain", "retried", "doubted", "approved", "ruled"),
+        ("plain", "retried", "doubted", "approved", "ruled", "planned"),
         (False, True),
         (False, True),
         ("", "body entered", "effect done"),
