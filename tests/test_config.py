@@ -140,6 +140,7 @@ def test_every_key_of_a_tool_is_read() -> None:
         "rate_limit": "5/second",
         "sensitive": ("iban",),
         "irreversible": True,
+        "polls": False,
         "idempotency": {
             "key": "refund:{ticket_id}",
             "per": None,

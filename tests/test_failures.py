@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import json
 import socket
@@ -160,6 +161,7 @@ def test_waits_grow_are_jittered_and_bounded(guard: Guard, monkeypatch: pytest.M
     waits: list[float] = []
     monkeypatch.setattr(time, "sleep", waits.append)
     retry = Retry(attempts=6, wait=1, max_wait=5)
+    guard.settings = dataclasses.replace(guard.settings, retries=None)
     with guard.run("w"):
         for ticket in range(20):
             body, _ = failing(*[NoEffect("busy")] * 6)

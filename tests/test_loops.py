@@ -46,7 +46,7 @@ class Trace:
                 raise NoEffect(call.get("fails", "not yet"))
             return call["result"]
 
-        properties = {key: {} for call in self.calls for key in call["arguments"]}
+        properties: dict[str, Any] = {key: {} for call in self.calls for key in call["arguments"]}
         return self.guard.protect(
             body, name=name, input_schema=schema or {**ANYTHING, "properties": properties},
             retry=Retry(attempts=retry, wait=0.0), **policy,

@@ -83,6 +83,22 @@ class End:
         return {"result": self.kept, "result_state": self.result_state, **seen}
 
 
+_OF_THE_TOOL = ("tool_timeout", "effect_in_doubt", "verification_failed", "contract_violation")
+
+
+def strikes(end: End) -> bool:
+    """Return whether an end speaks against its tool: not a no of the backend, nor ours, nor a cancel."""
+    if end.state not in (EffectState.FAILED_RETRYABLE, EffectState.IN_DOUBT):
+        return False
+    error = end.error and (end.error.__cause__ or end.error)
+    if error is None:
+        return True
+    ours = isinstance(error, GuardError) and error.kind not in _OF_THE_TOOL
+    return (
+        isinstance(error, Exception) and not ours and end.doubt not in ("interrupted", "cancelled")
+    )
+
+
 def retrieved_by(run: Run, call: Call, end: End) -> dict[str, Any]:
     """Return what the end of a retrieval says of its documents; nothing for other calls."""
     if call.retrieved is None or end.error is not None:

@@ -165,6 +165,8 @@ def needs_start(run: Run, call: Call) -> bool:
     tool = call.tool
     if tool.effect == "write" or tool.reserve is not None or tool.rate is not None:
         return True
+    if tool.circuit is not None:
+        return True
     if run.plans.reads:
         return True
     if not tool.rules and call.stage is None:
@@ -205,6 +207,7 @@ def intent_of(run: Run, call: Call) -> Intent:
         cost=cost,
         reservations=reservations,
         rate=tool.rate,
+        breaker=tool.circuit,
         lease_us=int((tool.timeout or 0) * 1_000_000),
         dedupe_us=_dedupe(tool),
         undo=tool.undo or ("irreversible" if tool.irreversible else None),

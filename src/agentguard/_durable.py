@@ -13,7 +13,7 @@ from ._claim import Claim
 from ._doubts import Doubts
 from ._persist import recorded, settlement_of, unrecorded
 from ._proposals import proposal_of, put_down
-from ._runaway import note_replay
+from ._runaway import next_wait, note_replay
 from .errors import (
     ApprovalRequired,
     EffectInProgress,
@@ -254,7 +254,7 @@ class DurableCall:
 
     async def _again(self, end: End) -> bool:
         """Return whether the body is to be started once more, after waiting as long as it takes."""
-        wait = self.backoff.next(end.wait) if end.again else None
+        wait = await next_wait(self.runtime, self.run_, self.call, self.backoff, end)
         if wait is None:
             return False
         self.run_.meter.note(Draft("attempt.failed", {

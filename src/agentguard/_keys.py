@@ -20,7 +20,7 @@ from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaV
 from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Promotion
 from .errors import ConfigurationError
 from .expressions import MAX_LENGTH, compile_expression
-from .model import HumanCosts, Retry, nanos
+from .model import Circuit, HumanCosts, Retry, RetryBudget, nanos
 from .templates import Template, problems_of
 
 _MOST_DOLLARS: Final = 9 * 10**9  # what fits into the store as nano-dollars
@@ -207,6 +207,9 @@ class BudgetPolicy(Keys):
     )
 
 
+SafeEnding = Literal["draft", "ticket", "ask"]
+
+
 class ToolPolicy(Keys):
     """The policy of one tool that cannot be decorated."""
 
@@ -226,6 +229,7 @@ class ToolPolicy(Keys):
     idempotency: IdempotencyPolicy | None = _says("What makes two calls the same effect.")
     approval: ApprovalPolicy | None = _says("When a person decides; {} means always.")
     budget: BudgetPolicy | None = _says("How often and for how much it may be called.")
+    falls_back_to: SafeEnding | None = _says("How the run ends when its call cannot be made.")
 
 
 class TemplateStep(Keys):
@@ -343,6 +347,29 @@ def _levels(value: object) -> object:
     return value
 
 
+class CircuitPolicy(Keys):
+    """When a tool that fails is left alone, by everybody in its tenant."""
+
+    failures: Annotated[int, Field(ge=1, le=100)] = _says("Failures that open it.", 5)
+    window: Duration = _says("Within what time, such as 1m.", "1m")
+    cooldown: Duration = _says("How long nothing is started, such as 30s.", "30s")
+
+    def circuit(self) -> Circuit:
+        """Return it as the value that the contract takes."""
+        return Circuit(self.failures, self.window, self.cooldown)
+
+
+class RetryBudgetPolicy(Keys):
+    """How many retries the agents of a tenant may make together."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] = _says("Of the calls they start.", 10)
+    burst: Annotated[int, Field(ge=0, le=10_000)] = _says("So many more, when few came before.", 10)
+
+    def budget(self) -> RetryBudget:
+        """Return it as the value that retries are counted by."""
+        return RetryBudget(self.percent, self.burst)
+
+
 class AgentRun(Keys):
     """The budget, the thresholds and the tools of a workflow's runs."""
 
@@ -358,6 +385,15 @@ class AgentRun(Keys):
     max_repeats: Whole | None = _says("How often the same call may come without progress.")
     loops: Annotated[int, Field(ge=2, le=20)] | Literal["off"] | None = _says(
         "After how many rounds without progress a loop is stopped, or off.", None
+    )
+    circuits: dict[Text, CircuitPolicy] = _says(
+        "By tool: when it is left alone because it fails.", {}
+    )
+    retry_budget: RetryBudgetPolicy | Literal["off"] = _says(
+        "How many retries the agents of a tenant may make together, or off.", RetryBudgetPolicy()
+    )
+    falls_back_to: SafeEnding | None = _says(
+        "How a run ends when a call cannot be made whose tool says nothing itself."
     )
     routing: Routing = _says("Which model does what; recorded with the run.", Routing())
     approvals: dict[Over, Amount] = _says(

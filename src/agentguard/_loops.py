@@ -200,6 +200,14 @@ def shared(store: Any, ref: RunRef) -> tuple[Streaks, bool]:
     return streaks, found is not None
 
 
+_STARTED: weakref.WeakKeyDictionary[Any, dict[str, list[int]]] = weakref.WeakKeyDictionary()
+
+
+def started_by(store: Any, tenant: str) -> list[int]:
+    """Return the count of calls that this process has started for a tenant since its last retry."""
+    return _STARTED.setdefault(store, {}).setdefault(tenant, [0])
+
+
 def _rounds(limit: int, calls: list[Past]) -> int:
     """A new effect is progress, but not for ever where nothing else ever changes."""
     return max(limit, OWN_REPEATS) if any(call.own for call in calls) else limit

@@ -15,7 +15,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ._loops import REPEATS, Past, Streaks, shared
+from ._loops import REPEATS, Past, Streaks, shared, started_by
 from .errors import ConfigurationError, LoopDetected, StoreUnavailable
 from .ledger import recent
 from .ledger.runs import exceeded
@@ -58,6 +58,7 @@ class Meter:
         self._occurrences: dict[tuple[str, str], int] = {}
         self._visited: set[str] = set()
         self.streaks = Streaks()
+        self.started = [0]
         _METERS.add(self)
 
     def renew_lock(self) -> None:
@@ -72,7 +73,7 @@ class Meter:
 
     async def recall(self, runtime: Runtime, store: Store, ref: RunRef, *, join: bool) -> None:
         """Take up the calls before this part of the run, or before this process joined it."""
-        known = False
+        known, self.started = False, started_by(store, ref.tenant)
         if join:
             self.streaks, known = shared(store, ref)
         if known or not self.repeats or not self._base.steps:

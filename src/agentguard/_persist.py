@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._attempt import retrieved_by
+from ._attempt import retrieved_by, strikes
 from ._runaway import note_outcome
 from .errors import EffectInDoubt, EffectRecordingFailed, ResultUnavailable, ToolFailed
 from .ledger.compensating import UNDONE, undone_already
@@ -45,6 +45,8 @@ def settlement_of(run: Run, call: Call, row: Any, end: End, duration_us: int) ->
         pending=run.meter.drain(),
         row=row,
         ladder=_ladder(run, call),
+        breaker=call.tool.circuit,
+        struck=strikes(end),
     )  # fmt: skip
 
 

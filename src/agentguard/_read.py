@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ._attempt import End, attempt, retrieved_by
 from ._backoff import Backoff
 from ._decide import call_id, shown
-from ._runaway import note_outcome
+from ._runaway import next_wait, note_outcome
 from .errors import BudgetExceeded
 from .ledger.values import NEW_STEP, Draft, end_kind
 from .model import EffectState
@@ -33,7 +33,7 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
     try:
         run.meter.count_repeat(call.tool.name, call.payload_hash)
         end = await attempt(runtime, run, call, body)
-        while end.again and (wait := backoff.next(end.wait)) is not None:
+        while (wait := await next_wait(runtime, run, call, backoff, end)) is not None:
             await runtime.sleep(wait)
             call.attempt += 1
             end = await attempt(runtime, run, call, body)

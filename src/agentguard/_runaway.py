@@ -6,15 +6,17 @@ from typing import TYPE_CHECKING, Any
 
 from ._decide import call_id
 from ._loops import SAME, TURNS, Past
+from ._meter import OPEN
 from .canonical import dumps
 from .errors import ApprovalRequired, GuardError, LoopDetected
-from .ledger import recent
+from .ledger import circuits, recent
 from .ledger.values import Draft
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ._attempt import End
+    from ._backoff import Backoff
     from ._loops import Loop
     from ._runtime import Runtime
     from .model import Effect
@@ -30,7 +32,8 @@ async def hold_against_past(runtime: Runtime, run: Run, call: Call) -> None:
         LoopDetected: with the pattern and the steps of the calls before it.
     """
     limit, tool = run.meter.repeats, call.tool
-    if tool.polls or not limit:
+    run.meter.started[0] += 1
+    if tool.polls or not limit or call.undoes is not None or call.executes is not None:
         return
     plain = call.plain
     if tool.volatile:
@@ -46,6 +49,36 @@ async def hold_against_past(runtime: Runtime, run: Run, call: Call) -> None:
     loop = streaks.found(past, limit)
     if loop is not None:
         raise await _detected(runtime, run, loop, past)
+
+
+async def next_wait(
+    runtime: Runtime, run: Run, call: Call, backoff: Backoff, end: End
+) -> float | None:
+    """Return seconds to wait before the next attempt; None if there is none, or none is left."""
+    wait = backoff.next(end.wait) if end.again else None
+    if wait is None or await _may_retry(runtime, run):
+        return wait
+    run.meter.note(Draft("attempt.failed", {
+        "tool": call.tool.name, "key": call.idempotency_key, "attempt": call.attempt,
+        "error": type(end.error).__name__, "not_retried": "retry_budget",
+    }, call.step))  # fmt: skip
+    return None
+
+
+async def _may_retry(runtime: Runtime, run: Run) -> bool:
+    """Take one retry out of what the agents of the tenant have together.
+
+    What this process has started pays in here, so that a call without a retry pays nothing.
+    """
+    budget, started = run.guard.settings.retries, run.meter.started
+    if budget is None:
+        return True
+    if OPEN.get() not in (None, runtime):  # inside somebody's transaction: it is paid later
+        started[0] -= 100 // max(budget.percent, 1)
+        return True
+    starts, started[0] = started[0], 0
+    store, tenant = run.around.store, run.principal.tenant
+    return await runtime.commit(store, circuits.take_retry, tenant, budget, max(starts, 0))
 
 
 async def held_refusal(

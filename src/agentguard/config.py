@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import _yaml, canonical
 from .errors import ConfigurationError
 from .expressions import suggestion
-from .model import HumanCosts, Limits, nanos
+from .model import Circuit, HumanCosts, Limits, RetryBudget, nanos
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -46,6 +46,9 @@ class Settings:
         costs: what people's time costs.
         irreversible_demands: the independence class of a verified tool that nothing can undo.
         spend_demands: US dollars, and the class of a write that costs or moves more.
+        falls_back_to: how runs end whose calls cannot be made: `draft`, `ticket` or `ask`.
+        circuits: tool name → when it is left alone because it fails.
+        retries: how many retries the agents of a tenant may make together; None for any number.
         lines: dotted key, such as `approvals.refund_usd_over` → line.
     """
 
@@ -62,6 +65,9 @@ class Settings:
     costs: HumanCosts = field(default_factory=HumanCosts)
     irreversible_demands: str = "model"
     spend_demands: tuple[tuple[Decimal, str], ...] = ()
+    falls_back_to: str | None = None
+    circuits: Mapping[str, Circuit] = field(default_factory=_nothing)
+    retries: RetryBudget | None = field(default_factory=RetryBudget)
     lines: Mapping[str, int] = field(default_factory=_nothing, repr=False, compare=False)
 
     @classmethod
@@ -78,6 +84,10 @@ class Settings:
             "routing": self.routing,
             "tools": {n: tool.model_dump(exclude_none=True) for n, tool in self.tools.items()},
         }
+        if self.falls_back_to is not None:
+            ruled["falls_back_to"] = self.falls_back_to
+        if self.circuits:
+            ruled["circuits"] = {name: asdict(circuit) for name, circuit in self.circuits.items()}
         if self.templates:
             ruled["templates"] = {name: asdict(t) for name, t in self.templates.items()}
         if self.autonomy is not None:
@@ -166,5 +176,8 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         costs=run.costs.human(),
         irreversible_demands=run.verification.irreversible,
         spend_demands=run.verification.spend(),
+        falls_back_to=run.falls_back_to,
+        circuits={name: policy.circuit() for name, policy in run.circuits.items()},
+        retries=None if run.retry_budget == "off" else run.retry_budget.budget(),
         lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -10,13 +11,14 @@ from . import _signature
 from .canonical import dumps, sha256
 from .classify import http_errors
 from .declaration import check_function, declare
+from .durations import seconds
 from .errors import ConfigurationError
-from .ledger.values import Rate
-from .model import Retry
+from .ledger.values import Breaker, Rate
+from .model import Circuit, Retry
 from .tool import DOUBT, Failure, Stage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from .config import Settings
     from .declaration import F
@@ -44,6 +46,7 @@ def tool_contract(
     preview: Callable[..., Any] | None = None,
     owner: str | None = None,
     polls: bool = False,
+    circuit: Circuit | Mapping[str, Any] | None = None,
     classify: Literal["http", "doubt"] | Callable[[BaseException], Failure] = "http",
 ) -> Callable[[F], F]:
     """Declare what a tool is.
@@ -67,6 +70,7 @@ def tool_contract(
         strict: refuse arguments and results that would have to be coerced.
         polls: calls that repeat each other are no loop: the tool looks whether something has
             happened yet, or waits.
+        circuit: when a tool that fails is left alone, by everybody in its tenant.
         evidence: `reader(arguments)`, asked right before and after the body; what it returns is
             given to verifiers as `Evidence(before, after)` and kept. It must only read. Where it
             fails before, the body does not begin; sync for a sync tool.
@@ -85,7 +89,7 @@ def tool_contract(
 def _contract(
     *, timeout: float | None = None, retry: Retry | None = None, rate_limit: str | None = None,
     scopes: Sequence[str] = (), facts: Mapping[str, str] | None = None,
-    sensitive: Sequence[str] = (), classify: Any = "http", **rest: Any,
+    sensitive: Sequence[str] = (), classify: Any = "http", circuit: Any = None, **rest: Any,
 ) -> Contract:  # fmt: skip
     return Contract(
         timeout=timeout,
@@ -95,6 +99,7 @@ def _contract(
         facts=dict(facts or {}),
         sensitive=frozenset([sensitive] if isinstance(sensitive, str) else sensitive),
         classify=_classifier(classify),
+        circuit=Circuit(**circuit) if isinstance(circuit, Mapping) else circuit,
         **rest,
     )
 
@@ -136,6 +141,7 @@ class Contract:
     preview: Callable[..., Any] | None = None
     owner: str | None = None
     polls: bool = False
+    circuit: Circuit | None = None
     classify: Callable[[BaseException], Failure] = http_errors
     input_schema: Mapping[str, Any] | None = None
     output_schema: Mapping[str, Any] | None = None
@@ -182,7 +188,7 @@ class Contract:
                         f" ({', '.join(known) or 'it has none'})"
                     )
 
-    def bind(self, tool: Tool, _settings: Settings) -> None:
+    def bind(self, tool: Tool, settings: Settings) -> None:
         """Write the contract's clause on the sheet."""
         tool.name = self.name or tool.name
         tool.effect, tool.scopes, tool.facts = self.effect, self.scopes, self.facts
@@ -190,6 +196,7 @@ class Contract:
         tool.rate, tool.sensitive, tool.irreversible = self.rate, self.sensitive, self.irreversible
         tool.fails_when, tool.classify, tool.polls = self.fails_when, self.classify, self.polls
         tool.evidence, tool.preview, tool.owner = self.evidence, self.preview, self.owner
+        tool.circuit = _breaker(settings.circuits.get(tool.name, self.circuit), tool.name)
         if self.input_schema is None:
             signature = _signature.Signature(
                 tool.function, tool.name, self.sensitive, strict=self.strict
@@ -207,6 +214,13 @@ class Contract:
             tool.input_schema = self.input_schema
             tool.results = _jsonschema.SchemaResults(self.output_schema, tool.name)
         tool.version = f"{self.version}:{_fingerprint(tool)}"
+
+
+def _breaker(circuit: Circuit | None, tool: str) -> Breaker | None:
+    if circuit is None:
+        return None
+    window, cooldown = seconds(circuit.window, "window"), seconds(circuit.cooldown, "cooldown")
+    return Breaker(tool, circuit.failures, int(window * 1_000_000), int(cooldown * 1_000_000))
 
 
 def _fingerprint(tool: Tool) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, Literal
 
+from .durations import seconds
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ NANOS = Decimal(10**9)
 """Money is Decimal outside and whole nano-dollars in the store, so that sums stay exact."""
 
 _MOST_ATTEMPTS = 100
+_MOST_FAILURES = 100
 
 
 def nanos(amount: Decimal | int | str) -> int:
@@ -95,6 +97,40 @@ class Retry:
             raise ConfigurationError(
                 f"Retry: attempts must be from 1 to {_MOST_ATTEMPTS} and 0 <= wait <= max_wait"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class Circuit:
+    """When a tool that fails is left alone, by everybody in its tenant.
+
+    Attributes:
+        failures: so many failures within the window open it.
+        window: as `1m`.
+        cooldown: so long nothing is started; then one call tries whether the tool works again.
+    """
+
+    failures: int = 5
+    window: str = "1m"
+    cooldown: str = "30s"
+
+    def __post_init__(self) -> None:
+        if isinstance(self.failures, bool) or not 1 <= self.failures <= _MOST_FAILURES:
+            raise ConfigurationError(f"Circuit: failures must be from 1 to {_MOST_FAILURES}")
+        seconds(self.window, "Circuit: window")
+        seconds(self.cooldown, "Circuit: cooldown")
+
+
+@dataclass(frozen=True, slots=True)
+class RetryBudget:
+    """How many retries the agents of a tenant may make together.
+
+    Attributes:
+        percent: of the calls they start.
+        burst: so many more, when there were few before.
+    """
+
+    percent: int = 10
+    burst: int = 10
 
 
 class NoEffect(Exception):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._verdicts import Check
     from .config import Settings
     from .errors import GuardError
-    from .ledger.values import Ask, Execution, Rate, Reservation
+    from .ledger.values import Ask, Breaker, Execution, Rate, Reservation
     from .model import Evidence, Principal
     from .protocols import CallRef
 
@@ -218,12 +218,13 @@ class Tool:
     fallback: Any = None
     owner: str | None = None
     polls: bool = False
+    circuit: Breaker | None = None
     policy: str = ""
 
     @property
     def durable(self) -> bool:
         """Whether a call needs the start transaction; plain reads ride along instead."""
-        return bool(self.effect == "write" or self.rules or self.reserve or self.rate)
+        return bool(self.effect == "write" or self.rules or self.reserve or self.rate or self.circuit)
 
     @property
     def major(self) -> str:

@@ -28,7 +28,7 @@ from ..canonical import plain_text
 from ..errors import EffectInDoubt, GuardError, IdempotencyConflict
 from ..model import Approval, EffectState, Usage
 from ..protocols import foreseen
-from . import approvals, asking, budgets, compensating, plans, rows, switches
+from . import approvals, asking, budgets, circuits, compensating, plans, rows, switches
 from .rows import EffectRow, doubt_asked, effect_asked, is_same_call, load_doubt, lock_effect
 from .runs import RunLog, asked, record_of
 from .settling import mark_lost, may_still_act
@@ -61,6 +61,7 @@ def _asked(intent: Intent) -> Iterator[Asked]:
     if intent.effect == "write":
         yield doubt_asked(intent.run, intent.key)
     yield from budgets.asked(tenant, intent.tool, intent.reservations, intent.rate)
+    yield from circuits.asked(tenant, intent.breaker)
 
 
 @foreseen(_asked)
@@ -136,9 +137,11 @@ def _start(
     full = None if held else _no_room(tx, log, intent, step)
     if full is not None:
         return asking.refuse_budget(log, intent, full, step)
-    turn = None if intent.rate is None else budgets.take_turn(tx, tenant, intent.tool, intent.rate)
-    if turn is not None:
-        return asking.refuse(log, intent, turn, step)
+    late: GuardError | None = circuits.refusal(tx, intent)
+    if late is None and intent.rate is not None:
+        late = budgets.take_turn(tx, tenant, intent.tool, intent.rate)
+    if late is not None:
+        return asking.refuse(log, intent, late, step)
     counted = step is None
     step = log.next_step() if step is None else step
     if approval is not None and approval.status == "approved":
@@ -152,6 +155,7 @@ def _start(
         fact |= _hold(tx, log, intent)
     content = {"arguments": intent.arguments} if counted else None
     log.add(Draft("step.started", fact, step, content))
+    circuits.note_start(tx, log, intent, executing.fence, step)
     first, edits = executing.first_started_at or tx.now, approval.edits if approval else None
     return Started(
         step, executing.fence, intent.attempt, counted, first, edits, approval, held, executing

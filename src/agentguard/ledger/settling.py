@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from ..protocols import foreseen
-from . import autonomy, budgets, compensating
+from . import autonomy, budgets, circuits, compensating
 from .rows import EffectRow, effect_asked, load_effect, lock_effect
 from .runs import RunLog, asked, record_of
 from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ..model import Effect, Usage
-    from ..protocols import Tx
+    from ..protocols import Asked, Tx
 
 _MAY_ACT_US = 60_000_000
 """So long no hook is believed that an abandoned thread has done nothing."""
@@ -60,7 +60,14 @@ def mark_doubt(
     log.add(Draft("attempt.failed" if harmless else "effect.in_doubt", fact, row.step))
 
 
-@foreseen(lambda end: (*asked(end.run), effect_asked(end.run.tenant, end.key)))
+def _asked(end: Settlement) -> tuple[Asked, ...]:
+    tenant = end.run.tenant
+    return (
+        *asked(end.run), effect_asked(tenant, end.key), *circuits.asked(tenant, end.breaker)
+    )  # fmt: skip
+
+
+@foreseen(_asked)
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
     autonomy.hold_up(tx, end)
@@ -82,6 +89,7 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     row.cost = row.cost if end.cost is None else end.cost
     row.update(tx)
     _tell(log, end, settled)
+    circuits.record(tx, log, end)
     if end.ladder is not None:
         autonomy.count(tx, log, end, end.ladder)
     if row.key.startswith(compensating.UNDO):

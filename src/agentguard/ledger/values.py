@@ -141,6 +141,16 @@ class Reservation:
 
 
 @dataclass(frozen=True, slots=True)
+class Breaker:
+    """The circuit of a tool: so many *failures* in the window, and it is left alone for a while."""
+
+    tool: str
+    failures: int
+    window_us: int
+    cooldown_us: int
+
+
+@dataclass(frozen=True, slots=True)
 class Rate:
     """At most *burst* calls in *burst* times *interval_us* (GCRA, ITU-T I.371)."""
 
@@ -164,6 +174,7 @@ class Intent:
         who: whom to ask where the stage says that people decide.
         proposal: what a proposal shows besides: what the evidence reader saw, what would change.
         executes: the approval of the draft that a person executes by this call.
+        probes: it tries whether a tool that failed works again; known in the transaction.
     """
 
     run: RunRef
@@ -187,6 +198,8 @@ class Intent:
     cost: int = 0
     reservations: tuple[Reservation, ...] = ()
     rate: Rate | None = None
+    breaker: Breaker | None = None
+    probes: bool = False
     lease_us: int = 0
     dedupe_us: int | None = None
     undo: str | None = None
@@ -319,7 +332,7 @@ Answer = Started | Replay | Waiting | Drafted | Unproven | Edited | Busy | Doubt
 
 @dataclass(slots=True)
 class Settlement:
-    """How an attempt ended, to be written under its fence."""
+    """How an attempt ended, to be written under its fence; *struck* if that speaks against its tool."""
 
     run: RunRef
     key: str
@@ -337,6 +350,8 @@ class Settlement:
     pending: Pending = field(default_factory=Pending)
     row: Any = None
     ladder: Ladder | None = None
+    breaker: Breaker | None = None
+    struck: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ _AUTONOMY = """CREATE TABLE autonomy (tenant TEXT NOT NULL, tool TEXT NOT NULL, 
     changed_at INTEGER NOT NULL, changed_by TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (tenant, tool)) STRICT, WITHOUT ROWID"""
 _CIRCUITS = """CREATE TABLE circuits (tenant TEXT NOT NULL, name TEXT NOT NULL, state TEXT NOT NULL,
-    failures INTEGER NOT NULL DEFAULT 0, window_at INTEGER NOT NULL DEFAULT 0,
-    opened_at INTEGER, probe_at INTEGER, probe_owner TEXT, tokens INTEGER NOT NULL DEFAULT 0,
+    failures TEXT NOT NULL DEFAULT '[]', opened_at INTEGER, until INTEGER,
+    probe_key TEXT, probe_fence INTEGER, tokens INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, name)) STRICT, WITHOUT ROWID"""
 
 TABLES: tuple[str, ...] = (
