@@ -163,6 +163,7 @@ def test_every_key_of_a_tool_is_read() -> None:
             "cost": "amount_usd",
             "per": "day",
         },
+        "falls_back_to": None,
     }
 
 

@@ -378,6 +378,39 @@ def test_the_kinds_that_lead_to_an_ending_can_be_named(guard: Guard) -> None:
     assert guard.runs.show("r").ending is None
 
 
+def test_tools_one_cannot_decorate_fall_back_too(guard: Guard) -> None:
+    """`protect` takes what the decorator takes: a name, a callable, or a `Fallback`."""
+    policy: dict[str, Any] = {"effect": "write", "key": "pay:{ticket}", "max_calls": 0}
+    for number, to in enumerate(["draft", lambda _a, _e: "done", Fallback("ask")]):
+        pay = guard.protect(fine, name=f"pay-{number}", falls_back_to=to, **policy)
+        with guard.run("w", run_id=f"r-{number}"):
+            assert called(pay).kind == "fell_back"
+    assert guard.runs.show("r-2").status == "waiting"
+
+
+YAML = """
+agent_run:
+  falls_back_to: draft
+  tools:
+    pay:
+      effect: write
+      idempotency: {key: "pay:{ticket}"}
+      budget: {max_calls: 0}
+      falls_back_to: ask
+"""
+
+
+def test_a_configuration_says_how_runs_end(tmp_path: Path) -> None:
+    """`falls_back_to` of a tool in the file acts for that tool, that at the top for all others."""
+    file = tmp_path / "agent_run.yaml"
+    file.write_text(YAML)
+    guard = Guard.from_config(file, store=f"sqlite:///{tmp_path}/own.db")
+    pay = guard.protect(fine, name="pay")
+    for run_id, tool in (("asks", pay), ("drafts", writer(lost, name="other"))):
+        with guard.run("w", run_id=run_id):
+            assert called(tool).details()["ending"] == run_id.rstrip("s")
+
+
 # What is refused where it is declared.
 
 

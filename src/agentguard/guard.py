@@ -153,7 +153,7 @@ class Guard:
         return tool, self._tools.get(tool) if isinstance(tool, str) else None
 
     def _fallback_of(self, given: Any) -> Fallback | None:
-        fallback = as_fallback(given)
+        fallback = as_fallback(self.settings.falls_back_to if given is None else given)
         if fallback is not None:
             fallback.check("the run", self.tickets)
         return fallback

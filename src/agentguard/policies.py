@@ -10,7 +10,9 @@ from ._signature import is_async
 from .approval import requires_approval
 from .budget import budget
 from .contract import schema_contract, tool_contract
+from .declaration import declare
 from .errors import ConfigurationError
+from .fallback import as_fallback
 from .idempotency import idempotent
 from .verification import verified_by
 
@@ -43,6 +45,7 @@ def apply_policy(
             f'{tool}: say what it does: effect="read" or "write", here or under tools: in the file'
         )
     checks = merged.pop("verified_by", ())
+    fallback = as_fallback(merged.pop("falls_back_to", None))
     grouped = _grouped(tool, merged)
     contract = grouped.pop(tool_contract)
     if is_async(guarded):  # tools in two colours have one policy; this one is cancelled instead
@@ -52,6 +55,8 @@ def apply_policy(
         decorate(**given)(guarded)
     if checks:
         verified_by(*([checks] if callable(checks) else checks))(guarded)
+    if fallback is not None:
+        declare(guarded, fallback)
 
 
 def _grouped(tool: str, options: Mapping[str, Any]) -> dict[Callable[..., Any], dict[str, Any]]:
