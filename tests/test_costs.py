@@ -225,3 +225,17 @@ async def test_costs_on_an_event_loop(guard: Guard) -> None:
         await run.aadd_cost("other", "0.10")
         await run.aadd_human_minutes(1, by="dana")
     assert guard.runs.show("r-1").spent_usd == Decimal("1.10")
+
+
+def test_decisions_cost_the_same_on_a_server(postgres_url: str) -> None:
+    """On PostgreSQL, too, a decision and its cost are one transaction."""
+    guard = Guard(postgres_url, config=loads(PEOPLE))
+    with guard.run("answer", run_id="r-1") as run:
+        run.add_cost("other", "0.50")
+        with pytest.raises(ApprovalRequired) as waiting:
+            pay("T-1")
+    guard.approvals.decide(waiting.value.approval.id, "approve", by="ann")
+    found = costs(guard, "r-1")
+    spent = guard.runs.show("r-1").spent_usd
+    guard.close()
+    assert (found.human, spent) == (Decimal("2.50"), Decimal("3.00"))

@@ -437,15 +437,12 @@ def test_a_template_followed_wrongly_is_refused(
         (
             '{ticket_id: "{ticket_id}", a',
             '{ticket_id: "{ticket}", a',
-            (
-                "agent_run.yaml:3: templates.refund cannot be followed: {ticket} is none of its parameters;"
-                " did you mean 'ticket_id'?"
-            ),
+            "{ticket} is none of its parameters; did you mean 'ticket_id'?",
         ),
         (
             "[ticket_id, amount_usd]",
             "[ticket_id, amount_usd, note]",
-            "the parameter note stands in no step",
+            "agent_run.yaml:3: templates.refund cannot be followed: the parameter note stands in no step",
         ),
         ('"{amount_usd}"', '"{amount_usd.real}"', "holds more than the name of a parameter"),
         (
@@ -506,3 +503,22 @@ def test_budgets_and_plans_refuse_each_for_itself(guard: Guard, shop: Shop) -> N
     with guard.run("refunds") as run:
         run.plan([step("ship", repeat=2)], outside="refuse")
         assert [refusal(ship, "O-1") for _ in range(2)] == ["", "budget_exceeded"]
+
+
+def test_plans_hold_on_a_server(postgres_url: str, shop: Shop) -> None:
+    """On PostgreSQL, too, callers with connections of their own share no step, and refusals hold."""
+    guards = [Guard(postgres_url) for _ in range(4)]
+    with guards[0].run("refunds", run_id="r-1") as run:
+        run.plan([step("close_ticket", repeat=3)], outside="refuse")
+
+        def close(number: int) -> str:
+            with guards[number % 4].run("refunds", run_id="r-1", join=True):
+                return refusal(shop.close, f"T-{number}")
+
+        with ThreadPoolExecutor(8) as pool:
+            said = list(pool.map(close, range(12)))
+        assert refusal(shop.refund, "T-1", Decimal(1)) == "plan_violation"
+    for guard in guards:
+        guard.close()
+    assert said.count("") == 3
+    assert len(shop.world.effects) == 3
