@@ -3,6 +3,7 @@
 from typing import Any
 
 from langchain_core.language_models import BaseChatModel
+from langchain_core.runnables import RunnableWithFallbacks
 
 from agentguard.hosting import Judgement, ModelVerifier
 from agentguard.hosting import model_verifier as verifier
@@ -19,5 +20,13 @@ def model_verifier(chat_model: BaseChatModel, rubric: str, **options: Any) -> Mo
     Raises:
         ConfigurationError: nobody says which model it is, or two say different things.
     """
-    judge = chat_model.with_structured_output(Judgement)
+    judge = _judging(chat_model)
     return verifier(judge.invoke, rubric, asked_on_loop=judge.ainvoke, of=chat_model, **options)
+
+
+def _judging(model: Any) -> Any:
+    """Return *model* in the form of a judge; each fallback gets that form by itself."""
+    if isinstance(model, RunnableWithFallbacks):
+        others = [_judging(other) for other in model.fallbacks]
+        return _judging(model.runnable).with_fallbacks(others)
+    return model.with_structured_output(Judgement)
