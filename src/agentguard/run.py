@@ -248,7 +248,7 @@ class Run(Modelled, Planned, Costed, Verified):
         """Have a person at work in the run's record, to execute a draft; the run is not entered."""
         self.execution = execution
         self.ref = RunRef(self.ref.tenant, self.id, f"person:{execution.by}")
-        opened = self.around.store.transact(lifecycle.visit, self.ref)
+        opened = self.around.store.read(lifecycle.visit, self.ref)
         self.part, self.hash_key = opened.part, opened.hash_key
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
 

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass, field
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from agentguard import (
@@ -50,9 +51,9 @@ class Worker:
         self.guard = Guard(self.world.url)
 
     @contextlib.asynccontextmanager
-    async def run(self) -> AsyncIterator[None]:
+    async def run(self, **options: Any) -> AsyncIterator[None]:
         """Enter the run, or enter it again."""
-        run = self.guard.run("story", run_id=RUN, max_spend_usd="5", max_steps=50)
+        run = self.guard.run("story", run_id=RUN, max_spend_usd="5", max_steps=50, **options)
         if self.is_async:
             async with run:
                 yield
@@ -245,8 +246,25 @@ async def planned(worker: Worker) -> None:
         await worker.call(pay, "denied")
 
 
+async def drafted(worker: Worker) -> None:
+    """Two writes are drafted; a person executes the one that was approved, and tries the other."""
+    worker.open()
+    pay, approvals = worker.payer(worker.act), worker.guard.approvals
+    async with worker.run(autonomy="draft"):
+        await worker.call(pay, "T-1")
+        await worker.call(pay, "denied")
+    for waiting in approvals.list("pending"):
+        if waiting.arguments["ticket"] == "T-1":
+            approvals.decide(waiting.id, "approve", by="dana")
+            worker.points.reach("after a person's word")
+    execute = approvals.aexecute if worker.is_async else approvals.execute
+    for draft in approvals.list():
+        run = partial(execute, draft.id, by="dana", tools=[pay])
+        await worker.call(lambda _, run=run: run(), draft.arguments["ticket"])  # type: ignore[misc]
+
+
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story
-    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back, planned)
+    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back, planned, drafted)
 }

@@ -1,0 +1,41 @@
+"""SIGKILL at every place of a draft and of its execution, and what the next worker finds and does."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.processes import ask
+from tests.faults.test_kills import Variant, rows
+
+LONG = os.environ.get("AGENTGUARD_LONG") == "1"
+
+SHORT = [Variant("drafted"), Variant("drafted", is_async=True, hook=True)]
+EVERY = [
+    Variant("drafted", is_async, hook, fresh=fresh)
+    for is_async, hook, fresh in itertools.product((False, True), (False, True), (False, True))
+]
+
+
+@pytest.mark.parametrize("variant", EVERY if LONG else SHORT, ids=str)
+def test_a_draft_killed_anywhere_is_executed_at_most_once(variant: Variant, folder: Path) -> None:
+    """Killed at any place, a draft happens once or its doubt is listed; what nobody approved never."""
+    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder)})
+    cases: list[dict[str, Any]] = ask("zygote", plan)
+    print("\n".join(rows(variant, cases)))  # noqa: T201 - the table, with pytest -s
+    assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
+    assert [case for case in cases if not is_as_promised(variant, case)] == []
+    assert len(cases) >= 30, "too few places to die at"
+
+
+def is_as_promised(variant: Variant, case: dict[str, Any]) -> bool:
+    """Tell whether the workers after the killed one may end so."""
+    if "executing" in case["state"] and not variant.hook:
+        return bool(case["end"] == "effect_in_doubt" and case["effects"] <= 1)
+    return bool(case["end"] == "success" and case["effects"] == 1)
