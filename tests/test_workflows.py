@@ -160,13 +160,26 @@ def test_every_limit_of_a_run_stands_on_a_workflow() -> None:
     """All limits that `Guard.run` takes can be declared."""
 
     @workflow
-    @budget(max_steps=1, max_model_calls=2, max_tool_calls=3, max_seconds=4.5, max_repeats=5)
+    @budget(
+        max_steps=1, max_model_calls=2, max_tool_calls=3, max_seconds=4.5, max_repeats=5, loops=6
+    )
     def triage() -> Any:
         return current_run().limits
 
     found = triage()
     assert (found.max_steps, found.max_model_calls, found.max_tool_calls) == (1, 2, 3)
-    assert (found.max_seconds, found.max_repeats) == (4.5, 5)
+    assert (found.max_seconds, found.max_repeats, found.loops) == (4.5, 5, 6)
+
+
+def test_loops_can_be_let_go_on() -> None:
+    """`loops="off"` on a workflow is that of its runs."""
+
+    @workflow
+    @budget(loops="off")
+    def triage() -> Any:
+        return current_run().limits.loops
+
+    assert triage() == 0
 
 
 def ends(ticket: str) -> str:

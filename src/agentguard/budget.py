@@ -40,6 +40,7 @@ def budget(
     max_tool_calls: int | None = None,
     max_seconds: float | None = None,
     max_repeats: int | None = None,
+    loops: int | Literal["off"] | None = None,
 ) -> Callable[[F], F]:
     """Limit a tool or a workflow; the room is reserved before a call and never overshot.
 
@@ -56,6 +57,7 @@ def budget(
         max_tool_calls: of a workflow: calls of tools at most.
         max_seconds: of a workflow: seconds inside a run.
         max_repeats: of a workflow: how often the same call may come without progress.
+        loops: of a workflow: after how many rounds a loop is stopped, or `off`.
 
     Raises:
         ConfigurationError: nothing is limited, an amount cannot be read, or limits of a tool and
@@ -63,7 +65,7 @@ def budget(
     """
     limits = _given(
         max_steps=max_steps, max_model_calls=max_model_calls, max_tool_calls=max_tool_calls,
-        max_seconds=max_seconds, max_repeats=max_repeats,
+        max_seconds=max_seconds, max_repeats=max_repeats, loops=loops,
     )  # fmt: skip
     if limits:
         _refuse_mixed(limits, max_calls, cost, per)
@@ -109,6 +111,8 @@ class RunBudget:
             kinds = (int, float) if name == "max_seconds" else (int,)
             if name == "max_spend_usd":
                 nanos(value)
+            elif (name, value) == ("loops", "off"):
+                continue
             elif isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
                 raise ConfigurationError(f"budget: {name}={value!r} is not a number from 0")
 
@@ -173,7 +177,7 @@ class Budget:
             raise ConfigurationError(
                 f"{name} is a workflow, and max_calls, cost and per are for tools: put those on the"
                 " tools that it calls; a workflow takes max_steps, max_model_calls, max_tool_calls,"
-                " max_spend_usd, max_seconds, max_repeats"
+                " max_spend_usd, max_seconds, max_repeats, loops"
             )
         return {"max_spend_usd": dollars(self.max_spend)}
 
