@@ -105,7 +105,8 @@ def step(tool: str, repeat: int = 1, **arguments: Any) -> dict[str, Any]:
 
 def estimate(guard: Guard, *steps: Any, **options: Any) -> Estimate:
     """Estimate a plan whose tools are known and whose model costs nothing."""
-    return guard.estimate(list(steps), tools=ALL, **{"model_usd": 0, **options})
+    given: dict[str, Any] = {"model_usd": 0, **options}
+    return guard.estimate(list(steps), tools=ALL, **given)
 
 
 def test_every_try_counts(guard: Guard) -> None:
