@@ -643,7 +643,8 @@ def test_a_run_that_was_answered_may_still_file_a_ticket(guard: Guard, tmp_path:
     guard.runs.answer("r", "yes", by="dana")
     with guard.run("w", run_id="r", max_tool_calls=9):
         called(writer(lost, falls_back_to("ticket"), name="other"))
-    assert [ticket["key"] for ticket in filed(tmp_path)] == ["fallback/r/2"]
+    (ticket,) = filed(tmp_path)
+    assert ticket["key"].startswith("fallback/r/2/")
 
 
 @pytest.mark.parametrize(
@@ -910,6 +911,159 @@ def test_a_ruling_on_a_ticket_gives_back_no_call(tmp_path: Path) -> None:
     assert guard.runs.show("r").tool_calls == before
 
 
+def test_runs_of_one_name_in_two_tenants_have_two_tickets(guard: Guard, tmp_path: Path) -> None:
+    """A backend that several tenants share does not take one's ticket for another's."""
+    for tenant in ("acme", "evil"):
+        with guard.run("w", run_id="r", principal=Principal(tenant=tenant)):
+            called(refused("ticket"))
+    assert [ticket["tenant"] for ticket in filed(tmp_path)] == ["acme", "evil"]
+
+
+class Interrupted(Backend):
+    """A backend during whose first answer somebody presses Ctrl-C."""
+
+    def file(self, ticket: Ticket) -> str:
+        """Take the ticket."""
+        number = super().file(ticket)
+        if len(self.tickets) == 1:
+            raise KeyboardInterrupt
+        return number
+
+
+@pytest.mark.parametrize(
+    ("ruling", "ending", "reference", "sent"),
+    [
+        ("happened", "ticket", "B-9", 1),
+        ("not_happened", "ticket", "B-1", 2),
+        ("failed", "draft", "r/1", 1),
+        ("", "draft", "r/1", 1),
+    ],
+)
+def test_a_ruling_on_a_ticket_counts_when_its_run_ends(
+    tmp_path: Path, ruling: str, ending: str, reference: str, sent: int
+) -> None:
+    """A ticket that was interrupted is in doubt; the next call ends the run as a person has ruled."""
+    port = Interrupted()
+    guard = Guard(f"sqlite:///{tmp_path}/own.db", tickets=port)
+    pay = writer(lost, falls_back_to("ticket"))
+    with pytest.raises(KeyboardInterrupt), guard.run("w", run_id="r"):
+        pay("T-1")
+    assert guard.effects.show("fallback/r/1").doubt_reason == "cancelled"
+    if ruling:
+        guard.effects.resolve("fallback/r/1", ruling, by="dana", reason="looked", result="B-9")
+    with guard.run("w", run_id="r"):
+        error = called(pay)
+    assert isinstance(error, FellBack)
+    assert (error.ending, error.reference, len(port.tickets)) == (ending, reference, sent)
+
+
+def test_a_task_that_is_cancelled_over_its_ticket_leaves_a_doubt(tmp_path: Path) -> None:
+    """A cancelled task ends at once, its ticket is in doubt, and the next call files it once more."""
+    began, over = threading.Event(), threading.Event()
+
+    class Slow(Backend):
+        def file(self, ticket: Ticket) -> str:
+            began.set()
+            over.wait(10)
+            return super().file(ticket)
+
+    port = Slow(idempotent=True)
+    guard = Guard(f"sqlite:///{tmp_path}/own.db", tickets=port)
+    pay: Any = writer(lost, falls_back_to("ticket"), is_async=True)
+
+    async def cancelled() -> EffectState:
+        async with guard.run("w", run_id="r"):
+            task = asyncio.create_task(pay("T-1"))
+            await asyncio.to_thread(began.wait, 10)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            state = guard.effects.show("fallback/r/1").state
+            over.set()
+            with pytest.raises(FellBack):
+                await pay("T-1")
+        return state
+
+    assert asyncio.run(cancelled()) is EffectState.IN_DOUBT
+    assert len({ticket.key for ticket in port.tickets}) == 1
+    assert guard.effects.show("fallback/r/1").state is EffectState.SUCCEEDED
+
+
+# Other ways of running.
+
+
+def test_two_processes_that_fail_at_once_file_one_ticket(guard: Guard, tmp_path: Path) -> None:
+    """Workers of one run in processes of their own make one ending."""
+    guard.close()
+    url, path = f"sqlite:///{tmp_path}/store.db", tmp_path / "tickets"
+
+    def work(number: int) -> None:
+        own = Guard(url, tickets=FileTickets(path))
+        with own.run("w", run_id="r", join=True):
+            error = called(writer(lost, falls_back_to("ticket")), f"T-{number}")
+        os._exit(0 if error.kind in ("fell_back", "run_halted") else 1)
+
+    children = []
+    for number in range(4):
+        child = os.fork()
+        if child == 0:
+            work(number)
+        children.append(child)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 4
+    assert (len(told(Guard(url))), len(filed(tmp_path))) == (1, 1)
+
+
+def test_a_tool_in_the_store_s_own_database_falls_back(guard: Guard) -> None:
+    """What its transaction had done is undone, and the ending is written in one of its own."""
+
+    @falls_back_to("draft")
+    @idempotent(key="note:{ticket}", same_database=True)
+    @tool_contract(effect="write", scopes=("notes",))
+    def note(ticket: str) -> str:
+        return ticket
+
+    inner = tool_contract(effect="read", scopes=("look",), name="inner")(lambda ticket: ticket)
+    inner = falls_back_to("ticket")(inner)
+
+    @falls_back_to("draft")
+    @idempotent(key="nested:{ticket}", same_database=True)
+    @tool_contract(effect="write")
+    def nested(ticket: str) -> str:
+        return str(inner(ticket))
+
+    nobody = Principal(scopes=frozenset())
+    for number, tool in enumerate((note, nested)):
+        with guard.run("w", run_id=f"r-{number}", principal=nobody):
+            error = called(tool)
+        assert isinstance(error, FellBack)
+        assert (error.ending, error.cause_kind) == ("draft", "permission_denied")
+
+
+def test_a_server_makes_one_ending_of_many_failures(postgres_url: str, tmp_path: Path) -> None:
+    """On PostgreSQL four calls that fail at once end their run once, and an answer opens another."""
+    guard = Guard(postgres_url, tickets=FileTickets(tmp_path / "tickets"))
+    both = threading.Barrier(4)
+
+    def fails(_ticket: str) -> str:
+        both.wait(10)
+        raise ConnectionResetError
+
+    pay = writer(fails, falls_back_to("ticket"))
+    with guard.run("w", run_id="r"), ThreadPoolExecutor(4) as pool:
+        calls = [
+            pool.submit(contextvars.copy_context().run, called, pay, f"T-{n}") for n in range(4)
+        ]
+        assert {call.result().kind for call in calls} == {"fell_back"}
+    assert (len(told(guard)), len(filed(tmp_path))) == (1, 1)
+    with guard.run("w", run_id="r-2"):
+        called(refused("ask"))
+    assert guard.runs.answer("r-2", "yes", by="dana").answer == "yes"
+    with guard.run("w", run_id="r-2") as run:
+        assert (run.answer, writer(fine, name="other")("T-1")) == ("yes", "paid T-1")
+    assert guard.runs.verify("r-2") is None
+    guard.close()
+
+
 # Tickets in a file.
 
 
@@ -1032,7 +1186,8 @@ def test_a_webhook_gets_a_signed_ticket_with_its_key(
     error, _ = ended_with(tmp_path, WebhookTickets(server.url, secret="s3cret"))
     ((headers, body),) = server.requests
     assert (error.ending, error.reference) == ("ticket", "WEB-1")
-    assert headers["Idempotency-Key"] == json.loads(body)["key"] == "fallback/r/1"
+    assert headers["Idempotency-Key"] == json.loads(body)["key"]
+    assert headers["Idempotency-Key"].startswith("fallback/r/1/")
     signed = hmac.new(b"s3cret", body, "sha256").hexdigest()
     assert headers["X-Agentguard-Signature"] == f"sha256={signed}"
     assert headers["Content-Type"] == "application/json"

@@ -15,7 +15,7 @@ from ._contexts import setting
 from ._decide import shown
 from ._meter import OPEN
 from ._runtime import Outcome, outcome_of
-from .canonical import jsonable
+from .canonical import jsonable, keyed_hash
 from .classify import http_errors
 from .declaration import declare
 from .errors import BudgetExceeded, ConfigurationError, ContractViolation, FellBack, GuardError
@@ -363,16 +363,20 @@ class _Making:
         find = getattr(self.port, "find", None)
         if find is None:
             return None
-        said, error = await self._called(lambda: find(key))
+        said, error = await self._called(lambda: find(self._outside(key)))
         if error is not None and not isinstance(error, Exception):
             raise error
         return str(said) if said else None  # one that cannot look has found nothing
+
+    def _outside(self, key: str) -> str:
+        """Return the backend's key: other tenants, and other stores, have runs of the same name."""
+        return f"{key}/{keyed_hash(self.run.hash_key, key.encode())[:16]}"
 
     async def _invoke(self, begun: Begun) -> Outcome:
         port = self.port
         if port is not None:
             step = begun.told["step"] or None
-            ticket = Ticket(**{**begun.told, "key": begun.key, "step": step})
+            ticket = Ticket(**{**begun.told, "key": self._outside(begun.key), "step": step})
             return await self._called(lambda: port.file(ticket))
         to, arguments = cast("Callable[..., Any]", self.fallback.to), begun.told["arguments"]
         with setting(_ENDING, True):

@@ -36,7 +36,7 @@ class Once:
     def file(self, ticket: Ticket) -> str:
         """File a ticket."""
         self._worker.points.reach("before a ticket is filed")
-        self._worker.world.act("ticket", ticket.key)
+        self._worker.world.act("ticket", ticket.key.rpartition("/")[0])
         self._worker.points.reach("after a ticket is filed")
         return "B-1"
 
