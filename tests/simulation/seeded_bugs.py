@@ -71,15 +71,15 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
         "verbs",
         "phantom: ",
         change(
-            "stopped = log.stopped() or switches.closed(",
-            "stopped = log.stopped() and switches.closed(",
+            "stopped = compensating.forbids(tx, log, intent) or switched or intent.refusal",
+            "stopped = compensating.forbids(tx, log, intent) or intent.refusal",
         ),
     ),
     "simulated: a doubt leaves its run open": found(
         "verbs",
         "in a run that is in doubt",
         change(
-            "    if doubt is not None:\n        return _refuse(log, intent, doubt, step)\n",
+            "    if doubt is not None:\n        return asking.refuse(log, intent, doubt, step)\n",
             "    pass\n",
         ),
     ),
