@@ -210,8 +210,9 @@ def _use(step: Step) -> str:
 
 
 def _verdicts(step: Step) -> Iterator[Line]:
-    for name, seen in (step.evidence or {}).items():
-        yield Line(f"saw {escaped(name)}", capped(value(seen), 500))
+    if step.evidence is not None:
+        for when in ("before", "after"):
+            yield Line(f"saw {when}", capped(value(step.evidence.get(when)), 500))
     for verdict in step.verdicts:
         yield from verdict_lines(verdict)
     for ruling in step.rulings:
