@@ -67,6 +67,7 @@ agent_run:
       rate_limit: 5/second
       sensitive: [iban]
       irreversible: true
+      owner: payments
       idempotency:
         key: refund:{ticket_id}
         scope: tenant
@@ -140,6 +141,7 @@ def test_every_key_of_a_tool_is_read() -> None:
         "rate_limit": "5/second",
         "sensitive": ("iban",),
         "irreversible": True,
+        "owner": "payments",
         "polls": False,
         "idempotency": {
             "key": "refund:{ticket_id}",
