@@ -67,7 +67,6 @@ agent_run:
       rate_limit: 5/second
       sensitive: [iban]
       irreversible: true
-      owner: payments
       idempotency:
         key: refund:{ticket_id}
         scope: tenant
@@ -82,6 +81,7 @@ agent_run:
         expires: 24h
         allow_edit: true
       budget: {max_calls: 3, max_spend_usd: 200, cost: amount_usd, per: day}
+      owner: payments
 """
 
 
