@@ -17,12 +17,15 @@ from agentguard import (
     GuardError,
     NoEffect,
     budget,
+    compensated_by,
     idempotent,
     requires_approval,
     tool_contract,
+    verified_by,
 )
 from agentguard.config import loads
 from agentguard.errors import PlanViolation
+from agentguard.record import drift
 from agentguard.templates import Template
 from tests.support import World
 
@@ -291,6 +294,59 @@ def test_a_replay_does_its_step(guard: Guard, shop: Shop) -> None:
         shop.refund("T-1", Decimal(1))
         shop.close("T-1")
     assert shop.world.effects == ["refund T-1 1", "close T-1"]
+
+
+def test_equal_steps_are_replayed_one_by_one(guard: Guard, shop: Shop) -> None:
+    """Two replays that fit equal steps do both of them."""
+    for ticket in ("T-1", "T-2"):
+        with guard.run("refunds"):
+            shop.refund(ticket, Decimal(1))
+    with guard.run("refunds") as run:
+        plan = [step("issue_refund"), step("issue_refund"), step("close_ticket")]
+        run.plan(plan, outside="refuse", ordered=True)
+        shop.refund("T-1", Decimal(1))
+        assert refusal(shop.close, "T-1") == "plan_violation"
+        shop.refund("T-2", Decimal(1))
+        shop.close("T-1")
+
+
+def test_a_step_that_was_refuted_is_not_done(guard: Guard, shop: Shop) -> None:
+    """What a verifier refutes, and what is undone, does no step: the path ends there."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="{order}")
+    @verified_by(lambda _arguments, _result: False)
+    @compensated_by(lambda _result, order: shop.world.happen(f"unship {order}"))
+    def ship(order: str) -> str:
+        return shop.world.happen(f"ship {order}")
+
+    with guard.run("refunds", run_id="r-1") as run:
+        run.plan([{"tool": ship}, step("close_ticket")], outside="refuse", ordered=True)
+        assert refusal(ship, "O-1") == "verification_failed"
+        assert refusal(shop.close, "T-1") == "plan_violation"
+    found = drift(guard.runs.events("r-1"))
+    assert found is not None
+    assert [missing.tool for missing in found.missing] == ["ship", "close_ticket"]
+    assert shop.world.effects == ["ship O-1", "unship O-1"]
+
+
+def test_what_is_rolled_back_is_not_done_any_more(guard: Guard, shop: Shop) -> None:
+    """A step that an operator has undone stands as not done."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="{order}")
+    @compensated_by(lambda _result, order: shop.world.happen(f"unship {order}"))
+    def ship(order: str) -> str:
+        return shop.world.happen(f"ship {order}")
+
+    with guard.run("refunds", run_id="r-1") as run:
+        run.plan([{"tool": ship}], outside="refuse")
+        ship("O-1")
+    guard.rollback("r-1", tools=[ship], by="dana", reason="the wrong one")
+    found = drift(guard.runs.events("r-1"))
+    assert found is not None
+    assert ([step.number for step in found.missing], found.refused) == ([1], ())
+    assert shop.world.effects == ["ship O-1", "unship O-1"]
 
 
 def test_reads_are_free_unless_they_are_planned_too(guard: Guard, shop: Shop) -> None:

@@ -296,7 +296,7 @@ class DurableCall:
         data = {"key": effect.id, "tool": effect.tool, "first_run": effect.run_id,
                 "first_step": effect.step, "outcome": effect.state.value,
                 "call_id": _decide.call_id(self.call)}  # fmt: skip
-        data |= self.run_.plans.replayed(effect.tool, effect.id, self.call.arguments)
+        data |= self.run_.plans.replayed(effect, self.call.arguments)
         self.run_.meter.note(Draft("effect.replayed", data, step), tool_call=step == NEW_STEP)
         note_replay(self.call, effect)
         self.call.step, self.call.fence = effect.step, effect.fence

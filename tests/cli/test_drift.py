@@ -111,3 +111,15 @@ def test_a_cost_is_split(shown: Path) -> None:
     assert (costs["retrieval_usd"], costs["human_minutes"], costs["unknown"]) == (
         "0.50", "3", ["human"],
     )  # fmt: skip
+
+
+def test_watching_tells_plans_and_costs(shown: Path) -> None:
+    """`runs watch` names what stands outside the plan, the plan's word on it, and each cost."""
+    ended = world.call(shown, world.Clock(), "runs", "watch", "r-1")
+    lines = [line.split() for line in ended.stdout.splitlines()]
+    told = [line[1:] for line in lines if line[1] in ("plan.set", "cost.added")]
+    assert told == [
+        ["plan.set", "refuse"], ["plan.set", "note"], ["cost.added", "retrieval"],
+        ["cost.added", "human"],
+    ]  # fmt: skip
+    assert any(line[-1] == "outside" or "outside" in line for line in lines)

@@ -113,7 +113,7 @@ def _state(kind: str, data: Mapping[str, Any]) -> str:
 
 _TOLD = (
     "tool", "model", "decision", "outcome", "status", "rule", "error", "ruling", "budget",
-    "verifier", "reason",
+    "verifier", "reason", "plan", "template", "outside", "kind",
 )  # fmt: skip
 
 

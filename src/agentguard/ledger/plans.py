@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..canonical import canonical, jsonable, keyed_hash
 from ..errors import ConfigurationError, GuardError, PlanViolation, StoreUnavailable
+from ..model import EffectState
 from .runs import RunLog, hash_key
 from .values import Ask, Draft, Intent, Pending, RunRef
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from ..model import Usage
+    from ..model import Effect, Usage
     from ..protocols import Tx
 
 OUTSIDE, OUT_OF_ORDER = "outside", "out of order"
@@ -30,11 +31,16 @@ KIND = "plan.set"
 _ASK = Ask("outside the plan")
 _AMOUNT = re.compile(r"-?[0-9]{1,30}(\.[0-9]{1,30})?")
 _RULED_OUT = ("not_happened", "failed")
+_KINDS = (
+    "step.started", "step.finished", "retrieved", "attempt.failed", "effect.resolved",
+    "effect.replayed", "compensated",
+)  # fmt: skip
 _TOLD = (
-    "SELECT step, kind, data FROM events WHERE tenant = ? AND run_id = ? AND seq > ? AND kind IN"
-    " ('step.started', 'step.finished', 'retrieved', 'attempt.failed', 'effect.resolved',"
-    " 'effect.replayed') ORDER BY seq"
+    "SELECT step, kind, data FROM events WHERE tenant = ? AND run_id = ? AND seq > ?"  # noqa: S608 - fixed names
+    f" AND kind IN {_KINDS} ORDER BY seq"
 )
+_NOT_SO = ("refuted", "undone")
+"""Result states of what happened otherwise than it should, or is undone since."""
 
 
 def forms_of(key: bytes, value: Any) -> tuple[str, ...]:
@@ -110,7 +116,7 @@ class Progress:
     Attributes:
         upto: the number of the last event that is counted.
         used: effect key → the step that it uses up, counted from 1.
-        done: those of them that have happened.
+        done: those of them that have happened, as they should, and are not undone.
         calls: step of the run → effect key.
     """
 
@@ -128,12 +134,14 @@ class Progress:
         used, done, calls = dict(self.used), set(self.done), dict(self.calls)
         for step, kind, data in events:
             name = data.get("key") or calls.get(step or 0)
-            if name is None:
+            if name is None or kind not in _KINDS:
                 continue
             if "plan_step" in data:
                 used[name] = data["plan_step"]
                 calls[step or 0] = name
-            if _happened(kind, data):
+            if kind == "compensated":
+                done.discard(name)
+            elif _happened(kind, data):
                 done.add(name)
             elif _did_not_happen(kind, data):
                 used.pop(name, None)
@@ -175,7 +183,7 @@ class Progress:
 def _happened(kind: str, data: Mapping[str, Any]) -> bool:
     if kind == "effect.resolved":
         return data.get("ruling") == "happened"
-    return data.get("outcome") == "succeeded"
+    return data.get("outcome") == "succeeded" and data.get("result_state") not in _NOT_SO
 
 
 def _did_not_happen(kind: str, data: Mapping[str, Any]) -> bool:
@@ -208,12 +216,19 @@ class Plans:
         if known is None or (known.plan.seq, known.upto) <= (progress.plan.seq, progress.upto):
             self.progress = progress
 
-    def replayed(self, tool: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    def replayed(self, effect: Effect, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the event of a replay says: a step whose effect is there already is done."""
-        if self.progress is None:
+        known = self.progress
+        good = effect.state is EffectState.SUCCEEDED and effect.result_state not in _NOT_SO
+        if known is None or not good:
             return {}
-        _, step = self.progress.place(tool, name, values)
-        return {} if step is None else {"plan_step": step}
+        _, step = known.place(effect.tool, effect.id, values)
+        if step is None:
+            return {}
+        # Its event waits for a commit: the next replay here must not take it for the same step.
+        done = known.done | {effect.id}
+        self.progress = replace(known, used={**known.used, effect.id: step}, done=done)
+        return {"plan_step": step}
 
 
 def judged(tx: Tx, log: RunLog, intent: Intent) -> Intent | PlanViolation:
