@@ -41,6 +41,7 @@ from agentguard import (
     requires_approval,
     tool_contract,
     verified_by,
+    workflow,
 )
 from agentguard.hosting import CallRef, Host, ModelCall, Run, active_run, register_injected
 from agentguard.model import Approval, Effect, Event, Limits, RunInfo, Usage
@@ -121,6 +122,36 @@ class Desk:
     def close(self, ticket_id: str) -> bool:
         """Close a ticket."""
         return bool(ticket_id)
+
+
+@workflow
+def triage(ticket_id: str) -> Refund:
+    """Look at a ticket."""
+    run = current_run()
+    run.plan([{"tool": look_up, "arguments": {"ticket_id": ticket_id}}], outside="refuse")
+    run.follow("refund", ticket_id=ticket_id)
+    run.add_cost("retrieval", Decimal("0.1"), note="search", ahead=True)
+    run.add_human_minutes(2.5, by="dana")
+    return look_up(ticket_id)
+
+
+@budget(max_steps=3, max_spend_usd="0.40", loops="off")
+@workflow(
+    "refunds", run_id="r-{ticket_id}", principal=lambda ticket_id: Principal(tenant=ticket_id)
+)
+async def refund_all(ticket_id: str) -> int:
+    """Pay for a ticket."""
+    await current_run().aplan([{"tool": "issue_refund"}])
+    return len(ticket_id)
+
+
+async def workflows(guard: Guard) -> None:
+    """Call workflows, and estimate them."""
+    assert_type(triage("T-1"), Refund)
+    assert_type(await refund_all(ticket_id="T-1"), int)
+    found = guard.estimate("refund", tools=[look_up], parameters={"ticket_id": "T-1"}, max_steps=3)
+    assert_type(found.fits, bool | None)
+    assert_type(found.total_usd, Decimal)
 
 
 def calls() -> None:
