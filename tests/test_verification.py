@@ -24,6 +24,7 @@ from agentguard import (
     Verdict,
     VerificationFailed,
     budget,
+    compensated_by,
     config,
     idempotent,
     requires_approval,
@@ -505,6 +506,25 @@ def test_a_no_is_no_outage(guard: Guard, world: World) -> None:
         write(world, verified_by(lambda _a, _r: Verdict(False, 0.7, "wrong ticket")))("a")
     assert not failed.value.unavailable
     assert failed.value.confidence == "0.7"
+
+
+def test_an_outage_undoes_nothing(guard: Guard, world: World) -> None:
+    """Nobody has found anything wrong: what a broken verifier leaves is in doubt, not undone."""
+    undo: Any = compensated_by(lambda result: world.happen(f"undo {result}"))
+    with guard.run("w"), pytest.raises(VerificationFailed) as failed:
+        write(world, verified_by(breaks), undo)("a")
+    assert failed.value.unavailable
+    assert world.effects == ["a"]
+    assert one(guard).state == "in_doubt"
+
+
+def test_what_a_verifier_has_refuted_is_undone(guard: Guard, world: World) -> None:
+    """A no is different: it did happen, somebody has looked, and it was wrong."""
+    undo: Any = compensated_by(lambda result: world.happen(f"undo {result}"))
+    with guard.run("w"), pytest.raises(VerificationFailed) as failed:
+        write(world, verified_by(lambda _a, _r: False), undo)("a")
+    assert not failed.value.unavailable
+    assert world.effects == ["a", "undo done a"]
 
 
 def test_a_verifier_that_does_not_answer_in_time_is_unavailable(guard: Guard, world: World) -> None:

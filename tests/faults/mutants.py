@@ -27,6 +27,7 @@ from tests.faults.seeded_plans import PLAN_MUTANTS
 from tests.faults.seeded_postgres import POSTGRES_MUTANTS
 from tests.faults.seeded_stages import STAGE_MUTANTS
 from tests.faults.seeded_undos import UNDO_MUTANTS
+from tests.faults.seeded_verification import VERIFICATION_MUTANTS
 from tests.simulation.seeded_bugs import SIMULATION_MUTANTS
 from tests.support import ROOT
 
@@ -34,6 +35,7 @@ VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 MUTANTS: dict[str, Mutant] = {
     **CORE_MUTANTS, **DISK_MUTANTS, **POSTGRES_MUTANTS, **SIMULATION_MUTANTS,
     **ADAPTER_MUTANTS, **ENDING_MUTANTS, **UNDO_MUTANTS, **PLAN_MUTANTS, **STAGE_MUTANTS,
+    **VERIFICATION_MUTANTS,
 }  # fmt: skip
 ROOTS = [ROOT / folder for folder in ("src", "integrations")]
 TESTS_FAILED = 1  # pytest's exit code
