@@ -478,7 +478,7 @@ def test_the_write_path_is_closed_wherever_the_run_goes_on(
     """Threads, tasks, other guards on the store and a resumed run find the path closed."""
     pay, other = refused("draft"), writer(world.happen, name="other")
     with guard.run("w", run_id="r") as run:
-        called(pay)
+        error = called(pay)
         if where == "thread":
             with ThreadPoolExecutor() as pool:
                 error = pool.submit(contextvars.copy_context().run, called, other).result()
@@ -1022,7 +1022,7 @@ def test_a_tool_in_the_store_s_own_database_falls_back(guard: Guard) -> None:
     def note(ticket: str) -> str:
         return ticket
 
-    inner = tool_contract(effect="read", scopes=("look",), name="inner")(lambda ticket: ticket)
+    inner: Any = tool_contract(effect="read", scopes=("look",), name="inner")(fine)
     inner = falls_back_to("ticket")(inner)
 
     @falls_back_to("draft")
@@ -1130,34 +1130,33 @@ class Webhook(ThreadingHTTPServer):
         """Where to post."""
         return f"http://127.0.0.1:{self.server_address[1]}/tickets"
 
-    def handle_error(self, *_: object) -> None:
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Lost replies are no news."""
 
 
 class _Post(BaseHTTPRequestHandler):
-    server: Webhook
-
     def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((dict(self.headers), body))
-        if self.server.status >= 300:
-            self.send_response(self.server.status)
+        body, server = self.rfile.read(int(self.headers["Content-Length"])), self.server
+        assert isinstance(server, Webhook)
+        server.requests.append((dict(self.headers), body))
+        if server.status >= 300:
+            self.send_response(server.status)
             self.send_header("Location", "http://127.0.0.1:1/elsewhere")
             self.end_headers()
             return
-        known = self.headers["Idempotency-Key"] if self.server.honours else ""
-        name = known or str(len(self.server.tickets))
-        self.server.tickets.setdefault(name, json.loads(body))
-        if self.server.lose:
-            self.server.lose -= 1
+        known = self.headers["Idempotency-Key"] if server.honours else ""
+        name = known or str(len(server.tickets))
+        server.tickets.setdefault(name, json.loads(body))
+        if server.lose:
+            server.lose -= 1
             self.connection.close()
             return
-        self.send_response(self.server.status)
+        self.send_response(server.status)
         self.end_headers()
-        number = list(self.server.tickets).index(name) + 1
+        number = list(server.tickets).index(name) + 1
         self.wfile.write(json.dumps({"id": number, "number": f"WEB-{number}"}).encode())
 
-    def log_message(self, *_: Any) -> None:
+    def log_request(self, code: Any = "-", size: Any = "-") -> None:
         """Be quiet."""
 
 

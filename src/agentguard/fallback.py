@@ -325,7 +325,7 @@ class _Making:
 
     async def _send(self, kind: str, begun: Begun) -> End:
         tries = _TRIES if getattr(self.port, "idempotent", False) else 1
-        end = End(kind, key=begun.key, fence=begun.fence, told=begun.told)
+        end, why = End(kind, key=begun.key, fence=begun.fence, told=begun.told), ""
         for number in range(tries):
             await self.runtime.sleep(0.1 * number)
             said, error = await self._invoke(begun)
@@ -375,8 +375,9 @@ class _Making:
     async def _invoke(self, begun: Begun) -> Outcome:
         port = self.port
         if port is not None:
-            step = begun.told["step"] or None
-            ticket = Ticket(**{**begun.told, "key": self._outside(begun.key), "step": step})
+            told: dict[str, Any] = {**begun.told, "key": self._outside(begun.key)}
+            told["step"] = told["step"] or None
+            ticket = Ticket(**told)
             return await self._called(lambda: port.file(ticket))
         to, arguments = cast("Callable[..., Any]", self.fallback.to), begun.told["arguments"]
         with setting(_ENDING, True):
