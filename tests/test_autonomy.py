@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -51,9 +52,10 @@ Tool = Callable[..., Any]
 class Desk:
     """A guard on a store file, the world its tools change, and short words for what happens there."""
 
-    def __init__(self, folder: Path) -> None:
-        self.clock: FakeClock | None = FakeClock()
+    def __init__(self, folder: Path, url: str = "") -> None:
+        self.clock: FakeClock | None = None if url else FakeClock()
         self.path = folder / "a.db"
+        self.url = url or f"sqlite:///{self.path}"
         self.world = World(folder / "world.txt")
         self.guard = self.open()
         self.verdict: bool | Verdict = True
@@ -62,7 +64,7 @@ class Desk:
     def open(self, yaml: str = "") -> Guard:
         """Open the store as one more process would."""
         settings = config.loads(f"agent_run:\n  autonomy: {yaml}\n") if yaml else None
-        return Guard(f"sqlite:///{self.path}", config=settings, clock=self.clock, principal=WHO)
+        return Guard(self.url, config=settings, clock=self.clock, principal=WHO)
 
     def configure(self, yaml: str) -> Guard:
         """Go on with this under `autonomy:`."""
@@ -129,6 +131,16 @@ class Desk:
 def desk_of_ones_own(tmp_path: Path) -> Iterator[Desk]:
     """A desk on an empty store."""
     desk = Desk(tmp_path)
+    yield desk
+    desk.guard.close()
+
+
+@pytest.fixture(name="busy", params=["sqlite", "postgres"])
+def desk_of_many(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Desk]:
+    """A desk on an empty store of either kind, at which many work at once, in real time."""
+    file = request.param == "sqlite"
+    url = f"sqlite:///{tmp_path / 'a.db'}" if file else request.getfixturevalue("postgres_url")
+    desk = Desk(tmp_path, url)
     yield desk
     desk.guard.close()
 
@@ -1098,41 +1110,84 @@ def test_outcomes_of_executed_drafts_are_counted(desk: Desk) -> None:
     assert [standing.stage for standing in desk.guard.standings()] == ["propose"]
 
 
-def test_many_outcomes_at_once_are_all_counted(desk: Desk) -> None:
+def test_many_outcomes_at_once_are_all_counted(busy: Desk) -> None:
     """Outcomes that are settled at the same moment are one each: none is lost and none counts twice."""
-    desk.configure("{default: auto, promote: {after: 1000, confidence: 0.9}, demote: {to: draft}}")
-    refund = desk.verified()
+    busy.configure("{default: auto, promote: {after: 1000, confidence: 0.9}, demote: {to: draft}}")
+    refund = busy.verified()
 
     def work(number: int) -> list[Any]:
-        return [desk.call(refund, f"T-{number}-{n}", run=f"r-{number}") for n in range(10)]
+        return [busy.call(refund, f"T-{number}-{n}", run=f"r-{number}") for n in range(10)]
 
     with ThreadPoolExecutor(8) as pool:
         ends = list(pool.map(work, range(8)))
     assert all(isinstance(end, str) for found in ends for end in found)
-    assert [(s.passed, s.failed) for s in desk.guard.standings()] == [(80, 0)]
+    assert [(s.passed, s.failed) for s in busy.guard.standings()] == [(80, 0)]
 
 
-def test_a_promotion_at_concurrency_happens_once(desk: Desk) -> None:
+def test_a_promotion_at_concurrency_happens_once(busy: Desk) -> None:
     """Among many workers one outcome is the one that promotes."""
-    desk.configure("{default: approve, promote: {after: 20, confidence: 0.5}}")
-    refund, numbers = desk.verified(), range(40)
+    busy.configure("{default: approve, promote: {after: 20, confidence: 0.5}}")
+    refund, numbers = busy.verified(), range(40)
     for number in numbers:
-        desk.approve(desk.call(refund, f"T-{number}", run=f"r-{number}").approval)
+        busy.approve(busy.call(refund, f"T-{number}", run=f"r-{number}").approval)
     with ThreadPoolExecutor(8) as pool:
-        ends = list(pool.map(lambda n: desk.call(refund, f"T-{n}", run=f"r-{n}"), numbers))
+        ends = list(pool.map(lambda n: busy.call(refund, f"T-{n}", run=f"r-{n}"), numbers))
     assert [end for end in ends if not isinstance(end, str)] == []
-    changes = [change for number in numbers for change in desk.changes(f"r-{number}")]
+    changes = [change for number in numbers for change in busy.changes(f"r-{number}")]
     assert [(c["from"], c["to"], c["passed"]) for c in changes] == [("approve", "auto", 20)]
 
 
-def test_no_start_passes_a_demotion(desk: Desk) -> None:
+def test_no_start_passes_a_pin(busy: Desk) -> None:
+    """Once an operator's pin is committed, no start of the tool is committed after it."""
+    refund = busy.refund()
+
+    def work(number: int) -> None:
+        own = busy.open()
+        for n in range(15):
+            with own.run("w", run_id=f"r-{number}-{n}"), contextlib.suppress(ActionDrafted):
+                refund(f"T-{number}-{n}")
+        own.close()
+
+    with ThreadPoolExecutor(5) as pool:
+        working = [pool.submit(work, number) for number in range(4)]
+        while not busy.world.effects:
+            pass
+        pin(busy, "draft")
+        pinned = busy.guard.store.clock.now()
+        [done.result() for done in working]
+    runs = [run for run in busy.guard.runs.list(limit=1000) if run.id != "operations"]
+    events = [event for run in runs for event in busy.guard.runs.events(run.id)]
+    started = [event.at for event in events if event.kind == "step.started"]
+    starts = [int(at.timestamp() * 1_000_000) for at in started]
+    assert 0 < len(starts) < 60
+    assert max(starts) <= pinned
+
+
+def test_a_draft_on_any_store_is_executed_once(busy: Desk) -> None:
+    """Several people at once, each with a guard of their own: one effect, one result for all."""
+    refund = busy.refund()
+    draft = busy.draft(refund, "T-1")
+    busy.approve(draft)
+
+    def press(number: int) -> Any:
+        own = busy.open()
+        try:
+            return own.approvals.execute(draft.id, by=f"person-{number}", tools=[refund])
+        finally:
+            own.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(press, range(4))) == {"done T-1 75"}
+    assert busy.world.effects == ["T-1 75"]
+
+
+def test_no_start_passes_a_demotion(busy: Desk) -> None:
     """Among many workers, nothing that was allowed starts after the commit that took the tool down."""
-    desk.clock = None  # the time of the real world, which tells one transaction from the next
-    desk.configure("{default: auto, demote: {to: approve}}")
+    busy.configure("{default: auto, demote: {to: approve}}")
     bad = iter([False])
 
     def refund(ticket: str) -> str:
-        return desk.world.happen(ticket)
+        return busy.world.happen(ticket)
 
     tool: Any = verified_by(lambda a, _r: next(bad, True) if a["ticket"] == "T-4-5" else True)(
         idempotent(key="refund:{ticket}")(tool_contract(effect="write")(refund))
@@ -1140,17 +1195,18 @@ def test_no_start_passes_a_demotion(desk: Desk) -> None:
 
     def work(number: int) -> None:
         for n in range(20):
-            desk.call(tool, f"T-{number}-{n}", run=f"r-{number}-{n}")
+            busy.call(tool, f"T-{number}-{n}", run=f"r-{number}-{n}")
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(work, range(8)))
-    runs = desk.guard.runs.list(limit=1000)
-    events = [event for run in runs for event in desk.guard.runs.events(run.id)]
+    runs = busy.guard.runs.list(limit=1000)
+    events = [event for run in runs for event in busy.guard.runs.events(run.id)]
     [change] = [event for event in events if event.kind == "autonomy.changed"]
     assert (change.data["from"], change.data["to"]) == ("auto", "approve")
     starts = [event.at for event in events if event.kind == "step.started"]
     assert 0 < len(starts) < 160
-    assert max(starts) <= change.at
+    [later] = [e.at for e in events if e.kind == "run.finished" and e.run_id == change.run_id]
+    assert max(starts) <= later  # that run's next transaction: by then the change was committed
 
 
 # The shell.

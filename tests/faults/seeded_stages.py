@@ -12,11 +12,11 @@ STAGE_MUTANTS: dict[str, Mutant] = {
         f"{AUTONOMY}a_failed_verdict_takes_a_tool_down_at_once",
         '"error": "verification_failed"',
         change(
-            "        return None, pinned or stage\n",
-            "        late = globals().setdefault('_LATE', {})",
-            "        seen = late.get((tenant, tool), pinned or stage)",
-            "        late[tenant, tool] = pinned or stage",
-            "        return None, seen\n",
+            "    return halted, earned\n",
+            "    late = globals().setdefault('_LATE', {})",
+            "    seen = late.get((tenant, tool), earned)",
+            "    late[tenant, tool] = earned",
+            "    return halted, seen\n",
         ),
     ),
     "a draft can be executed without approval": bug(

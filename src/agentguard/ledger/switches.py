@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..autonomy import STAGES
 from ..errors import RunHalted, StoreUnavailable
 from ..protocols import Asked
 
@@ -12,11 +13,10 @@ if TYPE_CHECKING:
 
 _GATE = "switches"
 _CLOSED = (
-    "SELECT a.stage, a.pinned, s.kind, s.name, s.by, s.reason FROM (SELECT 1) AS o"
-    " LEFT JOIN (SELECT stage, pinned FROM autonomy WHERE tenant = ? AND tool = ?) AS a ON TRUE"
-    " LEFT JOIN (SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL"
-    " AND (kind = 'all' OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
-    " OR (kind = 'tenant' AND name = ?)) LIMIT 1) AS s ON TRUE"
+    "SELECT 'stage', coalesce(pinned, stage), '', '' FROM autonomy WHERE tenant = ? AND tool = ?"
+    " UNION ALL SELECT kind, name, by, reason FROM switches WHERE lifted_at IS NULL AND (kind = 'all'"
+    " OR (kind = 'tool' AND name = ?) OR (kind = 'agent' AND name = ?)"
+    " OR (kind = 'tenant' AND name = ?))"
 )
 """One question for whatever stands over a tool. The table of stages is named first: its rows change
 in transactions with others, and those forget what was asked of it (`_pg_foresight`)."""
@@ -39,14 +39,23 @@ def standing(tx: Tx, tenant: str, agent: str, tool: str) -> tuple[RunHalted | No
     That is what an operator has pinned it at, or what it has earned; None if nothing is known.
     """
     tx.gate(_GATE, alone=False)
-    row = tx.row(_CLOSED, (tenant, tool, tool, agent, tenant))
-    if row is None:
-        raise StoreUnavailable("the store did not say what stands over a call; nothing was started")
-    stage, pinned, kind, name, by, reason = row
-    if kind is None:
-        return None, pinned or stage
-    text = f"stopped by the kill switch on {kind} {name}".rstrip()
-    return RunHalted(f"{text} ({by}: {reason})"), pinned or stage
+    halted, earned = None, None
+    for kind, name, by, reason in tx.rows(_CLOSED, (tenant, tool, tool, agent, tenant)):
+        if kind == "stage":
+            earned = _known(name, tool)
+        else:
+            text = f"stopped by the kill switch on {kind} {name}".rstrip()
+            halted = halted or RunHalted(f"{text} ({by}: {reason})")
+    return halted, earned
+
+
+def _known(stage: str | None, tool: str) -> str | None:
+    if stage is not None and stage not in STAGES:
+        raise StoreUnavailable(
+            f"the stage of {tool} is not as it was written: the store is damaged, and nothing was"
+            " started; see agentguard doctor"
+        )
+    return stage
 
 
 def hold_up(tx: Tx) -> None:
