@@ -131,7 +131,7 @@ class Streaks:
             length, pattern = self._streaks[period - 1]
             if length < period * (limit - 1) or len(last) < period:
                 continue
-            rounds = _rounds(limit, [last[-place] for place in range(1, period + 1)])
+            rounds = _rounds(limit, [call, *(last[-place] for place in range(1, period + 1))])
             likeness = call.like(last[-period]) if length >= period * (rounds - 1) else None
             if likeness is not None:
                 told = _worse(pattern, likeness) if period == 1 else TURNS
@@ -171,8 +171,11 @@ class Streaks:
         was started again from one that is repeated: such calls are left out.
         """
         self.broken()
+        keys: dict[tuple[str, str], str] = {}
         for call in calls:
             if call.ref is not None and not self.delivered(call):
+                place = (call.tool, call.payload_hash)
+                call.own |= keys.setdefault(place, call.key) != call.key
                 self.ended(call)
 
     def past(self) -> list[Past]:

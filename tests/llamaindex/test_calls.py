@@ -297,7 +297,7 @@ async def test_two_runs_side_by_side_do_not_mix(guard: Guard) -> None:
         calls = [call(*(("look", {"name": name}, f"{n}.{m}") for m in range(5))) for n in range(3)]
         workflow = guard_workflow(
             agent("FunctionAgent", [*calls, "done"], [tool(look)]), guard,
-            principal=Principal(agent=name),
+            principal=Principal(agent=name), loops="off",
         )  # fmt: skip
         await workflow.run(user_msg="hello", run_id=f"run of {name}")
 
