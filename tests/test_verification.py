@@ -110,6 +110,7 @@ def said(guard: Guard, run_id: str = "r") -> list[Mapping[str, Any]]:
         ("claude-z@20261022", "claude-z"),
         ("models/gemini_q", "gemini-q-001"),
         ("ollama:llama9:8b", "llama9:8b"),
+        ("anthropic:claude", "claude"),
         ("gpt-x\u200b", "\uff47pt-x"),
     ],
 )
@@ -125,6 +126,7 @@ def test_a_model_is_known_by_its_aliases(proposer: str, verifier: str) -> None:
         ("gpt-4.1", "gpt-4.2"),
         ("llama9:8b", "llama9:70b"),
         ("ollama:llama9:8b", "ollama:mistral9:8b"),
+        ("llama9:instruct", "qwen9:instruct"),
         ("claude-z-v1", "claude-z-v2"),
         ("openai:gpt-x", "openai:gpt-y"),
         ("scripted-1", "scripted-2"),
@@ -641,6 +643,20 @@ def test_verifiers_see_the_world_before_and_after(guard: Guard, world: World) ->
         tool("b")
     assert seen == [Evidence([], ["a"]), Evidence(["a"], ["a", "b"])]
     assert judge.asked[1][2] == Evidence(["a"], ["a", "b"])
+
+
+def test_options_of_verification_reach_tools_that_cannot_be_decorated(
+    guard: Guard, world: World
+) -> None:
+    """`Guard.protect` takes checks, or the options of `verified_by` with them."""
+    judge = Judge()
+    judge.says = Verdict(passed=True, confidence=0.6)
+    given = {"checks": judge, "minimum_confidence": 0.8}
+    tool = guard.protect(world.happen, effect="write", per="call", verified_by=given)
+    with guard.run("w"), pytest.raises(VerificationFailed, match=r"0\.6 below 0\.8"):
+        tool("a")
+    with pytest.raises(ConfigurationError, match="verified_by has no option 'confidence'"):
+        guard.protect(len, effect="read", verified_by={"checks": judge, "confidence": 1})
 
 
 def test_evidence_is_kept_without_what_is_sensitive(guard: Guard) -> None:

@@ -31,6 +31,7 @@ from agentguard.verifiers import (
     ledger_reconciliation,
     model_verifier,
     required_terms,
+    rule_set,
     within,
 )
 from tests.fixtures import guard, world
@@ -159,6 +160,8 @@ def test_a_schema_tells_what_does_not_fit() -> None:
         (lambda: banned_terms(["", "x"]), "none of them empty"),
         (lambda: json_schema({"type": "nonsense"}), "no JSON Schema"),
         (lambda: command("pytest -q"), "there is no shell"),
+        (lambda: rule_set("none"), "give sync rules"),
+        (lambda: rule_set("m", model_verifier(len, "ok", model="m")), "no model among them"),
         (lambda: command([]), "must be a list of texts"),
         (lambda: command(["true"], timeout=0), "above zero"),
         (lambda: ledger_reconciliation(5, len), "are callables"),  # type: ignore[arg-type] # wrong
@@ -168,6 +171,46 @@ def test_rules_that_cannot_be_obeyed_are_refused(make: Any, says: str) -> None:
     """A mistake is refused where the verifier is made, with the mend."""
     with pytest.raises(ConfigurationError, match=says):
         make()
+
+
+def test_a_set_of_rules_tells_of_each_that_says_no() -> None:
+    """People get everything that is wrong at once."""
+    mail = rule_set(
+        "mail",
+        required_terms(["refund"]),
+        banned_terms(["guaranteed"]),
+        lambda _arguments, result: len(result) > 10,
+    )
+    verdict = mail({}, "guaranteed")
+    assert verdict.reason == (
+        "required_terms: result lacks 'refund'; banned_terms: result says 'guaranteed';"
+        " <lambda>: no"
+    )
+    assert verdict.diff is not None
+    assert verdict.diff["banned_terms"] == {"result": ["guaranteed"]}
+    assert mail({}, "Your refund is here") == Verdict(passed=True)
+
+
+def test_a_set_is_as_broken_as_its_rules() -> None:
+    """A rule that fails is an outage of the set, never a yes."""
+    verdict = rule_set("broken", lambda _a, _r: 1 / 0)({}, None)
+    assert (verdict.passed, verdict.unavailable) == (False, True)
+
+
+def test_sets_are_asked_after_rules_that_stand_alone(guard: Guard) -> None:
+    """What is cheap and certain comes first."""
+
+    def alone(_arguments: Any, _result: Any) -> bool:
+        return True
+
+    @verified_by(rule_set("several", alone), alone)
+    @tool_contract(effect="read")
+    def look() -> None:
+        """Look."""
+
+    with guard.run("w"):
+        look()
+    assert [check.name for check in guard.sheet(look)[1].checks] == ["alone", "several"]  # type: ignore[union-attr] # it is bound
 
 
 # Ledgers.
@@ -523,7 +566,7 @@ def test_a_model_verifier_that_hides_its_model_is_refused(
     options: dict[str, Any], says: str
 ) -> None:
     """A verifier says truly which model it asks, or it is none."""
-    given = {"ask": Model(ANSWER), "rubric": "ok", **options}
+    given: dict[str, Any] = {"ask": Model(ANSWER), "rubric": "ok", **options}
     with pytest.raises(ConfigurationError, match=says):
         model_verifier(given.pop("ask"), given.pop("rubric"), **given)
 

@@ -7,7 +7,7 @@ import unicodedata
 
 _IDLE_TAG = re.compile(r"\d+|latest|free|beta|online|nitro|extended|thinking")
 """After a colon these name no other model."""
-_TAG = re.compile(r"\d.*|[a-z]+|")
+_TAG = re.compile(r"\d.*|instruct|chat|text|code|base|vision|tools|")
 """After a colon this alone is no model's name, as in llama3:8b."""
 _VENDORS = re.compile(r"^(?:[a-z]+\.)+(?=[a-z])")
 """As Bedrock writes them: `us.anthropic.` before the model's own name."""

@@ -147,8 +147,12 @@ def _evidence(ask: Any) -> str:
 
 
 def in_order(checks: Sequence[Check]) -> list[Check]:
-    """Return *checks* as they are asked: rules, then models, then people."""
-    return sorted(checks, key=lambda check: KINDS.index(check.identity.kind))
+    """Return *checks* as they are asked: rules, then sets of them, then models, then people."""
+
+    def place(check: Check) -> tuple[int, bool]:
+        return KINDS.index(check.identity.kind), getattr(check.ask, "is_set", False)
+
+    return sorted(checks, key=place)
 
 
 def least(given: Any) -> Decimal | None:
@@ -241,6 +245,12 @@ async def _answer(
     if not isinstance(verdict.passed, bool):
         return replace(verdict, passed=False, reason="its verdict is neither True nor False")
     return _sure_enough(check, verdict)
+
+
+def sync_verdict(check: Check, arguments: Any, result: Any) -> Verdict:
+    """Return what a sync verifier says, as it counts."""
+    asking = ASKING.get() or Asking(check.name)
+    return run_inline(_answer(check, (arguments, result), None, asking, on_loop=False))
 
 
 async def _called(check: Check, parts: tuple[Any, ...], *, on_loop: bool) -> Outcome:

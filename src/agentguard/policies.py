@@ -54,9 +54,19 @@ def apply_policy(
     for decorate, given in grouped.items():
         decorate(**given)(guarded)
     if checks:
-        verified_by(*([checks] if callable(checks) else checks))(guarded)
+        _verification(tool, checks)(guarded)
     if fallback is not None:
         declare(guarded, fallback)
+
+
+def _verification(tool: str, given: Any) -> Callable[..., Any]:
+    """Return `verified_by` as it was given: a check, several, or its options with them."""
+    options = dict(given) if isinstance(given, Mapping) else {"checks": given}
+    checks = options.pop("checks", ())
+    wrong = options.keys() - inspect.signature(verified_by).parameters.keys()
+    if wrong:
+        raise ConfigurationError(f"{tool}: verified_by has no option {min(wrong)!r}")
+    return verified_by(*([checks] if callable(checks) else checks), **options)
 
 
 def _grouped(tool: str, options: Mapping[str, Any]) -> dict[Callable[..., Any], dict[str, Any]]:

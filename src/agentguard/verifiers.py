@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from ._judging import model_verifier
-from ._verdicts import is_async
+from ._verdicts import check_of, is_async, sync_verdict
 from .canonical import jsonable
 from .errors import ConfigurationError
 from .model import Evidence, Verdict, VerifierIdentity
@@ -27,6 +27,7 @@ __all__ = [
     "ledger_reconciliation",
     "model_verifier",
     "required_terms",
+    "rule_set",
     "within",
 ]
 
@@ -59,6 +60,12 @@ class AsyncRule(Rule):
 
     async def __call__(self, arguments: Mapping[str, Any], result: Any) -> Any:
         return await self.judge(arguments, result)
+
+
+class RuleSet(Rule):
+    """Several rules as one."""
+
+    is_set = True
 
 
 def _rule(name: str, owner: str | None, judge: Callable[..., Verdict], **more: Any) -> Rule:
@@ -245,6 +252,31 @@ def _leaves(value: Any) -> list[str]:
     if not isinstance(parts, list):
         return [str(plain)]
     return [text for part in parts for text in _leaves(part)]
+
+
+def rule_set(name: str, *rules: Callable[..., Any], owner: str | None = None) -> Rule:
+    """Return several rules as one verifier, which tells of every one that says no.
+
+    It is asked after rules that stand alone.
+
+    Raises:
+        ConfigurationError: there are no rules, or one of them is async or asks a model.
+    """
+    checks = [check_of(rule) for rule in rules]
+    if not checks or any(c.is_async or c.identity.kind != "rule" for c in checks):
+        raise ConfigurationError(f"rule_set {name!r}: give sync rules, and no model among them")
+
+    def judge(arguments: Mapping[str, Any], result: Any) -> Verdict:
+        verdicts = {c.name: sync_verdict(c, arguments, result) for c in checks}
+        said_no = {who: verdict for who, verdict in verdicts.items() if not verdict.passed}
+        return Verdict(
+            passed=not said_no,
+            reason="; ".join(f"{who}: {v.reason or 'no'}" for who, v in said_no.items()),
+            diff={who: dict(v.diff or {}) for who, v in said_no.items()} or None,
+            unavailable=any(verdict.unavailable for verdict in said_no.values()),
+        )
+
+    return RuleSet(VerifierIdentity("rule", name, owner=owner), judge)
 
 
 # Ledgers.
