@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -1143,9 +1142,12 @@ def test_no_start_passes_a_pin(busy: Desk) -> None:
 
     def work(number: int) -> None:
         own = busy.open()
-        for n in range(15):
-            with own.run("w", run_id=f"r-{number}-{n}"), contextlib.suppress(ActionDrafted):
-                refund(f"T-{number}-{n}")
+        for n in range(10_000):
+            try:
+                with own.run("w", run_id=f"r-{number}-{n}"):
+                    refund(f"T-{number}-{n}")
+            except ActionDrafted:
+                break
         own.close()
 
     with ThreadPoolExecutor(5) as pool:
@@ -1155,11 +1157,11 @@ def test_no_start_passes_a_pin(busy: Desk) -> None:
         pin(busy, "draft")
         pinned = busy.guard.store.clock.now()
         [done.result() for done in working]
-    runs = [run for run in busy.guard.runs.list(limit=1000) if run.id != "operations"]
+    runs = [run for run in busy.guard.runs.list(limit=50_000) if run.id != "operations"]
     events = [event for run in runs for event in busy.guard.runs.events(run.id)]
     started = [event.at for event in events if event.kind == "step.started"]
     starts = [int(at.timestamp() * 1_000_000) for at in started]
-    assert 0 < len(starts) < 60
+    assert starts
     assert max(starts) <= pinned
 
 
