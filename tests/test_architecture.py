@@ -22,7 +22,7 @@ FLOORS = (
     "protocols",
     "config _keys _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature _jsonschema _loops _meter _runaway _hosts _apart _models _reports run
-    plans costs _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child _pipeline
+    plans costs _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child _making _pipeline
     declaration""",
     """approval budget compensation contract fallback idempotency identity routing verification
     verifiers""",

@@ -411,6 +411,41 @@ def test_a_configuration_says_how_runs_end(tmp_path: Path) -> None:
             assert called(tool).details()["ending"] == run_id.rstrip("s")
 
 
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_a_model_call_over_budget_ends_its_run(
+    guard: Guard, tmp_path: Path, *, is_async: bool
+) -> None:
+    """A run that may ask its model no more files its ticket; a model call has no arguments to keep."""
+
+    async def asks() -> None:
+        async with guard.run("w", run_id="r", max_model_calls=0, falls_back_to="ticket") as run:
+            if is_async:
+                await run.amodel_started(model="m-1", messages="hello")
+            run.model_started(model="m-1", messages="hello")
+
+    with pytest.raises(FellBack) as error:
+        asyncio.run(asks())
+    (ticket,) = filed(tmp_path)
+    assert error.value.details()["because"] == ticket["because"] == "budget_exceeded"
+    assert (ticket["tool"], ticket["arguments"], ticket["step"]) == ("m-1", None, None)
+    assert guard.runs.show("r").status == "halted"
+
+
+def test_a_model_call_inside_a_tool_leaves_the_ending_to_the_tool(
+    guard: Guard, tmp_path: Path
+) -> None:
+    """A tool that has declared an ending makes it when the model it asks is refused."""
+
+    def asks(ticket: str) -> str:
+        current_run().model_started(model="m-1", messages=ticket)
+        return ticket
+
+    pay = writer(asks, falls_back_to("draft"))
+    with guard.run("w", run_id="r", max_model_calls=0, falls_back_to="ticket"):
+        error = called(pay)
+    assert (error.details()["ending"], filed(tmp_path)) == ("draft", [])
+
+
 # What is refused where it is declared.
 
 

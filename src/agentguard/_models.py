@@ -18,7 +18,7 @@ from .ledger.values import Pending
 from .model import nanos
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Awaitable, Callable, Generator, Mapping
     from decimal import Decimal
 
     from ._meter import Meter
@@ -83,9 +83,9 @@ class ModelCalls:
 
     def __init__(
         self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor,
-        failure: Callable[[GuardError], BaseException],
+        failure: Callable[[GuardError], BaseException], ended: Callable[..., Awaitable[GuardError]],
     ) -> None:  # fmt: skip
-        self._ref, self._agent, self._around = ref, agent, around
+        self._ref, self._agent, self._around, self._ended = ref, agent, around, ended
         self._meter, self._redactor, self._failure = meter, redactor, failure
         self.called: set[str] = set()
         self.seen = 0
@@ -167,7 +167,10 @@ class ModelCalls:
             self._meter.expect(-1, 0)
             raise
         self._meter.synced(usage, taken, steps=1)
-        if refused is not None:
+        if refused is not None and ASKING.get() is None:
+            is_async = isinstance(runtime, AsyncioRuntime)
+            raise await self._ended(runtime, call.model, refused.error, is_async=is_async)
+        if refused is not None:  # a verifier's: whoever asked it is told that it cannot answer
             raise refused.error
         if call.verifier is None:
             self.called.add(call.model)

@@ -24,7 +24,6 @@ from ._together import TogetherCall, TogetherRuntime
 from .errors import BudgetExceeded, GuardError
 from .ledger import settling
 from .ledger.values import Draft
-from .run import CALL
 from .telemetry import ToolSpan
 
 if TYPE_CHECKING:
@@ -83,7 +82,7 @@ async def _ended_by(
     given: tuple[Any, ...] = (),
 ) -> BaseException:  # fmt: skip
     """Return what the caller is told of *error*: itself, or that the run has ended safely instead."""
-    fallback = tool.fallback or _fallback_around(run)
+    fallback = tool.fallback or run.fallback_here()
     if fallback is None:
         return error
     try:
@@ -91,16 +90,6 @@ async def _ended_by(
     except BaseException as interrupt:  # noqa: BLE001 - the end is a value, raised at the edge
         return interrupt
     return told
-
-
-def _fallback_around(run: Run) -> Any:
-    """Return the run's own fallback, unless a call around this one has declared another."""
-    outer = CALL.get()
-    while outer is not None:
-        if outer.run_id == run.id and outer.tool.fallback is not None:
-            return None
-        outer = outer.outer
-    return run.fallback
 
 
 def _shown(run: Run, told: BaseException) -> BaseException:
@@ -147,7 +136,6 @@ _OUTCOMES = {
     "plan_violation": "denied",
     "idempotency_conflict": "denied",
     "circuit_open": "denied",
-    "action_drafted": "pending",
 }
 
 

@@ -91,7 +91,7 @@ class Run(Modelled, Planned, Costed, Verified):
         self.redactor = Redactor()
         self.models = ModelCalls(
             self.ref, principal.agent, around, self.meter, self.redactor,
-            self._shown,
+            self._shown, self._model_ended,
         )  # fmt: skip
         self.hash_key, self.former_keys = b"", False
         self.plans = planning.Plans()
@@ -377,6 +377,26 @@ class Run(Modelled, Planned, Costed, Verified):
         """Return a model's tool call arguments with that tool's sensitive ones hidden."""
         plain = jsonable(dict(args), tool_name)
         return self.redactor.hide(self.around.sensitive_of(tool_name), plain)
+
+    def fallback_here(self) -> Any:
+        """Return the run's own fallback, unless a call around has declared another."""
+        call = CALL.get()
+        while call is not None:
+            if call.run_id == self.id and call.tool.fallback is not None:
+                return None
+            call = call.outer
+        return self.fallback
+
+    async def _model_ended(
+        self, runtime: Runtime, model: str, refusal: GuardError, *, is_async: bool
+    ) -> GuardError:
+        fallback = self.fallback_here()
+        if fallback is None:
+            return refusal
+        told: GuardError = await fallback.end_model(
+            runtime, self, model, refusal, is_async=is_async
+        )
+        return told
 
     def _shown(self, refusal: GuardError) -> BaseException:
         return self.host.failure(refusal)
