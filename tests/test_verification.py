@@ -26,6 +26,7 @@ from agentguard import (
     budget,
     compensated_by,
     config,
+    current_run,
     idempotent,
     requires_approval,
     tool_contract,
@@ -184,6 +185,28 @@ def test_what_an_earlier_part_of_the_run_has_called_counts(guard: Guard, world: 
     with guard.run("w", run_id="r"), pytest.raises(ConfigurationError, match="gpt-x"):
         tool("a")
     assert world.effects == []
+
+
+async def test_on_a_server_it_is_the_same(postgres_url: str, world: World) -> None:
+    """On PostgreSQL, on an event loop, by another process's record: nothing runs."""
+    guard = Guard(postgres_url)
+
+    @verified_by(Judge("gpt-x"))
+    @idempotent(key="{name}")
+    @tool_contract(effect="write", evidence=lambda _arguments: world.effects)
+    async def pay(name: str) -> str:
+        return world.happen(name)
+
+    async with guard.run("w", run_id="r") as run:
+        assert await pay("a") == "done a"
+        await run.amodel_finished(await run.amodel_started(model="gpt-x", messages=[]))
+    async with guard.run("w", run_id="r", verified_by=lambda _run, effects: len(effects) == 1):
+        with pytest.raises(ConfigurationError, match="gpt-x"):
+            await pay("b")
+        assert await pay("a") == "done a"
+    assert (world.effects, guard.runs.show("r").status) == (["a"], "succeeded")
+    assert guard.runs.verify("r") is None
+    guard.close()
 
 
 def test_a_refused_verifier_is_on_record(guard: Guard, world: World) -> None:
@@ -711,6 +734,30 @@ def test_a_reader_that_fails_afterwards_stops_no_write(guard: Guard, world: Worl
     with guard.run("w"):
         assert tool("a") == "done a"
     assert (seen, one(guard).state) == ([Evidence("before", None)], "succeeded")
+
+
+def test_a_tool_in_the_stores_database_is_looked_at_inside_its_transaction(guard: Guard) -> None:
+    """The reader sees what the body wrote before it is committed, and a no takes it back."""
+
+    def rows(_arguments: Any) -> int:
+        found: Any = current_run().call.connection.execute("SELECT count(*) FROM ours").fetchone()
+        return int(found[0])
+
+    @verified_by(lambda _a, _r, seen: (seen.before, seen.after) == (0, 2))
+    @idempotent(key="{name}", same_database=True)
+    @tool_contract(effect="write", evidence=rows)
+    def add(name: str) -> None:
+        current_run().call.connection.execute("INSERT INTO ours VALUES (?)", (name,))
+
+    def make(tx: Any) -> None:
+        tx.run("CREATE TABLE ours (name TEXT)")
+
+    guard.store.transact(make)
+    with guard.run("w"), pytest.raises(VerificationFailed):
+        add("a")
+    assert one(guard).state == "failed_retryable"
+    count = guard.store.read(lambda tx: tx.row("SELECT count(*) FROM ours"))
+    assert count == (0,)
 
 
 def test_a_verifier_of_evidence_needs_a_reader(guard: Guard, world: World) -> None:

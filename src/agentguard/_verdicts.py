@@ -242,7 +242,8 @@ async def _answer(
     if error is not None:
         return _unavailable(check, error)
     verdict = said if isinstance(said, Verdict) else Verdict(passed=said is True or said is None)
-    if not isinstance(verdict.passed, bool):
+    passed: Any = verdict.passed
+    if not isinstance(passed, bool):
         return replace(verdict, passed=False, reason="its verdict is neither True nor False")
     return _sure_enough(check, verdict)
 
