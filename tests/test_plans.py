@@ -405,6 +405,25 @@ def test_what_a_person_changed_keeps_its_place(guard: Guard, shop: Shop) -> None
 
 
 @pytest.mark.parametrize(
+    ("said", "configured", "counts"),
+    [
+        (None, None, "ask"), (None, "refuse", "refuse"), (None, "note", "note"),
+        ("note", "ask", "ask"), ("refuse", "note", "refuse"), ("note", None, "note"),
+    ],
+)  # fmt: skip
+def test_the_stricter_word_counts(said: str | None, configured: str | None, counts: str) -> None:
+    """Of what code and configuration say of calls outside, the stricter holds."""
+    text = f"agent_run:\n  plans: {{outside: {configured}}}\n" if configured else TEMPLATES
+    guard = Guard("memory://", config=loads(text))
+    with guard.run("refunds", run_id="r-1") as run:
+        run.plan([step("close_ticket")], outside=said)
+    found = drift(guard.runs.events("r-1"))
+    guard.close()
+    assert found is not None
+    assert found.policy == counts
+
+
+@pytest.mark.parametrize(
     ("steps", "options", "says"),
     [
         ("close_ticket", {}, "a plan is a list of steps"),

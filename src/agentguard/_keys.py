@@ -261,6 +261,14 @@ class TemplateKeys(Keys):
         return Template(name, tuple(s.model_dump() for s in self.steps), self.parameters)
 
 
+class Plans(Keys):
+    """What holds for the plans of all runs."""
+
+    outside: Literal["note", "ask", "refuse"] | None = _says(
+        "What becomes of calls outside a plan at the least; code may be stricter."
+    )
+
+
 class Costs(Keys):
     """What people's time costs."""
 
@@ -404,6 +412,7 @@ class AgentRun(Keys):
     templates: dict[Word, TemplateKeys] = _says(
         "Named sequences of calls that take the place of free choice of tools.", {}
     )
+    plans: Plans = _says("How strictly plans hold.", Plans())
     costs: Costs = _says("How the time of people counts.", Costs())
     verification: VerificationPolicy = _says(
         "How independent verifiers must be.", VerificationPolicy()

@@ -43,6 +43,7 @@ class Settings:
         tools: tool name → policy.
         autonomy: how far agents may go by themselves; None leaves it to runs.
         templates: name → sequence of calls.
+        outside: what becomes of calls outside a plan at the least: note, ask or refuse.
         costs: what people's time costs.
         irreversible_demands: the independence class of a verified tool that nothing can undo.
         spend_demands: US dollars, and the class of a write that costs or moves more.
@@ -62,6 +63,7 @@ class Settings:
     tools: Mapping[str, ToolPolicy] = field(default_factory=_nothing)
     autonomy: Autonomy | None = None
     templates: Mapping[str, Template] = field(default_factory=_nothing)
+    outside: str | None = None
     costs: HumanCosts = field(default_factory=HumanCosts)
     irreversible_demands: str = "model"
     spend_demands: tuple[tuple[Decimal, str], ...] = ()
@@ -78,7 +80,7 @@ class Settings:
     @cached_property
     def version(self) -> str:
         """The version of the policy: equal for files that rule the same, however written."""
-        ruled = {
+        ruled: dict[str, Any] = {
             "limits": {name: v for name, v in asdict(self.limits).items() if v is not None},
             "thresholds": self.thresholds,
             "routing": self.routing,
@@ -88,6 +90,8 @@ class Settings:
             ruled["falls_back_to"] = self.falls_back_to
         if self.circuits:
             ruled["circuits"] = {name: asdict(circuit) for name, circuit in self.circuits.items()}
+        if self.outside is not None:
+            ruled["plans"] = self.outside
         if self.templates:
             ruled["templates"] = {name: asdict(t) for name, t in self.templates.items()}
         if self.autonomy is not None:
@@ -173,6 +177,7 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         tools=run.tools,
         autonomy=None if run.autonomy is None else run.autonomy.autonomy(),
         templates={name: keys.template(name) for name, keys in run.templates.items()},
+        outside=run.plans.outside,
         costs=run.costs.human(),
         irreversible_demands=run.verification.irreversible,
         spend_demands=run.verification.spend(),

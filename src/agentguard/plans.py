@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 OUTSIDE = ("note", "ask", "refuse")
+"""What becomes of a call outside the plan; the later in this row, the stricter."""
 MOST_STEPS = 1000
 """A longer plan is no plan that anybody has read."""
 _KEYS = frozenset({"tool", "arguments", "repeat"})
@@ -117,7 +118,7 @@ class Planned:
     """What a run can do about its plan."""
 
     def plan(
-        self: Running, steps: Sequence[Mapping[str, Any]], *, outside: str = "ask",
+        self: Running, steps: Sequence[Mapping[str, Any]], *, outside: str | None = None,
         ordered: bool = False, reads: bool = False, reason: str = "",
     ) -> None:  # fmt: skip
         """Say what this run is going to do; it holds until another plan replaces it.
@@ -128,7 +129,8 @@ class Planned:
             steps: dicts with `tool` (its name or the decorated function) and, if need be,
                 `arguments` (what they do not name may be anything) and `repeat`.
             outside: what becomes of a call that is in no step: `ask` a person, `refuse` it, or
-                `note` it in the record.
+                `note` it in the record. The configuration's by default, else `ask`; of the two the
+                stricter counts.
             ordered: a step may start once all steps before it have happened.
             reads: reads must be in the plan, too.
             reason: why it replaces another plan.
@@ -140,7 +142,7 @@ class Planned:
         run_inline(_set(InlineRuntime(), self, new))
 
     async def aplan(
-        self: Running, steps: Sequence[Mapping[str, Any]], *, outside: str = "ask",
+        self: Running, steps: Sequence[Mapping[str, Any]], *, outside: str | None = None,
         ordered: bool = False, reads: bool = False, reason: str = "",
     ) -> None:  # fmt: skip
         """Like `plan`, on an event loop."""
@@ -189,18 +191,29 @@ def _filled(
     )  # fmt: skip
 
 
+def _strict(said: str | None, configured: str | None) -> str:
+    """Return the stricter word of code and configuration.
+
+    Raises:
+        ConfigurationError: the code's is none.
+    """
+    if said not in (None, *OUTSIDE):
+        raise ConfigurationError(f"plan: outside is {', '.join(OUTSIDE)}; not {said!r}")
+    words = [word for word in (said, configured) if word is not None]
+    return max(words, key=OUTSIDE.index, default="ask")
+
+
 def _new(
-    run: Running, given: Iterable[Any], outside: str, *, ordered: bool, reads: bool, reason: str,
+    run: Running, given: Iterable[Any], outside: str | None, *, ordered: bool, reads: bool, reason: str,
     template: str | None = None,
 ) -> record.NewPlan:  # fmt: skip
-    if outside not in OUTSIDE:
-        raise ConfigurationError(f"plan: outside is {', '.join(OUTSIDE)}; not {outside!r}")
     if run.part == 0:
         raise ConfigurationError(f"run {run.id} is not entered yet: plan inside its `with` block")
     steps, sheets = steps_of(given, run.guard)
     data = {
         "steps": [_hashed(run, number, step) for number, step in enumerate(steps, 1)],
-        "outside": outside, "ordered": ordered, "reads": reads, "template": template,
+        "outside": _strict(outside, run.guard.settings.outside), "ordered": ordered,
+        "reads": reads, "template": template,
     }  # fmt: skip
     pairs = zip(steps, sheets, strict=True)
     shown = [{"tool": step.tool, "arguments": _shown(run, step, sheet)} for step, sheet in pairs]
