@@ -12,6 +12,7 @@ Names, dates, pages, cursors and amounts are no looks.
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 import weakref
@@ -39,7 +40,7 @@ _RANK = (SAME, LOOKS, GROWN, REWORDED)
 
 Outcome = tuple[bool, Any]
 """Whether the call did what it should, and what it brought; equal for equal ends."""
-Shape = dict[str, tuple[str, ...]]
+Words = tuple[str, ...]
 
 
 @dataclass(slots=True, eq=False)
@@ -64,17 +65,20 @@ class Past:
     key: str = ""
     own: bool = False
     step: int | None = None
-    _shape: Shape | None = field(default=None, repr=False)
+    _bare: dict[str, dict[str, Words]] = field(default_factory=dict, repr=False)
 
-    def shape(self) -> Shape | None:
-        """Return what is left of the arguments without their looks."""
-        if self._shape is None and self.plain is not None:
-            self._shape = dict(_parts("", self.plain, asks=self.effect == "read"))
-        return self._shape
+    def bare(self, name: str) -> dict[str, Words]:
+        """Return what is left of one argument without its looks."""
+        found = self._bare.get(name)
+        if found is None:
+            value = None if self.plain is None else self.plain.get(name)
+            found = dict(_parts(name, value, asks=self.effect == "read"))
+            self._bare[name] = found
+        return found
 
     def forget(self) -> None:
         """Let go of the arguments."""
-        self.plain = self._shape = None
+        self.plain, self._bare = None, {}
 
     def like(self, earlier: Past) -> str | None:
         """Return how this call repeats the *earlier* one, or None if it is another."""
@@ -82,10 +86,9 @@ class Past:
             return None
         if self.payload_hash == earlier.payload_hash:
             return SAME
-        mine, theirs = self.shape(), earlier.shape()
-        if mine is None or theirs is None:
+        if self.plain is None or earlier.plain is None:
             return None
-        return _likeness(mine, theirs, self, earlier)
+        return _likeness(self, earlier, self.plain, earlier.plain)
 
     def ends_like(self, earlier: Past) -> bool:
         """Return whether the same came of both."""
@@ -234,51 +237,90 @@ _BREADTH = re.compile(
 """Arguments of a read that say how much it may bring."""
 
 
-def _likeness(mine: Shape, theirs: Shape, call: Past, earlier: Past) -> str | None:
-    """Compare what is left of two calls of one tool."""
-    if mine == theirs:
-        return LOOKS
-    changed = [n for n in (mine.keys() | theirs.keys()) if mine.get(n) != theirs.get(n)]
-    efforts = [name for name in changed if _is_effort(name, call.effect)]
-    rest = [name for name in changed if name not in efforts]
-    if not all(_grew(mine.get(name), theirs.get(name)) for name in efforts):
-        return None
-    if not rest:
-        return GROWN
-    if any(name not in mine or name not in theirs for name in rest):
-        return None
-    vain = call.effect == "read" or (earlier.outcome is not None and not earlier.outcome[0])
-    return _wording(mine[rest[0]], theirs[rest[0]]) if vain and len(rest) == 1 else None
+def _likeness(
+    call: Past, earlier: Past, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> str | None:
+    """Compare the arguments of two calls of one tool, up to what makes them two."""
+    found = LOOKS
+    for place, new, old in _changes(call, earlier, mine, theirs):
+        if _is_effort(place, call.effect):
+            how = GROWN if _grew(new, old) else None
+        else:
+            how = _wording(new, old, call, earlier) if found != REWORDED else None
+        if how is None:
+            return None
+        found = _worse(found, how)
+    return found
 
 
+def _changes(
+    call: Past, earlier: Past, mine: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> Iterator[tuple[str, Words | None, Words | None]]:
+    """Yield what is not the same in two calls without its looks."""
+    for name in mine if mine.keys() == theirs.keys() else mine.keys() | theirs.keys():
+        given, before = mine.get(name), theirs.get(name)
+        if given is before or (given == before and type(given) is type(before)):
+            continue
+        if _are_two(given, before) and not _is_effort(name, call.effect):
+            yield name, None, None
+            return
+        new, old = call.bare(name), earlier.bare(name)
+        if new != old:
+            for place in new if new.keys() == old.keys() else new.keys() | old.keys():
+                if new.get(place) != old.get(place):
+                    yield place, new.get(place), old.get(place)
+
+
+_DIGITS = str.maketrans("123456789", "000000000")
+
+
+def _are_two(given: Any, before: Any) -> bool:
+    """Return whether two values are seen to be two at a glance: whole numbers, or other digits."""
+    if type(given) is not type(before):
+        return False
+    if type(given) is int:
+        return True
+    return (
+        type(given) is str
+        and len(given) < _LONGEST
+        and given.translate(_DIGITS) == before.translate(_DIGITS)
+        and not _TRIES.search(given)
+    )
+
+
+@functools.lru_cache(maxsize=1024)
 def _is_effort(name: str, effect: str) -> bool:
     name = name.rpartition(".")[2]
     return bool(_COUNTER.fullmatch(name) or (effect == "read" and _BREADTH.fullmatch(name)))
 
 
-def _grew(mine: tuple[str, ...] | None, theirs: tuple[str, ...] | None) -> bool:
-    if mine is None or theirs is None:
-        return theirs is None
+def _grew(new: Words | None, old: Words | None) -> bool:
+    if new is None or old is None:
+        return old is None
     try:
-        return float(mine[0]) > float(theirs[0])
+        return float(new[0]) > float(old[0])
     except (ValueError, IndexError):
         return False
 
 
-def _wording(mine: tuple[str, ...], theirs: tuple[str, ...]) -> str | None:
+def _wording(mine: Words | None, theirs: Words | None, call: Past, earlier: Past) -> str | None:
     """Compare two texts: words that are added, left out or in another order ask for the same.
 
-    A word in place of another, or one with a number in it, asks for something else.
+    A word in place of another, or one with a number in it, asks for something else; and what a
+    write has done with other words is something else.
     """
+    done = call.effect != "read" and earlier.outcome is not None and earlier.outcome[0]
+    if not mine or not theirs or done:
+        return None
     new, old = set(mine), set(theirs)
-    if not old or not new or any(map(_has_digit, new ^ old)):
+    if not (new <= old or old <= new) or any(map(_DIGIT.search, new ^ old)):
         return None
     if len(mine) > len(theirs) and mine[: len(theirs)] == theirs:
         return GROWN
-    return REWORDED if (new <= old or old <= new) and min(len(new), len(old)) > 1 else None
+    return REWORDED if min(len(new), len(old)) > 1 else None
 
 
-# Shapes: arguments without their looks.
+# Arguments without their looks.
 
 _SMALL = (
     "a an the of for in on at and or is are was were be do does did has have it its this that what"
@@ -290,10 +332,11 @@ _NUMBER = re.compile(r"[+-]?(?:0|[1-9]\d*|[1-9]\d{0,2}(?:,\d{3})+)(?:\.\d+)?")
 _TRIES = re.compile(r"\b(?:attempt|retry|try)\s*(?:no\.?|number|#)?\s*\d+\b", re.IGNORECASE)
 _OPENING = "\"'`([{<\u00ab\u201c\u201e\u2018*\u2013\u2014"
 _CLOSING = "\"'`)]}>\u00bb\u201d\u2019*.,;:!?\u2026/\u2013\u2014"
+_DIGIT = re.compile(r"\d")
 _TURN = re.compile(r"[a-z][A-Z]")
 
 
-def _parts(name: str, value: Any, *, asks: bool) -> Iterator[tuple[str, tuple[str, ...]]]:
+def _parts(name: str, value: Any, *, asks: bool) -> Iterator[tuple[str, Words]]:
     """Yield the words of each part; only what *asks* can leave some of them out."""
     if isinstance(value, dict):
         for key, item in value.items():
@@ -305,29 +348,32 @@ def _parts(name: str, value: Any, *, asks: bool) -> Iterator[tuple[str, tuple[st
         yield name, _words(value, asks=asks)
 
 
-def _words(value: Any, *, asks: bool) -> tuple[str, ...]:
+def _words(value: Any, *, asks: bool) -> Words:
     if not isinstance(value, str):
         return (str(value).lower() if isinstance(value, bool) else _plain_number(repr(value)),)
     if len(value) > _LONGEST:
         return (value,)
-    if _NUMBER.fullmatch(value.strip()):
-        return (_plain_number(value.strip()),)
-    text = value if value.isascii() else unicodedata.normalize("NFKC", value)
-    found = [word for token in _TRIES.sub(" ", text).split() for word in _bare(token)]
+    text = value.strip()
+    if _NUMBER.fullmatch(text):
+        return (_plain_number(text),)
+    text = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    tokens = text.split()
+    if len(tokens) > 1:
+        tokens = _TRIES.sub(" ", text).split()
+    found = [word for token in tokens for word in _without_looks(token)]
     return tuple([w for w in found if w not in _WORDLESS] if asks else ()) or tuple(found)
 
 
-def _bare(token: str) -> list[str]:
+def _without_looks(token: str) -> list[str]:
     """Return the words of a token without punctuation around them; of an identifier, as it is."""
     word = token.lstrip(_OPENING).rstrip(_CLOSING)
-    if _has_digit(word):
+    if _DIGIT.search(word):
         if _NUMBER.fullmatch(word):
             return [_plain_number(word, short=True)]
         return [word.casefold() if word.isupper() or word.istitle() else word]
     if len(_TURN.findall(word)) > 1:  # such as a cursor: its case means something
         return [word]
-    head = word[:1]
-    if head in ("-", "_") or ("-" not in word and "_" not in word):
+    if word[:1] in ("-", "_") or ("-" not in word and "_" not in word):
         return [word.casefold()] if word else []
     return word.casefold().replace("_", " ").replace("-", " ").split()
 
@@ -340,7 +386,3 @@ def _plain_number(text: str, *, short: bool = False) -> str:
         return text
     rest = rest if short and rest.strip("0") else rest.rstrip("0")
     return f"{whole}.{rest}" if rest else whole
-
-
-def _has_digit(word: str) -> bool:
-    return any(map(str.isdigit, word))
