@@ -337,7 +337,7 @@ class Effect:
         state: see `EffectState`.
         fence: counts the starts of the tool body.
         doubt_reason: why it is in doubt, if it is.
-        result_state: stored, too_large, unserialisable or none.
+        result_state: stored, too_large, unserialisable or none; refuted or undone.
         error: what the tool said when it failed.
         late: an answer that arrived after somebody else had taken over; evidence, not truth.
     """

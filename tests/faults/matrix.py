@@ -38,7 +38,7 @@ class Result:
     """What a trial has found.
 
     Attributes:
-        fault: its number, F1 to F22.
+        fault: its number, F1 to F23.
         what: what is done to the worker, the store or the machine.
         store: what lay under the ledger.
         points: how many places, images, schedules, kills or attacks were tried.
@@ -223,6 +223,14 @@ ROWS = (
     ),
     Row("F21", "sqlite", "attacks on approvals", "approval_attacks:sqlite", "test_approvals.py"),
     Row("F22", "sqlite", "a record that was tampered with", "tampering:sqlite"),
+    Row(
+        "F23",
+        "sqlite",
+        "SIGKILL in undos and rollbacks",
+        "undos:sqlite",
+        "faults/test_rollback.py",
+    ),
+    Row("F23", "postgres", "SIGKILL in undos and rollbacks", "undos:postgres"),
 )
 
 

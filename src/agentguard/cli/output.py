@@ -27,7 +27,7 @@ STYLES = {
     "waiting": "yellow", "drafted": "yellow", "pending": "yellow", "duplicate": "dim", "note": "yellow",
     "in_doubt": "bold red", "failed": "red", "failed_final": "red", "failed_retryable": "red",
     "rejected": "red", "refused": "red", "halted": "red", "denied": "red", "cancelled": "red",
-    "expired": "red",
+    "expired": "red", "refuted": "red", "undone": "yellow",
 }  # fmt: skip
 """The one table of colours; what has no entry is printed plain."""
 

@@ -286,6 +286,9 @@ def hints(page: Page) -> Iterator[Line]:
             yield draft_hint(step)
         elif step.outcome == "approved":
             yield Line("approved", f"step {step.number} starts when the run goes on", "approved")
+        elif step.outcome == "refuted":
+            back = f"agentguard runs rollback {escaped(page.run.id)} --step {step.number}"
+            yield Line("refuted", f"step {step.number} stands, not confirmed: {back}", "failed")
         elif step.outcome == "in_doubt":
             name = short(step.key)
             yield Line(

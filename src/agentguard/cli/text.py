@@ -103,7 +103,10 @@ def money(amount: Decimal | None) -> str:
 
 def short(name: str | None) -> str:
     """Return the beginning of an id or a hash; commands take beginnings."""
-    return "-" if not name else escaped(name[:SHORT])
+    if not name:
+        return "-"
+    own = name.find("/") + 1 if name.startswith("comp/") else 0  # an undo has its effect's id in it
+    return escaped(name[: own + SHORT])
 
 
 def instant(at: dt.datetime | None) -> str:

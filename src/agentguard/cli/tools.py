@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from ..declaration import declaration_of
+from ..tool import Stage
 from .shell import Failure
 
 NAMED = "MODULE[:ATTRIBUTE]"
@@ -22,6 +23,12 @@ def tools_named(names: tuple[str, ...]) -> list[Any]:
         Failure: it cannot be imported, or holds no such attribute.
     """
     return [tool for name in names for tool in _tools(name)]
+
+
+def _is_tool(thing: Any) -> bool:
+    """An undo can be decorated, too, and is none: it has no contract of its own."""
+    declaration = declaration_of(thing)
+    return declaration is not None and Stage.CONTRACT in declaration.policies
 
 
 def _tools(name: str) -> list[Any]:
@@ -38,5 +45,5 @@ def _tools(name: str) -> list[Any]:
     except Exception as error:
         raise Failure(f"--tools {name}: {type(error).__name__}: {error}") from error
     if not attribute:
-        return [thing for thing in vars(found).values() if declaration_of(thing) is not None]
+        return [thing for thing in vars(found).values() if _is_tool(thing)]
     return list(found) if isinstance(found, (list, tuple, set, frozenset)) else [found]

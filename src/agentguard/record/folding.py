@@ -11,6 +11,7 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from ..ledger.compensating import REFUTED, UNDONE
 from ..model import dollars, moment
 from .values import (
     LOST,
@@ -200,7 +201,7 @@ class _Draft:
             self.found["doubt"] = None
         if "spent_nanos" in data:
             self.settled(event, data)
-        self.ended(event, data["outcome"])
+        self.ended(event, REFUTED if data.get("result_state") == REFUTED else data["outcome"])
         came = moment(data.get("at"))
         if came is not None:  # a read's event was written with a later commit
             self.found["ended_at"] = self.attempts[-1]["ended_at"] = came + _micros(data)
@@ -247,6 +248,10 @@ class _Draft:
         if outcome is not None:
             self.found["doubt"] = None
             self.ended(event, outcome)
+
+    def compensated(self, _event: Event, data: Mapping[str, Any]) -> None:
+        if data["outcome"] == UNDONE:
+            self.found["outcome"] = UNDONE
 
     def reserved(self, _event: Event, data: Mapping[str, Any]) -> None:
         self.found["held_usd"] = dollars(data["run_nanos"])
@@ -312,6 +317,7 @@ _READ: dict[str, Callable[[_Draft, Event, Mapping[str, Any]], None]] = {
     "budget.reserved": _Draft.reserved,
     "budget.settled": _Draft.settled,
     "verified": _Draft.verified,
+    "compensated": _Draft.compensated,
     "model.called": _Draft.model,
     "cost.added": _Draft.paid,
 }
