@@ -1,0 +1,34 @@
+"""F23: SIGKILL in undos and rollbacks, and what the next worker finds and does."""
+
+from __future__ import annotations
+
+from tests.faults.matrix import Count, Result
+from tests.faults.rows.postgres_kills import STEP, cases
+from tests.faults.suites import of_tests
+from tests.faults.test_kills import Variant
+from tests.faults.test_rollback import EVERY, is_as_promised
+from tests.postgres.server import Server
+
+SHORT = [
+    Variant("refuted", is_async=True),
+    Variant("kept"),
+    Variant("rolled_back"),
+]
+
+
+def sqlite(long: bool, seed: int) -> Result:
+    """Kill a worker at each place that can be told apart, in every story with an undo."""
+    return of_tests("F23", "sqlite", ["faults/test_rollback.py"], long=long, seed=seed)
+
+
+def postgres(long: bool, seed: int) -> Result:
+    """Do the same on a server; the short form tries each third place."""
+    count = Count("F23", "postgres", seed)
+    variants = EVERY if long else SHORT
+    with Server() as server:
+        for number, variant in enumerate(variants):
+            step = {} if long else {"step": STEP, "first": seed + number}
+            for case in cases(server, variant, **step):
+                promised = [] if is_as_promised(variant, case) else [f"wrong: it ended as {case}"]
+                count.add(case["problems"] + promised, place=f"{variant}, {case['point']}")
+    return count.result(f"{len(variants)} stories; the client's process dies, the server's goes on")
