@@ -51,7 +51,8 @@ _UNREAD: Final = "is planned, but this version does not read it yet; remove it"
 _FUNCTION: Final = "is a function, which a file cannot hold; decorate or protect the tool in Python"
 _NOT_HERE: Final = {
     **dict.fromkeys(("redaction", "slos", "prompts"), _UNREAD),
-    **dict.fromkeys(("reconcile", "fails_when", "verified_by", "compensated_by", "evidence"), _FUNCTION),
+    **dict.fromkeys(("reconcile", "fails_when", "verified_by", "compensated_by"), _FUNCTION),
+    **dict.fromkeys(("evidence", "preview"), _FUNCTION),
 }
 _SENTENCES: Final = {
     "bool_type": "must be true or false",
