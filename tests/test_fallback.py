@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import hmac
 import json
@@ -300,12 +301,44 @@ def again_and_again(tool: Callable[[str], Any]) -> Callable[[str], Any]:
     return lambda ticket: [tool(ticket) for _ in range(3)]
 
 
+def down(_ticket: str) -> str:
+    """Do nothing."""
+    raise NoEffect("down")
+
+
+def again_after_a_failure(tool: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Make a call that fails, and then once more."""
+
+    def twice(ticket: str) -> Any:
+        with contextlib.suppress(NoEffect):
+            tool(ticket)
+        return tool(ticket)
+
+    return twice
+
+
+def beside_the_plan(tool: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Give the run a plan without the call."""
+
+    def unplanned(ticket: str) -> Any:
+        plan = [{"tool": "other", "arguments": {"ticket": "T-9"}}]
+        current_run().plan(plan, outside="refuse")
+        return tool(ticket)
+
+    return unplanned
+
+
 REASONS: dict[str, tuple[Callable[[Any], Any], dict[str, Any]]] = {
     "effect_in_doubt": (lambda f: writer(lost, f), {}),
     "tool_timeout": (lambda f: writer(late, f, timeout=0.01, is_async=True), {}),
     "verification_failed": (lambda f: writer(fine, f, verified_by(lambda _a, _r: False)), {}),
     "budget_exceeded": (lambda f: writer(fine, f), {"max_tool_calls": 0}),
     "loop_detected": (lambda f: again_and_again(writer(fine, f)), {"max_repeats": 1}),
+    "circuit_open": (
+        lambda f: again_after_a_failure(writer(down, f, circuit={"failures": 1})),
+        {},
+    ),
+    "plan_violation": (lambda f: beside_the_plan(writer(fine, f)), {}),
     "permission_denied": (
         lambda f: writer(fine, f, scopes=("pay",)),
         {"principal": Principal(scopes=frozenset())},
@@ -330,6 +363,23 @@ def test_what_keeps_a_call_from_being_made_ends_its_run(guard: Guard, reason: st
     ending = guard.runs.show("r").ending
     assert ending is not None
     assert ending.arguments == {"ticket": "T-1"}
+
+
+def test_what_was_refuted_is_undone_before_its_run_ends(
+    guard: Guard, world: World, tmp_path: Path
+) -> None:
+    """A verifier's no first takes the effect back, then files the ticket."""
+
+    def undo(result: str) -> None:
+        world.happen(f"undo {result}")
+
+    no = verified_by(lambda _arguments, _result: False)
+    pay = writer(world.happen, no, compensated_by(undo), falls_back_to("ticket"))
+    with guard.run("w", run_id="r"):
+        error = called(pay)
+    assert (error.details()["because"], len(filed(tmp_path))) == ("verification_failed", 1)
+    assert world.effects == ["T-1", "undo done T-1"]
+    assert guard.effects.list("in_doubt") == []
 
 
 def test_a_read_that_times_out_ends_its_run_too(guard: Guard) -> None:
