@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from agentguard import (
     ConfigurationError,
     Guard,
+    NoEffect,
     Retry,
     budget,
+    current_run,
     idempotent,
     requires_approval,
     tool_contract,
@@ -253,6 +259,45 @@ def test_an_estimate_of_a_plan_that_is_none_is_refused(guard: Guard) -> None:
         estimate(guard, {"call": "look_up"})
     with pytest.raises(ConfigurationError, match="parameters are for templates"):
         estimate(guard, step("look_up"), parameters={"x": 1})
+
+
+@given(
+    planned=st.lists(st.tuples(st.sampled_from(("cheap", "dear")), st.integers(1, 3)), min_size=1,
+                     max_size=4),
+    failures=st.lists(st.integers(0, 3), min_size=12, max_size=12),
+)  # fmt: skip
+@hypothesis.settings(max_examples=40)
+def test_no_run_of_a_plan_costs_more_than_its_estimate(
+    planned: list[tuple[str, int]], failures: list[int]
+) -> None:
+    """Whatever fails and is tried again, and pays for each try: the worst case is not exceeded."""
+    guard, left = Guard("memory://"), list(failures)
+
+    def body(name: str, usd: str, attempts: int) -> Any:
+        @tool_contract(effect="write", name=name, retry=Retry(attempts=attempts, wait=0))
+        @idempotent(per="call")
+        @budget(cost=usd)
+        def call(number: int) -> int:
+            run = current_run()
+            if run.call.attempt <= left[number]:
+                run.add_cost("tool", usd)  # the backend wants its money for a failed try, too
+                raise NoEffect("busy")
+            return number
+
+        return call
+
+    tools = {"cheap": body("cheap", "0.01", 3), "dear": body("dear", "2.50", 2)}
+    plan = [step(tool, repeat) for tool, repeat in planned]
+    worst = guard.estimate(plan, tools=tools.values(), max_model_calls=0)
+    with guard.run("refunds", run_id="r-1") as run:
+        run.plan(plan, outside="refuse")
+        for number, (tool, _) in enumerate((t, n) for t, many in planned for n in range(many)):
+            with contextlib.suppress(NoEffect):
+                tools[tool](number)
+    shown = guard.runs.show("r-1")
+    guard.close()
+    assert shown.spent_usd <= worst.total_usd
+    assert shown.tool_calls <= worst.tool_calls
 
 
 @pytest.fixture(name="folder")

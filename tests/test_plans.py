@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -9,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agentguard import (
     ApprovalRequired,
@@ -597,3 +600,57 @@ def test_plans_hold_on_a_server(postgres_url: str, shop: Shop) -> None:
         guard.close()
     assert said.count("") == 3
     assert len(shop.world.effects) == 3
+
+
+TICKETS = ("T-1", "T-2", None)
+"""Tickets of a step; None leaves it free."""
+planned_steps = st.lists(
+    st.tuples(st.sampled_from(TICKETS), st.integers(1, 2)), min_size=1, max_size=4
+)
+made_calls = st.lists(
+    st.tuples(st.sampled_from(("T-1", "T-2", "T-3")), st.booleans(), st.booleans()), max_size=10
+)
+
+
+def can_be_assigned(done: list[str], slots: list[str | None]) -> bool:
+    """Tell whether each call has a slot of its own that it fits."""
+    if not done:
+        return True
+    first, rest = done[0], done[1:]
+    return any(
+        slot in (None, first) and can_be_assigned(rest, slots[:at] + slots[at + 1 :])
+        for at, slot in enumerate(slots)
+    )
+
+
+@given(planned=planned_steps, made=made_calls)
+@settings(max_examples=60)
+def test_nothing_happens_that_no_plan_has_a_place_for(
+    planned: list[tuple[str | None, int]], made: list[tuple[str, bool, bool]]
+) -> None:
+    """Whatever calls come, fail and resume: each effect has a planned step of its own."""
+    guard, happened = Guard("memory://"), list[str]()
+
+    @tool_contract(effect="write")
+    @idempotent(per="call")
+    def close(ticket: str, number: int, *, fails: bool) -> int:
+        if fails:
+            raise NoEffect("busy")
+        happened.append(ticket)
+        return number
+
+    plan = [
+        step("close", repeat, **({} if ticket is None else {"ticket": ticket}))
+        for ticket, repeat in planned
+    ]
+    run: Any = guard.run("refunds", run_id="r-1").__enter__()
+    run.plan(plan, outside="refuse")
+    for number, (ticket, fails, resumes) in enumerate(made):
+        with contextlib.suppress(PlanViolation, NoEffect):
+            close(ticket, number, fails=fails)
+        if resumes:
+            run.__exit__(None, None, None)
+            run = guard.run("refunds", run_id="r-1").__enter__()
+    run.__exit__(None, None, None)
+    guard.close()
+    assert can_be_assigned(happened, [t for t, repeat in planned for _ in range(repeat)])
