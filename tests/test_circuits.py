@@ -12,9 +12,11 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from click.testing import CliRunner
 
 from agentguard import Guard, NoEffect, Principal, Retry, RunHalted, idempotent, tool_contract
 from agentguard import config as configuration
+from agentguard.cli import main
 from agentguard.errors import CircuitOpen, ConfigurationError
 from agentguard.ledger import circuits
 from agentguard.model import Circuit, RetryBudget
@@ -428,3 +430,28 @@ def _stopped(ends: list[str]) -> bool:
 def _starts(shop: Shop) -> int:
     rows = shop.guard.store.read(lambda tx: list(tx.rows("SELECT fence FROM effects")))
     return sum(fence for (fence,) in rows)
+
+
+# What operators see.
+
+
+def test_open_circuits_are_listed_with_what_is_stopped(tmp_path: Path, clock: FakeClock) -> None:
+    """`agentguard kill` names the tool, the tenant, the failures and when a call may try again."""
+    shop = Shop(f"sqlite:///{tmp_path}/a.db", clock)
+    shop.ends(3)
+    shop.guard.close()
+    told = CliRunner().invoke(main, ["--store", f"sqlite:///{tmp_path}/a.db", "kill", "--json"])
+    (row,) = json.loads(told.stdout)
+    assert (row["kind"], row["name"], row["by"]) == ("circuit", "pay", "tenant acme")
+    assert row["reason"] == "3 failures; from 2026-01-05 09:00:30 UTC one call tries again"
+
+
+def test_the_doctor_notes_open_circuits(tmp_path: Path, clock: FakeClock) -> None:
+    """An open circuit is a note, not a failure of the store."""
+    shop = Shop(f"sqlite:///{tmp_path}/a.db", clock)
+    shop.ends(3)
+    shop.guard.close()
+    told = CliRunner().invoke(main, ["--store", f"sqlite:///{tmp_path}/a.db", "doctor", "--json"])
+    checks = {row["check"]: row for row in json.loads(told.stdout)}
+    assert checks["circuits"]["standing"] == "note"
+    assert "pay of acme (open)" in checks["circuits"]["said"]

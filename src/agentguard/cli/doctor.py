@@ -17,7 +17,7 @@ import click
 
 from ..errors import GuardError
 from ..guard import Guard
-from ..ledger import heads, queries
+from ..ledger import circuits, heads, queries
 from ..stores._files import file_system
 from ..stores.schema import VERSION
 from .loading import now
@@ -189,11 +189,19 @@ def _record(guard: Guard) -> Iterator[Check]:
     whole = f"the hash chains of the newest {count(len(newest), 'run')} are whole"
     yield Check("record", "failed", "; ".join(broken)) if broken else _ok("record", whole)
     yield _log(guard)
+    yield from _circuits(guard)
     last = max((run.updated_at for run in newest), default=None)
     current = now(guard)
     behind = (last - current).total_seconds() if last else 0.0
     wrong = f"it is {span(behind)} behind the record's newest event" if last else ""
     yield _if(behind < _SLACK_S, "clock", instant(current), wrong)
+
+
+def _circuits(guard: Guard) -> Iterator[Check]:
+    found = guard.store.read(circuits.opened)
+    if found:
+        names = ", ".join(f"{row['tool']} of {row['tenant']} ({row['state']})" for row in found)
+        yield Check("circuits", "note", f"left alone because they fail: {names}")
 
 
 def _log(guard: Guard) -> Check:

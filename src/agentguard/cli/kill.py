@@ -6,12 +6,12 @@ from typing import Any
 
 import click
 
-from ..ledger import switches
+from ..ledger import circuits, switches
 from ..model import moment
 from .output import Column, show_list
 from .shapes import iso
 from .shell import CODES, PlainCommand, careful, confirmed, say, shell
-from .text import escaped, instant
+from .text import count, escaped, instant
 
 _KINDS = ("tool", "agent", "tenant")
 
@@ -28,7 +28,10 @@ _KINDS = ("tool", "agent", "tenant")
 @click.option("--lift", is_flag=True, help="Take the switch away again.")
 @careful
 def kill(by: str | None, reason: str, lift: bool, dry_run: bool, yes: bool, **what: Any) -> None:  # noqa: FBT001 - click
-    """Stop something: once this returns, no start of it passes. Without a name: list what is stopped."""
+    """Stop something: once this returns, no start of it passes. Without a name: list what is stopped.
+
+    Circuits that are open are listed, too; they close by themselves.
+    """
     named = _named(what)
     if shell().tenant:
         raise click.UsageError("with kill, write --tenant after it: it says what to stop")
@@ -65,8 +68,21 @@ def _stands(guard: Any, kind: str, name: str) -> bool:
 def _list() -> None:
     with shell().guard() as guard:
         thrown = guard.store.read(switches.thrown)
+        thrown += [_of_circuit(found) for found in guard.store.read(circuits.opened)]
     none = "nothing is stopped; agentguard kill --tool NAME --by YOU --reason WHY stops a tool"
     show_list(thrown, lambda switch: {**switch, "at": iso(moment(switch["at"]))}, _COLUMNS, none)
+
+
+def _of_circuit(found: dict[str, Any]) -> dict[str, Any]:
+    """Return a circuit that stops its tool as a switch is shown: nobody threw it."""
+    failed = count(found["failures"], "failure")
+    then = f"from {instant(moment(found['until']))} one call tries again"
+    if found["state"] == "half_open":
+        then = "one call tries whether it works again"
+    return {
+        "kind": "circuit", "name": found["tool"], "by": f"tenant {found['tenant']}",
+        "reason": f"{failed}; {then}", "at": found["opened_at"],
+    }  # fmt: skip
 
 
 _COLUMNS: list[Column[dict[str, Any]]] = [
