@@ -646,7 +646,7 @@ def test_a_confidence_is_a_share(confidence: str) -> None:
     assert found.promote.confidence == Decimal("0.9")
 
 
-@pytest.mark.parametrize("confidence", ["0", "1", "2", "high", "1e-1", "-0.5"])
+@pytest.mark.parametrize("confidence", ["0", "1", "2", "high", "-0.5"])
 def test_what_is_no_share_is_refused(confidence: str) -> None:
     """Nobody can be surer than certain, or less sure than not at all."""
     line = f"autonomy: {{promote: {{after: 20, confidence: {confidence}}}}}"
