@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import threading
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -18,17 +19,21 @@ from agentguard import (
     DecisionRefused,
     EffectInDoubt,
     Guard,
+    Happened,
     NoEffect,
     RunHalted,
+    Unknown,
     VerificationFailed,
     compensated_by,
     current_run,
+    falls_back_to,
     idempotent,
     requires_approval,
     tool_contract,
     verified_by,
 )
-from agentguard.errors import EffectUndone
+from agentguard.errors import EffectUndone, FellBack
+from agentguard.hosting import Host
 from agentguard.rollback import Rollback
 from tests.support import World
 
@@ -635,15 +640,14 @@ async def test_an_async_tool_is_rolled_back_from_either_colour(guard: Guard, wor
 
 def test_an_undo_of_a_tool_in_a_thread_has_the_same_deadline(guard: Guard, world: World) -> None:
     """An undo that does not answer in time is in doubt, and its late answer undoes."""
-    from threading import Event
-
-    go, done = Event(), Event()
+    go, at_work = threading.Event(), list[threading.Thread]()
 
     def void(_result: Any, ticket: str) -> None:
-        go.wait(10)
+        at_work.append(threading.current_thread())
+        go.wait(30)
         world.happen(f"undo {ticket}")
 
-    @tool_contract(effect="write", timeout=0.05, isolation="thread")
+    @tool_contract(effect="write", timeout=0.5, isolation="thread")
     @idempotent(key="pay:{ticket}")
     @compensated_by(void)
     def pay_out(ticket: str) -> None:
@@ -652,10 +656,7 @@ def test_an_undo_of_a_tool_in_a_thread_has_the_same_deadline(guard: Guard, world
     pay(guard, pay_out, "T-1")
     assert guard.rollback("r-1", tools=[pay_out], **BY).effects[0].what == "in doubt"
     go.set()
-    for _ in range(1000):
-        if paid(guard).result_state == "undone":
-            break
-        done.wait(0.01)
+    at_work[0].join(30)
     assert (paid(guard).result_state, undone(guard).state) == ("undone", "succeeded")
 
 
@@ -755,3 +756,163 @@ def test_a_declaration_that_contradicts_itself_is_refused_where_it_stands(
     """The sentence names the option."""
     with pytest.raises(ConfigurationError, match=says):
         compensated_by(void_it, **options)
+
+
+# With other promises.
+
+
+def test_what_a_hook_finds_and_a_verifier_refutes_is_undone(guard: Guard, world: World) -> None:
+    """An effect in doubt that did happen, wrongly, is not left in doubt: it is undone."""
+    seen: list[str] = []
+
+    def look(_call: Any) -> Happened | Unknown:
+        return Happened("paid") if seen else Unknown()
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", reconcile=look)
+    @verified_by(lambda _arguments, _result: False)
+    @compensated_by(lambda result, ticket: world.happen(f"undo {ticket} {result}"))
+    def pay_out(ticket: str) -> str:
+        world.happen(f"pay {ticket}")
+        raise RuntimeError("connection reset")
+
+    with pytest.raises(EffectInDoubt):
+        pay(guard, pay_out, "T-1")
+    seen.append("it is in the books")
+    with pytest.raises(VerificationFailed, match="it was undone"):
+        pay(guard, pay_out, "T-1")
+    assert world.effects == ["pay T-1", "undo T-1 paid"]
+    assert paid(guard).result_state == "undone"
+
+
+def test_a_hook_that_is_asked_at_once_refutes_at_once(guard: Guard, world: World) -> None:
+    """A yes right after the failure is verified like an answer, and undone like one."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}", reconcile=lambda _call: Happened("paid"))
+    @verified_by(lambda _arguments, _result: False)
+    @compensated_by(lambda _result, ticket: world.happen(f"undo {ticket}"))
+    def pay_out(ticket: str) -> str:
+        world.happen(f"pay {ticket}")
+        raise RuntimeError("connection reset")
+
+    with pytest.raises(VerificationFailed, match="it was undone"):
+        pay(guard, pay_out, "T-1")
+    assert world.effects == ["pay T-1", "undo T-1"]
+
+
+def test_a_refuted_call_is_undone_before_its_run_falls_back(guard: Guard, world: World) -> None:
+    """The undo runs while the run may still write; then the ending closes it."""
+    shop = Shop(world)
+    shop.says = False
+    tool = shop.make(falls_back_to("draft"))
+    with pytest.raises(FellBack):
+        pay(guard, tool, "T-1")
+    assert world.effects == ["pay T-1", "undo T-1"]
+    assert paid_by(guard, "pay").result_state == "undone"
+
+
+def paid_by(guard: Guard, tool: str) -> Any:
+    """Return the only effect of a tool."""
+    (found,) = [e for e in guard.effects.list() if e.tool == tool]
+    return found
+
+
+def test_a_function_that_cannot_be_decorated_is_undone_too(guard: Guard, world: World) -> None:
+    """`Guard.protect` takes the undo as an option, alone or with those of `compensated_by`."""
+
+    def pay_out(ticket: str) -> None:
+        world.happen(f"pay {ticket}")
+
+    def void(_result: Any, ticket: str) -> None:
+        world.happen(f"undo {ticket}")
+
+    given = {"undo": void, "when": "rollback_only"}
+    tool = guard.protect(
+        pay_out, name="pay", effect="write", key="pay:{ticket}", compensated_by=given
+    )
+    pay(guard, tool, "T-1")
+    assert guard.rollback("r-1", tools=[tool], **BY).done
+    assert world.effects == ["pay T-1", "undo T-1"]
+    with pytest.raises(ConfigurationError, match="compensated_by has no option 'unless'"):
+        guard.protect(
+            lambda ticket: None, name="x", effect="write", key="x:{ticket}",
+            compensated_by={**given, "unless": 1},
+        )  # fmt: skip
+
+
+def test_a_tool_by_json_schema_is_undone_with_what_it_was_given(guard: Guard, world: World) -> None:
+    """Arguments of a schema are plain JSON, and come back as that."""
+    seen: list[Any] = []
+    schema = {
+        "type": "object",
+        "properties": {"ticket": {"type": "string"}, "lines": {"type": "array"}},
+        "required": ["ticket"],
+    }
+
+    def void(result: Any, ticket: str, lines: list[Any]) -> None:
+        seen.append((result, ticket, lines))
+
+    tool = guard.protect(
+        lambda **given: {"id": given["ticket"]}, name="pay", input_schema=schema, effect="write",
+        key="pay:{ticket}", compensated_by=void,
+    )  # fmt: skip
+    with guard.run("refund", run_id="r-1"):
+        tool(ticket="T-1", lines=[{"usd": 1.5}, 2])
+    assert guard.rollback("r-1", tools=[tool], **BY).done
+    assert seen == [({"id": "T-1"}, "T-1", [{"usd": 1.5}, 2])]
+    assert world.effects == []
+
+
+class Pausing(Host):
+    """A runtime that pauses by an exception of its own, as graphs do."""
+
+    name = "pausing"
+
+    class Paused(Exception):
+        """What the runtime steers itself by."""
+
+    control_flow = (Paused,)
+
+    def can_pause(self) -> bool:
+        """Say that it can."""
+        return True
+
+    def pause(self, approval: Any) -> None:
+        """Leave the call; the runtime delivers it again."""
+        raise self.Paused(approval.id)
+
+
+def test_an_undo_that_waits_pauses_a_runtime_that_can(guard: Guard, world: World) -> None:
+    """The runtime's own pause passes through; when the call is delivered again, it is undone."""
+    shop = Shop(world, approval=True)
+    shop.says = False
+    with pytest.raises(Pausing.Paused), guard.run("w", run_id="r-1", host=Pausing()):
+        shop.tool("T-1")
+    assert guard.runs.show("r-1").status == "waiting"
+    (approval,) = guard.approvals.list("pending")
+    guard.approvals.decide(approval.id, "approve", by="fred")
+    with (
+        pytest.raises(VerificationFailed, match="undone"),
+        guard.run("w", run_id="r-1", host=Pausing()),
+    ):
+        shop.tool("T-1")
+    assert world.effects == ["pay T-1", "undo T-1"]
+
+
+def test_a_verifier_that_is_not_there_has_refuted_nothing(guard: Guard, world: World) -> None:
+    """An outage undoes nothing: the effect is in doubt, and people rule."""
+
+    def broken(_arguments: Any, _result: Any) -> bool:
+        raise ConnectionError("no answer")
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{ticket}")
+    @verified_by(broken)
+    @compensated_by(lambda _result, ticket: world.happen(f"undo {ticket}"))
+    def pay_out(ticket: str) -> None:
+        world.happen(f"pay {ticket}")
+
+    with pytest.raises(VerificationFailed):
+        pay(guard, pay_out, "T-1")
+    assert (world.effects, paid(guard).state) == (["pay T-1"], "in_doubt")

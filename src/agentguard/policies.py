@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ._signature import is_async
 from .approval import requires_approval
 from .budget import budget
+from .compensation import compensated_by
 from .contract import schema_contract, tool_contract
 from .declaration import declare
 from .errors import ConfigurationError
@@ -45,6 +46,7 @@ def apply_policy(
             f'{tool}: say what it does: effect="read" or "write", here or under tools: in the file'
         )
     checks = merged.pop("verified_by", ())
+    undo = merged.pop("compensated_by", None)
     fallback = as_fallback(merged.pop("falls_back_to", None))
     grouped = _grouped(tool, merged)
     contract = grouped.pop(tool_contract)
@@ -55,8 +57,20 @@ def apply_policy(
         decorate(**given)(guarded)
     if checks:
         _verification(tool, checks)(guarded)
+    if undo is not None:
+        _compensation(tool, undo)(guarded)
     if fallback is not None:
         declare(guarded, fallback)
+
+
+def _compensation(tool: str, given: Any) -> Callable[..., Any]:
+    """Return `compensated_by` as it was given: an undo, or its options with it."""
+    options = dict(given) if isinstance(given, Mapping) else {"undo": given}
+    wrong = options.keys() - inspect.signature(compensated_by).parameters.keys()
+    if wrong or "undo" not in options:
+        named = f"has no option {min(wrong)!r}" if wrong else "needs undo"
+        raise ConfigurationError(f"{tool}: compensated_by {named}")
+    return compensated_by(**options)
 
 
 def _verification(tool: str, given: Any) -> Callable[..., Any]:

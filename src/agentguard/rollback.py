@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ._runtime import run_inline
 from .declaration import declaration_of
@@ -28,8 +28,10 @@ from .run import enter
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from .guard import Guard
+    from .declaration import Declaration
     from .model import Effect, RunInfo
+    from .operations import Runs
+    from .protocols import Store
     from .run import Run
     from .tool import Tool
 
@@ -101,6 +103,24 @@ class Wish:
     tenant: str | None = None
 
 
+class Guarding(Protocol):
+    """What a rollback needs of a guard."""
+
+    store: Store
+    runs: Runs
+
+    def bind(self, declaration: Declaration, /) -> Tool:
+        """Return the sheet of a declared tool."""
+        ...
+
+    def run(
+        self, workflow: str | None = None, *, run_id: str | None = None,
+        principal: Principal | None = None,
+    ) -> Run:  # fmt: skip
+        """Return a run that is not entered."""
+        ...
+
+
 class Saga:
     """One run's effects, on their way back.
 
@@ -109,7 +129,7 @@ class Saga:
         ConfigurationError: a tool is missing whose effect has an undo.
     """
 
-    def __init__(self, guard: Guard, wish: Wish, tools: Iterable[Any]) -> None:
+    def __init__(self, guard: Guarding, wish: Wish, tools: Iterable[Any]) -> None:
         self._guard, self._wish = guard, wish
         _check(wish)
         self._info = guard.runs.show(wish.run_id, tenant=wish.tenant)
@@ -254,7 +274,7 @@ def _check_ended(run: RunInfo) -> None:
         )
 
 
-def _sheets(guard: Guard, tools: Iterable[Any]) -> dict[str, Tool]:
+def _sheets(guard: Guarding, tools: Iterable[Any]) -> dict[str, Tool]:
     found: dict[str, Tool] = {}
     for tool in tools:
         declaration = declaration_of(tool)
@@ -274,7 +294,7 @@ def _completed(effect: Effect) -> tuple[bool, float, int]:
     return ended is None, ended.timestamp() if ended else 0.0, effect.step
 
 
-def _run_of(guard: Guard, info: RunInfo, by: str) -> Run:
+def _run_of(guard: Guarding, info: RunInfo, by: str) -> Run:
     """Return the run with a person at work in it; nothing of it is opened or closed."""
     who = Principal(agent=by, tenant=info.tenant)
     run = guard.run(info.workflow, run_id=info.id, principal=who)
