@@ -23,6 +23,8 @@ from ... import (
     tool_contract,
     verified_by,
 )
+from ...model import VerifierIdentity
+from .scene import MODEL
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -103,6 +105,7 @@ def _declared(world: World) -> list[tuple[Callable[[Body], Body], Body]]:
         (_administering(), _erase(world)),
         (_hanging(), _hang(world)),
         (_ordering(world), _order(world)),
+        (_shipping(), _ship(world)),
     ]
 
 
@@ -306,3 +309,25 @@ def _order(world: World) -> Body:
         return f"ordered for {ticket}"
 
     return order
+
+
+def _shipping() -> Callable[[Body], Body]:
+    """A shipment that the scripted model itself would confirm, under a provider's name for it."""
+
+    def itself(_arguments: Any, _result: Any) -> bool:
+        return True
+
+    identity = VerifierIdentity("model", "itself", model=f"openai:{MODEL}-2026-05-13")
+    itself.identity = identity  # type: ignore[attr-defined] # as verifiers of one's own say it
+    return _stacked(
+        tool_contract(effect="write"), idempotent(key="ship:{ticket}"), verified_by(itself)
+    )
+
+
+def _ship(world: World) -> Body:
+    def ship(ticket: str) -> str:
+        """Ship a replacement by courier."""
+        world.happen(f"ship {ticket}")
+        return f"shipped for {ticket}"
+
+    return ship

@@ -35,6 +35,13 @@ class Outcomes:
         assert stage.world.effects == ["order T-1", "cancel T-1"]
         assert stage.doubts() == []
 
+    def test_the_model_that_asks_for_a_call_may_not_verify_it(self, stage: Stage) -> None:
+        """The runtime's own model, as a verifier under another name, is refused; nothing happens."""
+        outcome = stage.play([call("ship", "T-1")])
+        assert type(outcome.error).__name__ == "ConfigurationError"
+        assert "which proposes the calls" in str(outcome.error)
+        assert stage.world.effects == []
+
     def test_a_draft_does_not_happen_and_the_run_goes_on(self, stage: Stage) -> None:
         """The model is told that its call was written down; nobody waits for it."""
         outcome = stage.play([PAY], budget={"autonomy": "draft"})
