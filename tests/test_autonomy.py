@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
@@ -31,6 +33,7 @@ from agentguard import (
     budget,
     config,
     current_run,
+    falls_back_to,
     idempotent,
     requires_approval,
     tool_contract,
@@ -744,6 +747,98 @@ def test_a_call_of_the_models_is_executed_as_that_call(desk: Desk) -> None:
     with desk.guard.run("w", run_id="r") as run, run.tool_call("call-1"):
         assert note("hello") == "done hello"
     assert desk.world.effects == ["hello"]
+
+
+def test_a_draft_of_a_run_that_has_ended_safely_is_executed(desk: Desk) -> None:
+    """An ending closes the write path of the agent, not that of people."""
+    refund = desk.refund()
+
+    @tool_contract(effect="write")
+    @idempotent(key="email:{ticket}")
+    @budget(max_calls=0)
+    @falls_back_to("draft")
+    def email(ticket: str) -> str:
+        return desk.world.happen(f"email {ticket}")
+
+    desk.configure("{tools: {refund: draft}}")
+    draft = desk.draft(refund, "T-1", stage="auto")
+    assert desk.call(email, "T-1").kind == "fell_back"
+    assert isinstance(desk.call(refund, "T-2"), RunHalted)
+    desk.approve(draft)
+    assert desk.execute(draft, refund) == "done T-1 75"
+
+
+def test_a_tool_in_the_stores_database_is_executed_exactly_once(desk: Desk) -> None:
+    """Where start, body and end are one transaction, so they are for a person."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="note:{text}", same_database=True)
+    def note(text: str) -> str:
+        connection = current_run().call.connection
+        connection.execute("CREATE TABLE IF NOT EXISTS notes (text TEXT)")
+        connection.execute("INSERT INTO notes VALUES (?)", (text,))
+        return f"noted {text}"
+
+    draft = desk.draft(note, "hello", stage="propose")
+    desk.approve(draft)
+    for _ in range(2):
+        assert desk.execute(draft, note) == "noted hello"
+    with contextlib.closing(sqlite3.connect(desk.path)) as connection:
+        assert connection.execute("SELECT text FROM notes").fetchall() == [("hello",)]
+
+
+def test_a_method_is_executed_on_the_object_that_is_given(desk: Desk) -> None:
+    """The record holds arguments, not objects: who executes brings the service."""
+
+    class Shop:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        @tool_contract(effect="write")
+        @idempotent(key="ship:{order}")
+        def ship(self, order: str) -> str:
+            return desk.world.happen(f"{self.name} {order}")
+
+    draft = desk.draft(Shop("old").ship, "O-1")
+    desk.approve(draft)
+    assert desk.execute(draft, Shop("new").ship) == "done new O-1"
+
+
+def test_a_tool_with_a_schema_is_executed(desk: Desk) -> None:
+    """Tools that come with JSON Schema are drafted and executed by it."""
+
+    def send(**arguments: Any) -> str:
+        return desk.world.happen(json.dumps(arguments, sort_keys=True))
+
+    fields = {"to": {"type": "string"}, "lines": {"type": "array"}}
+    schema = {"type": "object", "properties": fields}
+    tool = desk.guard.protect(
+        send, name="send", effect="write", key="send:{to}", input_schema=schema
+    )
+    with desk.guard.run("w", autonomy="draft"), pytest.raises(ActionDrafted) as caught:
+        tool(to="kim", lines=[1, {"a": None}])
+    desk.approve(caught.value.approval)
+    desk.execute(caught.value.approval, tool)
+    assert desk.world.effects == ['{"lines": [1, {"a": null}], "to": "kim"}']
+
+
+def test_a_call_inside_a_drafted_body_has_its_own_stage(desk: Desk) -> None:
+    """Executing one draft does not let what its body calls go any further."""
+    refund = desk.refund()
+
+    @tool_contract(effect="write")
+    @idempotent(key="close:{ticket}")
+    def close(ticket: str) -> str:
+        try:
+            return str(refund(ticket))
+        except ActionDrafted:
+            return "closed, and a refund is drafted"
+
+    desk.configure("draft")
+    draft = desk.draft(close, "T-1", stage="auto")
+    desk.approve(draft)
+    assert desk.execute(draft, close) == "closed, and a refund is drafted"
+    assert desk.world.effects == []
 
 
 def test_two_processes_that_execute_one_draft_make_one_effect(desk: Desk, tmp_path: Path) -> None:
