@@ -603,8 +603,9 @@ def test_a_rollback_needs_a_person_and_a_reason(
 ) -> None:
     """Without them nothing is undone."""
     pay(guard, shop.tool, "T-1")
+    both: dict[str, Any] = {**BY, **missing}
     with pytest.raises(DecisionRefused, match="by, reason"):
-        guard.rollback("r-1", tools=[shop.tool], **{**BY, **missing})
+        guard.rollback("r-1", tools=[shop.tool], **both)
 
 
 def test_a_rollback_without_the_tool_of_an_effect_does_not_begin(guard: Guard, shop: Shop) -> None:
@@ -696,8 +697,9 @@ def bound(guard: Guard, undo: Any = void_it, /, key: Any = None, **contract: Any
     def pay_out(ticket: str, card: str = "", note: str = "") -> None:
         """Pay."""
 
-    options = {"effect": "write", **contract}
-    keyed = idempotent(**(key or {"key": "pay:{ticket}"}))
+    options: dict[str, Any] = {"effect": "write", **contract}
+    keys: dict[str, Any] = key or {"key": "pay:{ticket}"}
+    keyed = idempotent(**keys)
     tool: Any = tool_contract(**options)(compensated_by(undo)(keyed(pay_out)))
     return guard.check([tool])
 

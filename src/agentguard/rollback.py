@@ -256,7 +256,8 @@ _WHAT: Mapping[type[Exception], What] = {
 
 
 def _what(error: Exception) -> What:
-    return next((what for kind, what in _WHAT.items() if isinstance(error, kind)), "failed")
+    failed: What = "failed"
+    return next((what for kind, what in _WHAT.items() if isinstance(error, kind)), failed)
 
 
 def _check(wish: Wish) -> None:
