@@ -333,9 +333,13 @@ async def _look_before(call: Call) -> End | None:
         error.add_note(
             f"agentguard: the evidence reader of {call.tool.name} failed, so it did not begin"
         )
-        end = End(EffectState.FAILED_RETRYABLE, error=error, again=isinstance(error, Exception))
+        end = End(EffectState.FAILED_RETRYABLE, error=error, again=_may_repeat(error))
         return _repeat_failed(call, end) if call.repeat else end
     return None
+
+
+def _may_repeat(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, GuardError)
 
 
 async def _look_after(call: Call, end: End) -> None:

@@ -102,7 +102,7 @@ def is_right(arguments: Mapping[str, Any], result: Refund) -> Verdict:
     when="amount_usd > 50", roles=["finance"], quorum=2, expires="4h", allow_edit=True
 )
 @budget(max_calls=3, max_spend_usd="200", cost="amount_usd", per="day")
-@verified_by(is_right, by="ledger")
+@verified_by(is_right, by="ledger", require="rule", minimum_confidence=0.8, timeout=5)
 async def issue_refund(ticket_id: str, amount_usd: Decimal, note: str = "") -> Refund:
     """Pay money back."""
     call = current_run().call
