@@ -98,7 +98,9 @@ def section(title: str) -> str:
 def words(text: str) -> set[str]:
     """Collect the identifiers that stand in code quotes."""
     return {
-        word for quoted in re.findall(r"`([^`]+)`", text) for word in re.findall(r"\w+", quoted)
+        word
+        for quoted in re.findall(r"`([^`]+)`", text.replace("```", ""))  # fences quote no word
+        for word in re.findall(r"\w+", quoted)
     }
 
 
