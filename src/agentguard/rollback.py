@@ -256,8 +256,10 @@ _WHAT: Mapping[type[Exception], What] = {
 
 
 def _what(error: Exception) -> What:
-    failed: What = "failed"
-    return next((what for kind, what in _WHAT.items() if isinstance(error, kind)), failed)
+    for kind, what in _WHAT.items():
+        if isinstance(error, kind):
+            return what
+    return "failed"
 
 
 def _check(wish: Wish) -> None:
