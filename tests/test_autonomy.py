@@ -221,6 +221,14 @@ def test_an_unknown_stage_is_refused(desk: Desk) -> None:
         desk.guard.run("w", autonomy="full")
 
 
+def test_a_stage_of_a_tool_that_is_not_there_is_a_problem(desk: Desk) -> None:
+    """A name that was misspelled in the file would let its tool go further; the check says so."""
+    desk.configure("{default: auto, tools: {refnd: draft}}")
+    [problem] = desk.guard.check([desk.refund()])
+    assert "autonomy.tools.refnd is the stage of a tool that is not among those bound" in problem
+    assert "did you mean 'refund'?" in problem
+
+
 def test_a_forbidden_tool_stays_forbidden(desk: Desk) -> None:
     """No stage lets an agent draft what it may never do."""
 
@@ -1418,6 +1426,16 @@ def test_a_run_with_a_draft_in_the_shell(desk: Desk, module: Any) -> None:
     assert "drafted" in text
     assert f"step 1: agentguard approvals show {draft.id[:12]}" in text
     assert "written down for a person" in shell(desk, "runs", "show", "r", "--step", "1")[1]
+
+
+def test_policy_check_tells_the_stages(desk: Desk) -> None:
+    """`policy check` says in one line what the file says of stages."""
+    file = desk.path.parent / "agent_run.yaml"
+    stages = "{default: approve, tools: {pay: draft}, classes: {read: auto}"
+    file.write_text(f"agent_run:\n  autonomy: {stages}, promote: {{after: 20, confidence: 0.9}}}}\n")
+    text = shell(desk, "policy", "check", str(file))[1]
+    said = "approve, pay draft, every read auto, up to auto after 20 outcomes, 0.9 sure"
+    assert f"autonomy          {said}" in text
 
 
 def test_a_pin_in_the_shell_needs_a_reason(desk: Desk) -> None:

@@ -57,7 +57,8 @@ def decide(
         outer=CALL.get(),
         ref=ref,
     )
-    _stage(run, call)
+    if run.autonomy is not None:
+        call.stage = run.autonomy.stage(tool.name, tool.effect)
     if tool.durable or run.plans.reads or call.stage is not None:
         if tool.per_call or tool.key_of is None:
             call.occurrence = _occurrence(run, call)
@@ -67,13 +68,6 @@ def decide(
     if run.execution is not None and call.outer is None:
         _execute(run.execution, call)
     return call
-
-
-def _stage(run: Run, call: Call) -> None:
-    """Say how far the agent may go with *call*, where anybody has said anything of it."""
-    said, tool = run.autonomy, call.tool
-    if said is not None and said.governs(tool.name, tool.effect):
-        call.stage = said.ceiling(tool.name, tool.effect)
 
 
 def _execute(execution: Execution, call: Call) -> None:
@@ -188,7 +182,7 @@ def intent_of(run: Run, call: Call) -> Intent:
     tool = call.tool
     reservations, cost = tool.reserve(call) if tool.reserve else ((), 0)
     ask = rule_for(call)
-    return Intent(
+    intent = Intent(
         run=run.ref,
         key=call.idempotency_key,
         scope=call.scope,
@@ -218,19 +212,13 @@ def intent_of(run: Run, call: Call) -> Intent:
         values=call.arguments,
         plans=run.plans,
         who=tool.who,
-        **_staged(run, call),
         refusal=tool.duties.refusal(call, proposers_of(run)) if tool.duties else None,
     )
-
-
-def _staged(run: Run, call: Call) -> dict[str, Any]:
-    """Return what the start has to know of the call's stage; an undo is no call of the agent."""
-    found: dict[str, Any] = {}
     if call.executes is not None:
-        found |= {"executes": call.executes.approval, "step": call.executes.step}
-    if call.stage is not None and run.autonomy is not None and call.undoes is None:
-        found |= {"ceiling": call.stage, "begins": run.autonomy.begins(call.tool.name)}
-    return found
+        intent.executes, intent.step = call.executes.approval, call.executes.step
+    if run.autonomy is not None and call.stage is not None and call.undoes is None:
+        intent.ceiling, intent.begins = call.stage, run.autonomy.begins(tool.name)
+    return intent
 
 
 def _frozen(tool: Tool) -> tuple[str, ...]:

@@ -114,9 +114,13 @@ class Autonomy:
     def _is_auto(self) -> bool:
         return self.default in (None, "auto")
 
-    def governs(self, tool: str, effect: str) -> bool:
-        """Return whether anything is said about such calls; of reads, only what names them counts."""
-        return effect == "write" or tool in self.tools or "read" in self.classes
+    def stage(self, tool: str, effect: str) -> str | None:
+        """Return the ceiling of a call, or None where nothing is said of it.
+
+        Of reads, only what names them counts.
+        """
+        said = effect == "write" or tool in self.tools or "read" in self.classes
+        return self.ceiling(tool, effect) if said else None
 
     def begins(self, tool: str) -> str:
         """Return where a tool stands before it has earned anything."""

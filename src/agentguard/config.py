@@ -109,6 +109,19 @@ class Settings:
         """Return an error for each threshold on a fact that is not among *declared*."""
         return [self._unknown(fact, declared) for fact in self.thresholds if fact not in declared]
 
+    def unknown_tools(self, bound: Collection[str]) -> list[ConfigurationError]:
+        """Return an error for each tool with a stage of its own that is not among those *bound*."""
+        staged = () if self.autonomy is None else self.autonomy.tools
+        return [self._unbound(tool, bound) for tool in staged if tool not in bound]
+
+    def _unbound(self, tool: str, bound: Collection[str]) -> ConfigurationError:
+        key = f"autonomy.tools.{tool}"
+        mend = suggestion(tool, bound) or "; give the tool, or remove it"
+        return ConfigurationError(
+            f"{self.source}:{self.lines.get(key, 1)}: {key} is the stage of a tool that is not among"
+            f" those bound{mend}"
+        )
+
     def _unknown(self, fact: str, declared: Collection[str]) -> ConfigurationError:
         key = f"approvals.{fact}_over"
         mend = suggestion(fact, declared) or "; declare it in the tool's facts, or remove it"

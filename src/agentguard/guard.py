@@ -230,7 +230,8 @@ class Guard:
             except ConfigurationError as error:
                 problems.append(error.message)
         problems += misfits(self.templates.values(), self._tools, self.settings.place)
-        return problems + [error.message for error in self.settings.unknown_facts(facts)]
+        unknown = self.settings.unknown_facts(facts) + self.settings.unknown_tools(self._tools)
+        return problems + [error.message for error in unknown]
 
     def estimate(
         self, plan: Any, *, tools: Iterable[Any] = (), parameters: Mapping[str, Any] | None = None,

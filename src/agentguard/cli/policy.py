@@ -20,6 +20,7 @@ from .text import count, escaped, money
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ..autonomy import Autonomy
     from ..config import Settings
 
 
@@ -102,8 +103,19 @@ def _lines(
     yield Line("limits", ", ".join(f"{name} {limit}" for name, limit in limits.items()) or "none")
     over = ", ".join(f"{escaped(fact)} over {limit}" for fact, limit in settings.thresholds.items())
     yield Line("a person decides", over or "where tools say so")
+    if settings.autonomy is not None:
+        yield Line("autonomy", _autonomy(settings.autonomy))
     if tools:
         yield Line("tools", f"{count(len(tools), 'tool')} can be used")
+
+
+def _autonomy(said: Autonomy) -> str:
+    """Return the stages that a file says, and how tools move."""
+    stages = {"": said.default, **said.tools, **{f"every {kind}": s for kind, s in said.classes.items()}}
+    parts = [f"{escaped(name)} {stage}".strip() for name, stage in stages.items() if stage]
+    up = said.promote
+    parts += [f"up to {up.to} after {up.after} outcomes, {up.confidence} sure"] if up else []
+    return ", ".join(parts + ([f"down to {said.floor}"] if said.floor else []))
 
 
 def _limits(settings: Settings) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def staged(intent: Intent, earned: str | None) -> Intent:
     A start that passes here goes on with the stage that it has seen: what stands on record of an
     earlier decision is not decided again.
     """
+    if earned is None and intent.ceiling == intent.begins == "auto":
+        return intent  # as most are
     stage = lowest(intent.ceiling, earned or intent.begins)
     if stage == "auto" or (stage == "approve" and intent.ask is not None):
         return intent
