@@ -25,6 +25,7 @@ from tests.faults.seeded_disks import DISK_MUTANTS
 from tests.faults.seeded_endings import ENDING_MUTANTS
 from tests.faults.seeded_plans import PLAN_MUTANTS
 from tests.faults.seeded_postgres import POSTGRES_MUTANTS
+from tests.faults.seeded_runaway import RUNAWAY_MUTANTS
 from tests.faults.seeded_stages import STAGE_MUTANTS
 from tests.faults.seeded_undos import UNDO_MUTANTS
 from tests.faults.seeded_verification import VERIFICATION_MUTANTS
@@ -35,7 +36,7 @@ VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 MUTANTS: dict[str, Mutant] = {
     **CORE_MUTANTS, **DISK_MUTANTS, **POSTGRES_MUTANTS, **SIMULATION_MUTANTS,
     **ADAPTER_MUTANTS, **ENDING_MUTANTS, **UNDO_MUTANTS, **PLAN_MUTANTS, **STAGE_MUTANTS,
-    **VERIFICATION_MUTANTS,
+    **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS,
 }  # fmt: skip
 ROOTS = [ROOT / folder for folder in ("src", "integrations")]
 TESTS_FAILED = 1  # pytest's exit code
