@@ -75,7 +75,9 @@ class Worker:
             self.world.tell(name, result)
         self.ends[name] = "success"
 
-    def tool(self, body: Callable[[str], str], *policies: Any, effect: str = "write") -> Any:
+    def tool(
+        self, body: Callable[[str], str], *policies: Any, effect: str = "write", **contract: Any
+    ) -> Any:
         """Decorate *body* as a sync or an async tool."""
         if self.is_async:
 
@@ -87,15 +89,18 @@ class Worker:
                 return body(ticket)
 
         tool: Any = pay
-        for policy in (tool_contract(effect=effect, retry=Retry(wait=0)), *policies):  # type: ignore[arg-type]
+        for policy in (
+            tool_contract(effect=effect, retry=Retry(wait=0), **contract),  # type: ignore[arg-type]
+            *policies,
+        ):
             tool = policy(tool)
         return tool
 
-    def payer(self, body: Callable[[str], str], *policies: Any) -> Any:
+    def payer(self, body: Callable[[str], str], *policies: Any, **contract: Any) -> Any:
         """Make the tool that pays, with a key, a budget, and the hook if this worker has one."""
         key = idempotent(key="pay:{ticket}", reconcile=self.look if self.hook else None)
         money = budget(cost=Decimal("0.30"), max_calls=9, max_spend_usd="3")
-        return self.tool(body, key, money, *policies)
+        return self.tool(body, key, money, *policies, **contract)
 
     def act(self, ticket: str) -> str:
         """Pay: the effect that must not happen twice."""
@@ -184,6 +189,36 @@ async def ruled(worker: Worker) -> None:
     await plain(worker)
 
 
+async def verified(worker: Worker) -> None:
+    """A write that is looked at before and after, and confirmed by what was seen."""
+
+    def seen(arguments: Any) -> int:
+        worker.points.reach("world looked at")
+        return worker.world.effects()[arguments["ticket"]]
+
+    def right(_arguments: Any, _result: Any, evidence: Any) -> bool:
+        worker.points.reach("verifier asked")
+        return bool(evidence.after == 1)
+
+    worker.open()
+    pay = worker.payer(worker.act, verified_by(right), evidence=seen)
+    async with worker.run():
+        await worker.call(pay, "T-1")
+
+
+async def unconfirmed(worker: Worker) -> None:
+    """A write whose verifier is down."""
+
+    def down(_arguments: Any, _result: Any) -> bool:
+        worker.points.reach("verifier asked")
+        raise ConnectionError("the model is not there")
+
+    worker.open()
+    pay = worker.payer(worker.act, verified_by(down))
+    async with worker.run():
+        await worker.call(pay, "T-1")
+
+
 async def refuted(worker: Worker) -> None:
     """Two writes, of which a verifier does not confirm the second, so that it is undone."""
     worker.open()
@@ -266,5 +301,18 @@ async def drafted(worker: Worker) -> None:
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story
-    for story in (plain, retried, doubted, approved, ruled, refuted, kept, rolled_back, planned, drafted)
+    for story in (
+        plain,
+        retried,
+        doubted,
+        approved,
+        ruled,
+        verified,
+        unconfirmed,
+        refuted,
+        kept,
+        rolled_back,
+        planned,
+        drafted,
+    )
 }

@@ -52,13 +52,24 @@ SHORT = [
     Variant("plain", is_async=True, hook=True, first_death="body entered"),
     Variant("ruled", first_death="effect done"),
     Variant("plain", fresh=True),
+    Variant("verified", is_async=True),
+    Variant("unconfirmed", hook=True),
     Variant("planned"),
     Variant("planned", is_async=True, hook=True),
 ]
 EVERY = [
     Variant(story, is_async, hook, first_death, fresh)
     for story, is_async, hook, first_death, fresh in itertools.product(
-        ("plain", "retried", "doubted", "approved", "ruled", "planned"),
+        (
+            "plain",
+            "retried",
+            "doubted",
+            "approved",
+            "ruled",
+            "verified",
+            "unconfirmed",
+            "planned",
+        ),
         (False, True),
         (False, True),
         ("", "body entered", "effect done"),
@@ -96,6 +107,9 @@ def is_as_promised(variant: Variant, case: dict[str, Any]) -> bool:
     """Tell whether the next worker may end so: with one success, or with the doubt it was left."""
     success: bool = case["end"] == "success" and case["effects"] == 1
     doubt: bool = case["end"] == "effect_in_doubt" and case["effects"] <= 1
+    if variant.story == "unconfirmed":  # whoever is asked, nobody confirms
+        over = case["end"] in ("verifier_unavailable", "effect_in_doubt")
+        return over and case["effects"] <= 1
     if variant.hook or variant.story == "ruled":
         return success
     if variant.story == "doubted" or variant.first_death:
