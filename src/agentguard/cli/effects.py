@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..canonical import loads
+from ..ledger.compensating import REFUTED, UNDONE
 from ..model import EffectState
 from .loading import effect_named, now, run_named
 from .output import Column, Line, show_list, show_one
@@ -59,7 +60,7 @@ def effect_columns(at: dt.datetime) -> list[Column[Effect]]:
         Column("effect", lambda e: escaped(e.id), lambda e: short(e.id)),
         Column("tool", lambda e: escaped(e.tool), flex=8),
         Column("state", lambda e: words(e.state.value), state=lambda e: e.state.value),
-        Column("why", lambda e: words(e.doubt_reason or "-")),
+        Column("why", lambda e: words(e.doubt_reason or _mark(e) or "-"), state=_mark),
         Column("run", lambda e: escaped(e.run_id), flex=8),
         Column("step", lambda e: str(e.step), right=True),
         Column("starts", lambda e: str(e.fence), right=True, spare=3),
@@ -68,6 +69,11 @@ def effect_columns(at: dt.datetime) -> list[Column[Effect]]:
             "created", lambda e: instant(e.created_at), lambda e: ago(e.created_at, at), spare=1
         ),
     ]
+
+
+def _mark(effect: Effect) -> str:
+    """Return what has become of an effect since it happened."""
+    return effect.result_state or "" if effect.result_state in (REFUTED, UNDONE) else ""
 
 
 @effects.command("show", epilog=keys(EffectJson))
