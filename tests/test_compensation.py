@@ -549,6 +549,23 @@ def test_a_rollback_stops_at_a_failed_undo_and_goes_on_later(guard: Guard, shop:
     assert shop.world.effects[2:] == ["undo T-2", "undo T-1"]
 
 
+def test_an_undo_that_is_given_up_is_listed_and_passed_over(guard: Guard, shop: Shop) -> None:
+    """Who rules that an undo failed for good has said that its effect stands."""
+    pay(guard, shop.tool, "T-1", "T-2")
+
+    def lost(_result: Any, _ticket: str) -> None:
+        raise RuntimeError("connection reset")
+
+    good, shop.undo = shop.undo, lost
+    found = guard.rollback("r-1", tools=[shop.tool], **BY)
+    assert found.effects[0].what == "in doubt"
+    guard.effects.resolve(found.effects[0].undo, "failed", by="dana", reason="too late for it")
+    shop.undo = good
+    again = guard.rollback("r-1", tools=[shop.tool], **BY)
+    assert told(again) == [("pay", 2, "irreversible"), ("pay", 1, "undone")]
+    assert shop.world.effects[2:] == ["undo T-1"]
+
+
 def test_the_record_names_who_rolled_back_and_why(guard: Guard, shop: Shop) -> None:
     """Begin, undos and end of a rollback are events of the run, by the person who wanted it."""
     pay(guard, shop.tool, "T-1")
@@ -577,6 +594,24 @@ def test_a_running_run_is_not_rolled_back(guard: Guard, shop: Shop) -> None:
         shop.tool("T-1")
         with pytest.raises(DecisionRefused, match="agentguard runs cancel r-1"):
             guard.rollback("r-1", tools=[shop.tool], **BY)
+
+
+def test_a_run_that_works_again_is_not_rolled_back_further(guard: Guard, shop: Shop) -> None:
+    """Each undo looks in its start transaction whether the run has been entered meanwhile."""
+    pay(guard, shop.tool, "T-1", "T-2")
+    good = shop.undo
+
+    def meanwhile(result: Any, ticket: str) -> None:
+        good(result, ticket)
+        worker = threading.Thread(target=guard.run("refund", run_id="r-1").__enter__)
+        worker.start()
+        worker.join()
+
+    shop.undo = meanwhile
+    found = guard.rollback("r-1", tools=[shop.tool], **BY)
+    assert told(found) == [("pay", 2, "undone"), ("pay", 1, "failed")]
+    assert "is running again" in found.effects[1].detail
+    assert shop.world.effects[2:] == ["undo T-2"]
 
 
 def test_a_kill_switch_stops_undos_too(guard: Guard, shop: Shop) -> None:

@@ -146,8 +146,10 @@ class Undo:
             values = self.tool.arguments.recall(named)
             plain = {self.names[0]: jsonable(result, "result"), **named}
             payload = _decide.payload_hash(run, self.sheet, plain)
-        except (ContractViolation, ValueError) as error:
-            self._unavailable(effect, str(error))
+        except ContractViolation as error:
+            self._unavailable(effect, error.message)
+        except ValueError:
+            self._unavailable(effect, f"its result is none that {effect.tool} returns now")
         return Call(
             tool=self.sheet, run_id=run.id, principal=run.principal,
             arguments={self.names[0]: result, **values}, given={}, plain=plain,

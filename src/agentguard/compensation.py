@@ -226,6 +226,7 @@ class Compensation:
             retry=tool.retry,
             classify=tool.classify,
             same_database=tool.same_database,
+            owner=tool.owner,
         )
 
 

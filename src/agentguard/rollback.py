@@ -219,12 +219,14 @@ class Saga:
             return _told(effect, "irreversible", "declared so")
         if tool is None or tool.compensation is None:
             return _told(effect, "no undo declared")
-        undo = self._guard.store.read(load_effect, effect.tenant, undo_key(effect.id))
-        if undo is None or undo.state not in _MAYBE:
-            return self._possible(effect, tool)
-        return _told(effect, "in doubt", compensating.in_doubt(undo))
+        return self._possible(effect, tool)
 
     def _possible(self, effect: Effect, tool: Tool) -> RolledBack:
+        undo = self._guard.store.read(load_effect, effect.tenant, undo_key(effect.id))
+        if undo is not None and undo.state in _MAYBE:
+            return _told(effect, "in doubt", compensating.in_doubt(undo))
+        if undo is not None and undo.state is EffectState.FAILED_FINAL:
+            return _told(effect, "irreversible", f"its undo failed for good: {undo.key}")
         shown = self._guard.store.read(compensating.arguments_of, effect)
         try:
             tool.compensation.call_of(self._run, effect, shown)

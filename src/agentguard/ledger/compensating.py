@@ -47,7 +47,7 @@ def undo_key(key: str) -> str:
 def forbids(tx: Tx, log: RunLog, intent: Intent) -> GuardError | None:
     """Return why a call may not start in this run; what an undo needs of its effect counts, too.
 
-    An operator who has stopped a run may still have it rolled back.
+    An operator who has stopped a run may still have it rolled back, but not while it is at work.
     """
     by_person = intent.undoes is not None and log.ref.actor.startswith("person:")
     if not by_person:
@@ -56,6 +56,11 @@ def forbids(tx: Tx, log: RunLog, intent: Intent) -> GuardError | None:
         stopped = log.stopped() or closed
         if stopped is not None or intent.undoes is None:
             return stopped
+    if by_person and log.status == "running":
+        return DecisionRefused(
+            f"{intent.tool} was not started: run {log.ref.run_id} is running again; stop it first with"
+            f" agentguard runs cancel {log.ref.run_id}"
+        )
     return _not_to_undo(tx, intent.run.tenant, intent.tool, intent.undoes or "")
 
 

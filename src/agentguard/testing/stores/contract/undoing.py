@@ -149,3 +149,14 @@ class Undoing:
         ledger.do("returned", KEY)
         ledger.workers[0].transact(cancel_run, ledger.tenant, "r", "sam", "incident")
         assert isinstance(self._undo(ledger, by=by), Started) is starts
+
+    def test_people_undo_nothing_in_a_run_that_is_at_work(
+        self, new_ledger: Callable[..., Ledger]
+    ) -> None:
+        """What the run writes meanwhile would stay, so the start of the undo is refused."""
+        ledger = new_ledger()
+        ledger.do("begin", KEY)
+        ledger.do("returned", KEY)
+        answer = self._undo(ledger, by="person:dana")
+        assert isinstance(answer, Refused)
+        assert "is running again" in answer.error.message
