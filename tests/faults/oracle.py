@@ -40,6 +40,7 @@ def _problems(guard: Guard, world: World, denied: Iterable[str]) -> list[str]:
         *_approvals(world),
         *_starts(world, rows),
         *_undos(rows),
+        *_stages(world),
         *_reads(world),
         *([] if guard.store.check() == "ok" else ["the file is broken"]),
     ]
@@ -230,6 +231,17 @@ def _starts(world: World, rows: Rows) -> Iterator[str]:
     for row in rows:
         if started[row["key"]] != row["fence"]:
             yield f"{row['name']}: {row['fence']} starts, {started[row['key']]} of them on record"
+
+
+def _stages(world: World) -> Iterator[str]:
+    """What was counted for a tool is what verifiers have said since its stage was changed."""
+    changes = _facts(world, "autonomy.changed")
+    for row in read(world, "SELECT * FROM autonomy"):
+        own = [event for event in changes if event["tool"] == row["tool"]]
+        counted = row["passed"] + row["failed"] + sum(e["passed"] + e["failed"] for e in own)
+        said = [e for e in _facts(world, "verified") if e["actor"].startswith("agent:")]
+        if counted != len(said):
+            yield f"{row['tool']}: {counted} outcomes counted, {len(said)} verified"
 
 
 def _undos(rows: Rows) -> Iterator[str]:

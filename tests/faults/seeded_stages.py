@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.faults.seeded_bugs import Mutant, bug, change
+from tests.faults.seeded_bugs import APART, Mutant, bug, change
 
 AUTONOMY = "test_autonomy.py::test_"
 KILLED = "faults/test_drafts.py::test_a_draft_killed_anywhere_is_executed_at_most_once"
@@ -55,6 +55,16 @@ STAGE_MUTANTS: dict[str, Mutant] = {
             "    counts = now.passed + (not failed), now.failed + failed\n",
             "    counts = 0 + (not failed), 0 + failed\n",
         ),
+    ),
+    "an outcome is counted in a transaction of its own": bug(
+        f"{KILLED}[earned, sync, no hook]",
+        "outcomes counted",
+        change(
+            "        autonomy.count(tx, log, end, end.ladder)\n",
+            f"        log.save(); tx.{APART.format('tx')}",
+            "        autonomy.count(tx, log, end, end.ladder)\n",
+        ),
+        places="settle:",
     ),
     "an outage of a verifier takes a tool down": bug(
         f"{AUTONOMY}a_verifier_that_did_not_answer_counts_for_nothing",

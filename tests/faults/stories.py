@@ -23,6 +23,7 @@ from agentguard import (
     Retry,
     budget,
     compensated_by,
+    config,
     current_run,
     idempotent,
     requires_approval,
@@ -298,6 +299,18 @@ async def drafted(worker: Worker) -> None:
         await worker.call(lambda _, run=run: run(), draft.arguments["ticket"])  # type: ignore[misc]
 
 
+async def earned(worker: Worker) -> None:
+    """Three verified writes, of which the third takes their tool down."""
+    settings = config.loads("agent_run: {autonomy: {demote: {to: propose}}}\n")
+    worker.guard = Guard(worker.world.url, config=settings)
+    confirmed = verified_by(lambda arguments, _result: arguments["ticket"] != "refuted")
+    pay = worker.payer(worker.act, confirmed)
+    async with worker.run():
+        await worker.call(pay, "T-1")
+        await worker.call(pay, "T-2")
+        await worker.call(pay, "refuted")
+
+
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story
@@ -314,5 +327,6 @@ STORIES: dict[str, Story] = {
         rolled_back,
         planned,
         drafted,
+        earned,
     )
 }
