@@ -350,6 +350,21 @@ def test_calls_side_by_side_are_no_repeats_of_each_other(guard: Guard) -> None:
     assert asyncio.run(play()) == ["nothing"] * 8
 
 
+def test_equal_calls_in_one_answer_of_the_model_are_no_repeats(guard: Guard) -> None:
+    """What a model asks for at once it has not seen the result of, even if it is done one by one."""
+    with guard.run("w") as run:
+        for turn in range(3):
+            ask = run.model_started(model="m", messages=["hi"])
+            run.model_finished(ask, output="calls")
+            for number in range(5):
+                with run.tool_call(f"call-{turn}-{number}"):
+                    look("ada")
+        ask = run.model_started(model="m", messages=["hi"])
+        run.model_finished(ask, output="calls")
+        with run.tool_call("call-3-0"):
+            detected(lambda: look("ada"))
+
+
 def test_the_memory_is_bounded(guard: Guard) -> None:
     """A run of many calls remembers the last few and the arguments of three."""
     with guard.run("w") as run:

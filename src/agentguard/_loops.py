@@ -20,6 +20,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .canonical import quoted
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
@@ -31,6 +33,7 @@ OWN_REPEATS = 10
 """So often where each call is declared to be an effect of its own."""
 _KEPT = 64
 _PERIODS = (1, 2, 3)
+_SHORTEST_ECHO, _LONGEST_ECHO = 3, 100_000
 _LONGEST = 2_000
 """Longer texts are held against each other as they are."""
 
@@ -53,6 +56,7 @@ class Past:
         ref: the runtime's id of the call; the same one is the same call, delivered again.
         key: the key of its effect, if it has one.
         own: each call of this tool is declared to be an effect of its own.
+        turn: counts the answers of the model; what it asks for in one of them is no repeat.
         step: the step it took, once that is known.
     """
 
@@ -64,6 +68,7 @@ class Past:
     outcome: Outcome | None = None
     key: str = ""
     own: bool = False
+    turn: int = 0
     step: int | None = None
     _bare: dict[str, dict[str, Words]] = field(default_factory=dict, repr=False)
 
@@ -75,6 +80,17 @@ class Past:
             found = dict(_parts(name, value, asks=self.effect == "read"))
             self._bare[name] = found
         return found
+
+    def brought(self, kept: str | None) -> None:
+        """Remember a result, but for what it only echoes of the arguments."""
+        self.outcome = None
+        if kept is None:
+            return
+        if self.plain is not None and len(kept) <= _LONGEST_ECHO:
+            for value in self.plain.values():
+                if type(value) is str and len(value) >= _SHORTEST_ECHO:
+                    kept = kept.replace(quoted(value)[1:-1], "\0")
+        self.outcome = (True, hash(kept))
 
     def forget(self) -> None:
         """Let go of the arguments."""
@@ -126,6 +142,13 @@ class Streaks:
     def delivered(self, call: Past) -> bool:
         """Return whether the runtime delivers *call* once more, as after a crash."""
         return call.ref is not None and (call.ref, call.payload_hash) in self._known
+
+    def beside(self, call: Past) -> bool:
+        """Return whether the model asks for *call* in one answer with an equal one."""
+        if not call.turn or call.ref is None:
+            return False
+        last = [self._last[-place] for place in _PERIODS if place <= len(self._last)]
+        return any(call.turn == earlier.turn and call.like(earlier) for earlier in last)
 
     def found(self, call: Past, limit: int) -> Loop | None:
         """Return the loop that *call* would go on with, after *limit* rounds of it."""

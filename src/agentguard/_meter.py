@@ -84,6 +84,11 @@ class Meter:
         self.streaks.resumed(before)
 
     @property
+    def turn(self) -> int:
+        """How often a model has answered, as far as this process knows."""
+        return self._base.model_calls
+
+    @property
     def repeats(self) -> int:
         """So many rounds may a loop go; 0 for as many as it likes."""
         limits = self.limits
@@ -277,8 +282,8 @@ def _past(found: recent.Recent) -> Past:
         past.outcome = (False, found.error)
     elif found.documents is not None:
         past.outcome = (True, found.documents)
-    elif found.result is not None:
-        past.outcome = (True, hash(found.result))
+    else:
+        past.brought(found.result)
     return past
 
 

@@ -40,10 +40,10 @@ async def hold_against_past(runtime: Runtime, run: Run, call: Call) -> None:
         plain = {name: value for name, value in plain.items() if name not in tool.volatile}
     past = Past(
         tool.name, call.payload_hash, plain, tool.effect, call_id(call),
-        key=call.idempotency_key, own=tool.per_call,
+        key=call.idempotency_key, own=tool.per_call, turn=run.meter.turn,
     )  # fmt: skip
     streaks = run.meter.streaks
-    if streaks.delivered(past):
+    if streaks.delivered(past) or streaks.beside(past):
         return
     call.past = past
     loop = streaks.found(past, limit)
@@ -115,13 +115,13 @@ def note_outcome(call: Call, end: End) -> None:
     elif call.retrieved is not None:
         call.past.outcome = (True, tuple(found["sha256"] for found in call.retrieved))
     else:
-        call.past.outcome = None if end.kept is None else (True, hash(end.kept))
+        call.past.brought(end.kept)
 
 
 def note_replay(call: Call, effect: Effect) -> None:
     """Remember what a recorded end gives back."""
     if call.past is not None and effect.result_state == "stored":
-        call.past.outcome = (True, hash(effect.result))
+        call.past.brought(effect.result)
 
 
 def note_end(run: Run, call: Call, error: BaseException | None = None) -> None:
