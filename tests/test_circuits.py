@@ -308,6 +308,16 @@ def test_the_configuration_gives_a_tool_its_circuit(tmp_path: Path, clock: FakeC
     shop.guard.close()
 
 
+def test_a_circuit_of_no_tool_is_told(tmp_path: Path, clock: FakeClock) -> None:
+    """A name that no tool has is a mistake in the file, told with its line."""
+    settings = configuration.loads("agent_run:\n  circuits:\n    pai: {failures: 1}\n")
+    shop = Shop(f"sqlite:///{tmp_path}/a.db", clock)
+    shop.guard.settings = settings
+    (problem,) = shop.guard.check([shop.pay])
+    assert problem.startswith("agent_run.yaml:3: circuits.pai is the circuit of a tool that is not")
+    shop.guard.close()
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [

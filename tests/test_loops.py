@@ -231,6 +231,27 @@ def test_the_file_says_how_many_rounds(tmp_path: Path) -> None:
         guard.close()
 
 
+@pytest.mark.parametrize("rounds", [1, -1, True, "twice"])
+def test_rounds_of_a_run_that_are_none_are_refused(guard: Guard, rounds: Any) -> None:
+    """What is neither a number from 2 nor off is refused before the run begins."""
+    with pytest.raises(ConfigurationError, match="loops="):
+        guard.run("w", loops=rounds)
+
+
+def test_one_repeat_with_an_effect_between_is_no_turn(guard: Guard) -> None:
+    """A run with `max_repeats=1` may look again after it has done something."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="{ticket}")
+    def refund(ticket: str) -> str:
+        return "ok"
+
+    with guard.run("w", max_repeats=1):
+        for ticket in ("T-1", "T-2", "T-3"):
+            look("ada")
+            refund(ticket)
+
+
 @pytest.mark.parametrize("text", ["1", "twice", "21"])
 def test_rounds_that_are_none_are_refused(text: str) -> None:
     """What is neither a small number nor off is refused with its line."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_FEWEST = 2
+"""Fewer rounds are no loop."""
 FLUSH_AFTER = 64
 """So many events of reads wait for a commit at the most."""
 FLUSH_SECONDS = 1.0
@@ -94,7 +96,7 @@ class Meter:
         limits = self.limits
         if limits.loops is not None:
             return limits.loops
-        return REPEATS if limits.max_repeats is None else max(limits.max_repeats, 1)
+        return REPEATS if limits.max_repeats is None else max(limits.max_repeats, _FEWEST)
 
     def _take_over(self, usage: Usage) -> None:
         """Count on from *usage*. The closer a limit that other processes share, the fewer events wait."""

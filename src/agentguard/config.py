@@ -110,15 +110,19 @@ class Settings:
         return [self._unknown(fact, declared) for fact in self.thresholds if fact not in declared]
 
     def unknown_tools(self, bound: Collection[str]) -> list[ConfigurationError]:
-        """Return an error for each tool with a stage of its own that is not among those *bound*."""
+        """Return an error for each tool with a stage or circuit of its own that is not among *bound*."""
         staged = () if self.autonomy is None else self.autonomy.tools
-        return [self._unbound(tool, bound) for tool in staged if tool not in bound]
+        named = [("autonomy.tools", "stage", tool) for tool in staged]
+        named += [("circuits", "circuit", tool) for tool in self.circuits]
+        return [self._unbound(*place, bound) for place in named if place[-1] not in bound]
 
-    def _unbound(self, tool: str, bound: Collection[str]) -> ConfigurationError:
-        key = f"autonomy.tools.{tool}"
+    def _unbound(
+        self, where: str, what: str, tool: str, bound: Collection[str]
+    ) -> ConfigurationError:
+        key = f"{where}.{tool}"
         mend = suggestion(tool, bound) or "; give the tool, or remove it"
         return ConfigurationError(
-            f"{self.source}:{self.lines.get(key, 1)}: {key} is the stage of a tool that is not among"
+            f"{self.source}:{self.lines.get(key, 1)}: {key} is the {what} of a tool that is not among"
             f" those bound{mend}"
         )
 

@@ -429,14 +429,22 @@ def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:
 
 
 def _limit(name: str, value: Any) -> Any:
-    if name == "loops" and (value is False or value == "off"):
-        return 0
+    if name == "loops":
+        return _loops(value)
     if name == "max_spend_usd":
         return nanos(value)
     kinds = (int, float) if name == "max_seconds" else (int,)
     if isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
         raise ConfigurationError(f"{name}={value!r} is not a number from 0")
     return float(value) if name == "max_seconds" else value
+
+
+def _loops(value: Any) -> int:
+    if value is False or value in ("off", 0):
+        return 0
+    if isinstance(value, bool) or not isinstance(value, int) or value < 2:  # noqa: PLR2004 - once is no loop
+        raise ConfigurationError(f'loops={value!r} is neither a number from 2 nor "off"')
+    return value
 
 
 def _pricing(prices: Any) -> Callable[[str, int, int], Decimal | None]:
