@@ -55,8 +55,9 @@ class Shop:
 
     def tool(self, **options: Any) -> Any:
         """Declare the tool."""
+        given: dict[str, Any] = {"effect": "write", "name": "pay", "circuit": BREAKER, **options}
 
-        @tool_contract(**{"effect": "write", "name": "pay", "circuit": BREAKER, **options})
+        @tool_contract(**given)
         @idempotent(key="{ticket}")
         def pay(ticket: str) -> str:
             self.paid.append(ticket)
