@@ -467,3 +467,17 @@ def test_the_doctor_notes_open_circuits(tmp_path: Path, clock: FakeClock) -> Non
     checks = {row["check"]: row for row in json.loads(told.stdout)}
     assert checks["circuits"]["standing"] == "note"
     assert "pay of acme (open)" in checks["circuits"]["said"]
+
+
+def test_a_late_answer_is_counted_once(url: str, clock: FakeClock) -> None:
+    """A call that was late and then fails is one failure, not two."""
+    shop, let_go = Shop(url, clock), threading.Event()
+    shop.inside = lambda: let_go.wait(PATIENCE)
+    pay = shop.tool(timeout=0.05, isolation="thread")
+    assert shop.ends(2, tool=pay) == ["ToolTimeout"] * 2
+    let_go.set()
+    while shop.guard.effects.list(state="in_doubt", tenant="acme"):
+        pass
+    assert shop.end(tool=pay) == "NoEffect"
+    assert kinds(shop) == ["circuit.opened"]
+    shop.guard.close()

@@ -82,6 +82,7 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     if row is None or row.fence != end.fence or row.state not in _OPEN:
         _leave_evidence(tx, log, row, end)
         return False
+    late = row.state is not EffectState.EXECUTING
     row.state, row.result, row.result_state = end.state, end.result, end.result_state
     row.error, row.doubt_reason, row.finished_at = _text(end.error), end.doubt_reason, tx.now
     row.lease_until = None if end.data.get("body_ended", True) else tx.now + _MAY_ACT_US
@@ -89,7 +90,8 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
     row.cost = row.cost if end.cost is None else end.cost
     row.update(tx)
     _tell(log, end, settled)
-    circuits.record(tx, log, end)
+    if not late:  # what is late was counted when it was
+        circuits.record(tx, log, end)
     if end.ladder is not None:
         autonomy.count(tx, log, end, end.ladder)
     if row.key.startswith(compensating.UNDO):
