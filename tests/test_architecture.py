@@ -21,12 +21,14 @@ FLOORS = (
     _names _dressed _runtime _wrapper _yaml""",
     "protocols",
     "config _keys _agent_run ledger stores",
-    """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature _jsonschema _loops _meter _runaway _hosts _apart _models _reports run
-    plans costs _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child _making _pipeline
-    declaration""",
+    """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
+    _jsonschema _loops _meter _runaway _hosts _apart _models _reports run plans costs _decide
+    _attempt _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child
+    _making _pipeline declaration""",
     """approval budget compensation contract fallback idempotency identity routing verification
     verifiers""",
-    "_entry hosting policies stages executions operations rollback guard questions retrieval testing record estimates workflows",
+    """_entry hosting policies stages executions operations rollback guard questions retrieval
+    testing record estimates workflows""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
 )

@@ -1432,7 +1432,9 @@ def test_policy_check_tells_the_stages(desk: Desk) -> None:
     """`policy check` says in one line what the file says of stages."""
     file = desk.path.parent / "agent_run.yaml"
     stages = "{default: approve, tools: {pay: draft}, classes: {read: auto}"
-    file.write_text(f"agent_run:\n  autonomy: {stages}, promote: {{after: 20, confidence: 0.9}}}}\n")
+    file.write_text(
+        f"agent_run:\n  autonomy: {stages}, promote: {{after: 20, confidence: 0.9}}}}\n"
+    )
     text = shell(desk, "policy", "check", str(file))[1]
     said = "approve, pay draft, every read auto, up to auto after 20 outcomes, 0.9 sure"
     assert f"autonomy          {said}" in text

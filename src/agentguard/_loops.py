@@ -264,6 +264,8 @@ def _likeness(
     call: Past, earlier: Past, mine: Mapping[str, Any], theirs: Mapping[str, Any]
 ) -> str | None:
     """Compare the arguments of two calls of one tool, up to what makes them two."""
+    if _are_others(mine, theirs, call.effect):
+        return None
     found = LOOKS
     for place, new, old in _changes(call, earlier, mine, theirs):
         if _is_effort(place, call.effect):
@@ -284,9 +286,6 @@ def _changes(
         given, before = mine.get(name), theirs.get(name)
         if given is before or (given == before and type(given) is type(before)):
             continue
-        if _are_two(given, before) and not _is_effort(name, call.effect):
-            yield name, None, None
-            return
         new, old = call.bare(name), earlier.bare(name)
         if new != old:
             for place in new if new.keys() == old.keys() else new.keys() | old.keys():
@@ -297,8 +296,17 @@ def _changes(
 _DIGITS = str.maketrans("123456789", "000000000")
 
 
+def _are_others(mine: Mapping[str, Any], theirs: Mapping[str, Any], effect: str) -> bool:
+    """Return whether two calls are seen to be two by the first argument that differs."""
+    for name, given in mine.items():
+        before = theirs.get(name)
+        if given is not before and given != before:
+            return _are_two(given, before) and not _is_effort(name, effect)
+    return False
+
+
 def _are_two(given: Any, before: Any) -> bool:
-    """Return whether two values are seen to be two at a glance: whole numbers, or other digits."""
+    """Return whether two values are seen to be two: whole numbers, or texts with other digits."""
     if type(given) is not type(before):
         return False
     if type(given) is int:

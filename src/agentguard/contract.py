@@ -161,10 +161,9 @@ class Contract:
         if self.effect not in ("read", "write", "forbidden"):
             raise ConfigurationError(f'{name}: effect is "read", "write" or "forbidden"')
         _check_timeout(self, name, is_async=_signature.is_async(function))
-        if self.evidence is not None and (
-            not callable(self.evidence)
-            or (_signature.is_async(self.evidence) and not _signature.is_async(function))
-        ):
+        read: Any = self.evidence
+        waits = read is not None and _signature.is_async(read) > _signature.is_async(function)
+        if read is not None and (waits or not callable(read)):
             raise ConfigurationError(
                 f"{name}: evidence is a callable(arguments), and a sync one for a sync tool"
             )

@@ -193,9 +193,8 @@ class _Draft:
 
     def _is_held_back(self, tool: Tool) -> bool:
         autonomy = self.guard.settings.autonomy
-        if autonomy is None or not autonomy.governs(tool.name, tool.effect):
-            return False
-        return autonomy.ceiling(tool.name, tool.effect) != "auto"
+        stage = None if autonomy is None else autonomy.stage(tool.name, tool.effect)
+        return stage not in (None, "auto")
 
 
 def _asked(rule: Any, call: Call) -> int:

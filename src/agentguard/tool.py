@@ -224,7 +224,9 @@ class Tool:
     @property
     def durable(self) -> bool:
         """Whether a call needs the start transaction; plain reads ride along instead."""
-        return bool(self.effect == "write" or self.rules or self.reserve or self.rate or self.circuit)
+        return bool(
+            self.effect == "write" or self.rules or self.reserve or self.rate or self.circuit
+        )
 
     @property
     def major(self) -> str:

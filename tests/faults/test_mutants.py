@@ -2,12 +2,33 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tests.faults.mutants import MUTANTS, is_caught, place_of, trial
 
+IN_CI = (  # the twelve of the design, then one for what else is promised; at night it is all of them
+    "no fence in settle", "take-over when the lease is over", "early reconcile",
+    "no payload check", "commit after the body", "approval and start in two transactions",
+    "synchronous=NORMAL", "a warning at COMMIT is ignored", "leases by the local clock",
+    "delete on exception", "approvals counted by vote", "chain in a transaction of its own",
+    "budget checked before the transaction", "falsy results count as none", "seal not checked",
+    "synchronous=NORMAL, power cut", "no quarantine", "simulated: no fence",
+    "a commit is given up when its caller is cancelled", "who is interrupted says nothing",
+    "a doubt closes nothing", "the write path stays open after an ending",
+    "a second process files a second ticket", "an undo starts though its effect is in doubt",
+    "an undone effect is replayed as done", "an undo is settled and its effect is not",
+    "a call outside a refusing plan starts", "a planned step is used twice",
+    "a decision costs nothing", "a demotion is seen one call late",
+    "a draft can be executed without approval", "separation not checked",
+    "a broken verifier counts as yes", "cosmetic changes are not seen", "a poll counts as a loop",
+    "the circuit lets two probes through", "langgraph: what halts a run is told to the model",
+    "semantic kernel: what waited is not carried out", "llamaindex: calls of one id are one call",
+)  # fmt: skip
 
-@pytest.mark.parametrize("name", MUTANTS)
+
+@pytest.mark.parametrize("name", MUTANTS if os.environ.get("AGENTGUARD_LONG") else IN_CI)
 def test_a_seeded_bug_is_caught(name: str) -> None:
     """With this bug in the core or an adapter a test fails, and for this bug's reason."""
     ended = trial(name)

@@ -111,7 +111,11 @@ def _lines(
 
 def _autonomy(said: Autonomy) -> str:
     """Return the stages that a file says, and how tools move."""
-    stages = {"": said.default, **said.tools, **{f"every {kind}": s for kind, s in said.classes.items()}}
+    stages = {
+        "": said.default,
+        **said.tools,
+        **{f"every {kind}": s for kind, s in said.classes.items()},
+    }
     parts = [f"{escaped(name)} {stage}".strip() for name, stage in stages.items() if stage]
     up = said.promote
     parts += [f"up to {up.to} after {up.after} outcomes, {up.confidence} sure"] if up else []
