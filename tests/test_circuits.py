@@ -481,3 +481,18 @@ def test_a_late_answer_is_counted_once(url: str, clock: FakeClock) -> None:
     assert shop.end(tool=pay) == "NoEffect"
     assert kinds(shop) == ["circuit.opened"]
     shop.guard.close()
+
+
+def test_without_a_store_the_failure_is_told(url: str, clock: FakeClock) -> None:
+    """A read that fails while the store is gone is not tried again, and fails as it did."""
+    shop, looks = rationed(url, clock), []
+
+    @tool_contract(effect="read", retry=Retry(attempts=3, wait=0))
+    def look(name: str) -> str:
+        looks.append(name)
+        shop.guard.close()
+        raise OSError(name)
+
+    with pytest.raises(OSError, match="a"), shop.guard.run("w"):
+        look("a")
+    assert looks == ["a"]

@@ -8,7 +8,7 @@ from ._decide import call_id
 from ._loops import SAME, TURNS, Past
 from ._meter import OPEN
 from .canonical import dumps
-from .errors import ApprovalRequired, GuardError, LoopDetected
+from .errors import ApprovalRequired, GuardError, LoopDetected, StoreUnavailable
 from .ledger import circuits, recent
 from .ledger.values import Draft
 
@@ -78,7 +78,11 @@ async def _may_retry(runtime: Runtime, run: Run) -> bool:
         return True
     starts, started[0] = started[0], 0
     store, tenant = run.around.store, run.principal.tenant
-    return await runtime.commit(store, circuits.take_retry, tenant, budget, max(starts, 0))
+    try:
+        return await runtime.commit(store, circuits.take_retry, tenant, budget, max(starts, 0))
+    except StoreUnavailable:  # then the failure is told, instead of what stands in its way
+        started[0] += starts
+        return False
 
 
 async def held_refusal(
