@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import functools
 import json
 import threading
@@ -958,7 +959,8 @@ def test_a_verified_run_that_was_killed_before_its_end_is_asked_again(tmp_path: 
     asked: list[int] = []
     check = lambda run, _effects: asked.append(run.part)  # noqa: E731 - shared by two runs
     first = Guard(f"sqlite:///{tmp_path}/a.db")
-    first.run("w", run_id="r", verified_by=check).__enter__()
+    killed = first.run("w", run_id="r", verified_by=check)
+    contextvars.copy_context().run(killed.__enter__)  # nothing of it stays behind here
     with first.run("w", run_id="r", verified_by=check):
         pass
     assert (asked, first.runs.show("r").status) == ([2], "succeeded")

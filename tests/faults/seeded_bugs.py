@@ -189,7 +189,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
         change(
             "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:\n",
             "def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answer:",
-            "    if not json.loads(row.result[1:]):",
+            "    if not __import__('json').loads(row.result[1:]):",
             "        return _start(_tx, _log, _intent, row, None)\n",
         ),
     ),

@@ -17,6 +17,7 @@ from ..model import EffectState
 from . import approvals
 from .rows import EffectRow, lock_effect
 from .runs import RunLog, commitment, record_of
+from .sealed import reading
 from .values import Draft
 
 if TYPE_CHECKING:
@@ -121,6 +122,11 @@ def arguments_of(tx: Tx, effect: Effect) -> Mapping[str, Any] | None:
     Raises:
         StoreUnavailable: they are not as they were written.
     """
+    with reading(f"the record of run {effect.run_id}"):
+        return _arguments_of(tx, effect)
+
+
+def _arguments_of(tx: Tx, effect: Effect) -> Mapping[str, Any] | None:
     for data, salt, body in tx.rows(_BEGUN, (effect.tenant, effect.run_id, effect.step)):
         fact, content = json.loads(data), json.loads(body)
         if fact.get("key") == effect.id and fact.get("decision") != "deny":

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from .runs import RunLog
+from .sealed import reading
 from .values import Draft, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -86,9 +87,11 @@ def count_decision(tx: Tx, log: RunLog, by: str, step: int) -> None:
         "SELECT data FROM events WHERE tenant = ? AND run_id = ? AND seq = 1",
         (log.ref.tenant, log.ref.run_id),
     )
-    said = None if row is None else json.loads(row[0]).get("decision_costs")
-    if said is not None:
-        count(log, Cost("human", said["nanos"], step, minutes=said["minutes"], by=by))
+    with reading(f"the record of run {log.ref.run_id}"):
+        said = None if row is None else json.loads(row[0]).get("decision_costs")
+        cost = said and Cost("human", said["nanos"], step, minutes=said["minutes"], by=by)
+    if cost:
+        count(log, cost)
 
 
 def minutes_text(minutes: Decimal) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, StoreUnavailable
 from .rows import load_effect
 from .runs import commitment
+from .sealed import reading
 from .values import Execution
 
 if TYPE_CHECKING:
@@ -59,11 +60,13 @@ def proposal(tx: Tx, approval: Approval) -> Mapping[str, Any] | None:
 def _told(tx: Tx, approval: Approval, kind: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     place = (approval.tenant, approval.run_id, approval.step, kind)
     found: list[tuple[dict[str, Any], dict[str, Any]]] = []
-    for data, salt, body in tx.rows(_TOLD, place):
-        fact = json.loads(data)
-        if commitment(bytes(salt), body) != fact.get("content"):
-            raise StoreUnavailable(
-                f"the record of {approval.tool}, step {approval.step}, was changed after it was written"
-            )
-        found.append((fact, json.loads(body)))
+    with reading(f"the record of run {approval.run_id}"):
+        for data, salt, body in tx.rows(_TOLD, place):
+            fact = json.loads(data)
+            if commitment(bytes(salt), body) != fact.get("content"):
+                raise StoreUnavailable(
+                    f"the record of {approval.tool}, step {approval.step}, was changed after it was"
+                    " written"
+                )
+            found.append((fact, json.loads(body)))
     return found

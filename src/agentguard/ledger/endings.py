@@ -20,6 +20,7 @@ from . import switches
 from .approvals import same_person
 from .rows import EffectRow, lock_effect
 from .runs import RunLog
+from .sealed import reading
 from .settling import mark_doubt, mark_lost, may_still_act
 from .values import Draft, Pending, RunRef
 
@@ -289,8 +290,9 @@ def _content(tx: Tx, ref: RunRef, seq: int) -> dict[str, Any]:
         "SELECT body FROM events WHERE tenant = ? AND run_id = ? AND seq = ?",
         (ref.tenant, ref.run_id, seq),
     )
-    kept: dict[str, Any] = json.loads(row[0]) if row and row[0] else {}
-    return kept
+    with reading(f"the record of run {ref.run_id}"):
+        kept: dict[str, Any] = json.loads(row[0]) if row and row[0] else {}
+        return kept
 
 
 def answer(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..protocols import foreseen
 from . import switches
 from .runs import RunLog, asked
+from .sealed import reading
 from .values import Draft, Pending, Refused, RunRef
 
 if TYPE_CHECKING:
@@ -90,9 +91,10 @@ def models_called(tx: Tx, tenant: str, run_id: str, after: int) -> tuple[list[st
         " WHERE tenant = ? AND run_id = ? AND seq > ? AND kind = 'model.called' ORDER BY seq",
         (tenant, run_id, after),
     ))  # fmt: skip
-    facts = [json.loads(data) for _, data in rows]
-    last = rows[-1][0] if rows else after
-    return [str(fact["model"]) for fact in facts if not fact.get("verifier")], last
+    with reading(f"the record of run {run_id}"):
+        facts = [json.loads(data) for _, data in rows]
+        last = rows[-1][0] if rows else after
+        return [str(fact["model"]) for fact in facts if not fact.get("verifier")], last
 
 
 @foreseen(lambda start: (*asked(start.run), *switches.asked(start.run.tenant, start.agent, "")))

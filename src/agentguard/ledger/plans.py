@@ -18,6 +18,7 @@ from ..canonical import canonical, jsonable, keyed_hash
 from ..errors import ConfigurationError, GuardError, PlanViolation, StoreUnavailable
 from ..model import EffectState
 from .runs import RunLog, hash_key
+from .sealed import reading
 from .values import Ask, Draft, Intent, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -272,15 +273,17 @@ def current(tx: Tx, log: RunLog, plans: Plans | None) -> Progress:
     if known is None or known.plan.seq != log.plan:
         known = Progress(_load(tx, log), hash_key(tx, log.ref.tenant), log.plan or 0)
     rows = tx.rows(_TOLD, (log.ref.tenant, log.ref.run_id, known.upto))
-    told = ((step, kind, json.loads(data)) for step, kind, data in rows)
-    found = known.told(log.head_seq, told)
+    with reading(f"the record of run {log.ref.run_id}"):
+        told = ((step, kind, json.loads(data)) for step, kind, data in rows)
+        found = known.told(log.head_seq, told)
     if plans is not None:
         tx.after_commit(lambda: plans.remember(found))
     return found
 
 
 def _load(tx: Tx, log: RunLog) -> Plan:
-    return Plan.of(log.plan or 0, _data(tx, log))
+    with reading(f"the plan of run {log.ref.run_id}"):
+        return Plan.of(log.plan or 0, _data(tx, log))
 
 
 def _data(tx: Tx, log: RunLog) -> dict[str, Any]:

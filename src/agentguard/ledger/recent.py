@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from .sealed import reading
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -45,7 +47,8 @@ class Recent(NamedTuple):
 def calls(tx: Tx, ref: RunRef) -> list[Recent]:
     """Return the last calls of a run that have ended, in the order of their ends."""
     rows = list(tx.rows(_LAST, (ref.tenant, ref.run_id, _EVENTS)))
-    return list(_calls(rows[::-1]))
+    with reading(f"the record of run {ref.run_id}"):
+        return list(_calls(rows[::-1]))
 
 
 def _calls(rows: list[Any]) -> Iterator[Recent]:

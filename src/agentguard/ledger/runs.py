@@ -13,7 +13,7 @@ from ..errors import BudgetExceeded, ConfigurationError, RunHalted, StoreUnavail
 from ..model import Limits, Usage, dollars
 from ..protocols import Asked
 from . import tree
-from .sealed import check_seal, write_changes
+from .sealed import check_seal, reading, write_changes
 from .values import NEW_STEP, Draft, Pending, RunRef
 
 if TYPE_CHECKING:
@@ -300,4 +300,5 @@ def hash_key(tx: Tx, tenant: str) -> bytes:
         found = tx.row(_HASH_KEY, (tenant,))
     if found is None:
         raise StoreUnavailable(f"the tenant {tenant} vanished from the store inside a transaction")
-    return bytes(found[0])
+    with reading(f"the row of tenant {tenant}"):
+        return bytes(found[0])

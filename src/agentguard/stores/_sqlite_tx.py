@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from ..errors import StoreUnavailable
 
 if TYPE_CHECKING:
-    import sqlite3
     from collections.abc import Callable, Iterable, Sequence
 
     from ._owner import Owner
@@ -33,11 +33,14 @@ class SqliteTx:
 
     def run(self, sql: str, values: Sequence[Any] = ()) -> None:
         """Execute one statement."""
-        self._connection.execute(sql, values)
+        self.changed(sql, values)
 
     def changed(self, sql: str, values: Sequence[Any] = ()) -> int:
         """Execute one statement and return how many rows it changed."""
-        return self._connection.execute(sql, values).rowcount
+        try:
+            return self._connection.execute(sql, values).rowcount
+        except UnicodeDecodeError as error:  # what SQLite says is wrong is no text itself
+            raise sqlite3.DatabaseError("malformed database schema") from error
 
     def row(self, sql: str, values: Sequence[Any] = ()) -> Any | None:
         """Return the first row or None."""
