@@ -531,7 +531,7 @@ def ten_calls(folder: str) -> list[str]:
     world = World(Path(folder))
     guard, pay = Guard(world.url), payer(world)
     ends: list[str] = []
-    with guard.run("spawned", run_id=f"p-{os.getpid()}") as run:
+    with guard.run("spawned", run_id=f"p-{os.getpid()}", loops="off") as run:
         in_threads(
             4, lambda _: ends.extend([attempt(pay, f"T-{n}", world) for n in range(10)]), run
         )
