@@ -333,6 +333,24 @@ def test_a_step_that_was_refuted_is_not_done(guard: Guard, shop: Shop) -> None:
     assert shop.world.effects == ["ship O-1", "unship O-1"]
 
 
+def test_what_was_undone_gives_its_step_back(guard: Guard, shop: Shop) -> None:
+    """After an undo the planned step may be done again, once, under another key."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="{order}:{size}")
+    @verified_by(lambda arguments, _result: arguments["size"] == "L")
+    @compensated_by(lambda _result, size: shop.world.happen(f"unship {size}"))
+    def ship(order: str, size: str) -> str:
+        return shop.world.happen(f"ship {size}")
+
+    with guard.run("refunds", run_id="r-1") as run:
+        run.plan([{"tool": ship, "arguments": {"order": "O-1"}}], outside="refuse")
+        assert refusal(ship, "O-1", "S") == "verification_failed"
+        ship("O-1", "L")
+        assert refusal(ship, "O-1", "XL") == "plan_violation"
+    assert shop.world.effects == ["ship S", "unship S", "ship L"]
+
+
 def test_what_is_rolled_back_is_not_done_any_more(guard: Guard, shop: Shop) -> None:
     """A step that an operator has undone stands as not done."""
 

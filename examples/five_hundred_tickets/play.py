@@ -90,7 +90,7 @@ class Desk:
 @contextlib.contextmanager
 def _planned(run: Any, ticket: Ticket) -> Iterator[None]:
     with run:
-        plan = {"tool": "issue_refund", "arguments": {"ticket_id": ticket.id}, "repeat": 2}
+        plan = {"tool": "issue_refund", "arguments": {"ticket_id": ticket.id}}
         run.plan([plan], outside="refuse")
         yield
 

@@ -142,6 +142,8 @@ class Progress:
                 calls[step or 0] = name
             if kind == "compensated":
                 done.discard(name)
+                if data.get("outcome") == "undone":  # as if it had not happened
+                    used.pop(name, None)
             elif _happened(kind, data):
                 done.add(name)
             elif _did_not_happen(kind, data):
