@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +61,8 @@ class Executed:
 
 
 def _on_a_loop(result: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # loads longer than all of us
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:

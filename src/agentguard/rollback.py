@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -147,6 +146,8 @@ class Saga:
         """
         if not self._is_async():
             return run_inline(self.run())
+        import asyncio  # loads longer than all of us
+
         try:
             asyncio.get_running_loop()
         except RuntimeError:
