@@ -31,6 +31,7 @@ LOCKS = {  # test first: the others keep to its versions, so that all of them fi
     " --extra semantic-kernel --extra llamaindex --no-emit-package pybars4 --no-emit-package pymeta3"
     " --group build --group bench -c requirements/test.lock",
     "bfcl": "requirements/bfcl.in --no-deps",  # its requirements are huge, and tests need none
+    "phoenix": "requirements/phoenix.in",  # a backend, in an environment of its own
     "tools": "requirements/tools.in",
 }
 COMPILE = (

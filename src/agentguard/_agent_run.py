@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
 from pydantic import ValidationError
 
 from . import _yaml
-from ._keys import LOOKS, OVER, AgentRun, File, Logging, Routing
+from ._key_types import LOOKS, OVER
+from ._keys import AgentRun, File, Logging, Routing
 from .errors import ConfigurationError
 from .expressions import suggestion
 

@@ -1,147 +1,52 @@
-"""The keys that `agent_run.yaml` may hold, their types and what editors say about them."""
+"""The keys that `agent_run.yaml` may hold, and what editors say about them."""
 
 from __future__ import annotations
 
-import re
 from decimal import Decimal
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaMode, JsonSchemaValue
 
+from ._key_types import (
+    OVER,
+    Amount,
+    Cost,
+    Count,
+    Dollars,
+    Duration,
+    Keys,
+    Level,
+    Money,
+    Over,
+    Pause,
+    Rate,
+    Rule,
+    Seconds,
+    Share,
+    Text,
+    Whole,
+    Word,
+    says,
+)
 from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Promotion
-from .errors import ConfigurationError
-from .expressions import MAX_LENGTH, compile_expression
 from .model import Circuit, HumanCosts, Retry, RetryBudget, nanos
 from .templates import Template, problems_of
-
-_MOST_DOLLARS: Final = 9 * 10**9  # what fits into the store as nano-dollars
-_MOST: Final = 10**18
-_YEAR: Final = 366 * 24 * 3600
-_DIGITS: Final = re.compile(r"0?\.[0-9]{1,12}")
-
-
-def _number(value: object, most: int, example: str) -> int | Decimal:
-    # A bool is an int to Python, and a float has already lost what the file says.
-    if isinstance(value, bool) or not isinstance(value, (int, Decimal)):
-        msg = f"must be a number without quotes, such as {example}"
-    elif isinstance(value, Decimal) and not value.is_finite():
-        msg = f"must be a finite number, such as {example}"
-    elif not 0 <= value <= most:
-        msg = f"must be from 0 to {most}"
-    else:
-        return value
-    raise ValueError(msg)
-
-
-def _money(value: object) -> Decimal:
-    return Decimal(_number(value, _MOST_DOLLARS, "0.40"))
-
-
-def _amount(value: object) -> Decimal:
-    return Decimal(_number(value, _MOST, "50"))
-
-
-def _share(value: object) -> Decimal:
-    text = isinstance(value, str) and _DIGITS.fullmatch(value) is not None
-    share = Decimal(value) if text else Decimal(_number(value, 1, "0.9"))  # type: ignore[arg-type] # a text
-    if not 0 < share < 1:
-        msg = "must be between 0 and 1, such as 0.9"
-        raise ValueError(msg)
-    return share
-
-
-def _seconds(value: object) -> float:
-    seconds = _number(value, _YEAR, "2.5")
-    if not seconds:
-        msg = "must be more than 0"
-        raise ValueError(msg)
-    return float(seconds)
-
-
-def _pause(value: object) -> float:
-    return float(_number(value, _YEAR, "0.2"))
-
-
-def _cost(value: object) -> object:
-    return value if isinstance(value, str) and value.isidentifier() else _money(value)
-
-
-def _expression(text: str) -> str:
-    try:
-        return compile_expression(text, None).text
-    except ConfigurationError as error:
-        raise ValueError(error.message) from None
-
-
-def _numeric(most: int, **limits: int) -> WithJsonSchema:
-    return WithJsonSchema({"type": "number", "minimum": 0, "maximum": most, **limits})
-
-
-OVER: Final = "_over"
-"""What follows a fact's name in the key of its threshold."""
-LOOKS: Final[dict[str, str]] = {}
-"""What a text must look like, by the pattern that it did not match."""
-
-
-def _like(pattern: str, looks: str, longest: int = 100) -> Any:
-    LOOKS[pattern] = looks
-    return Field(pattern=pattern, max_length=longest)
-
-
-Text = Annotated[str, _like(r"^\S(.*\S)?$", "one line without blanks at its ends", 200)]
-Word = Annotated[str, _like(r"^[^\W\d]\w*$", "a name of letters, digits and _")]
-Over = Annotated[str, _like(r"^[^\W\d]\w*_over$", "<fact>_over, such as refund_usd_over: 50")]
-Duration = Annotated[str, _like(r"^[1-9][0-9]{0,5}[smhd]$", "90s, 30m, 24h or 7d")]
-Rate = Annotated[str, _like(r"^[1-9][0-9]{0,5}/(second|minute|hour|day)$", "5/second")]
-Whole = Annotated[int, Field(ge=1, le=10**9)]
-Count = Annotated[int, Field(ge=0, le=10**9)]
-Money = Annotated[Decimal, BeforeValidator(_money), _numeric(_MOST_DOLLARS)]
-Amount = Annotated[Decimal, BeforeValidator(_amount), _numeric(_MOST)]
-Seconds = Annotated[float, BeforeValidator(_seconds), _numeric(_YEAR, exclusiveMinimum=0)]
-Level = Literal["draft", "propose", "approve", "auto"]
-Share = Annotated[Decimal, BeforeValidator(_share), _numeric(1)]
-Dollars = Annotated[str, _like(r"^[0-9]{1,9}(\.[0-9]{1,9})?$", 'an amount such as "50"')]
-Pause = Annotated[float, BeforeValidator(_pause), _numeric(_YEAR)]
-Cost = Annotated[
-    str | Decimal,
-    BeforeValidator(_cost),
-    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "number", "minimum": 0}]}),
-]
-Rule = Annotated[str, Field(min_length=1, max_length=MAX_LENGTH), AfterValidator(_expression)]
-
-
-def _says(description: str, default: Any = None) -> Any:
-    return Field(default=default, description=description)
-
-
-class Keys(BaseModel):
-    """Nothing unknown, nothing coerced; built when the first file is read, not at import."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, defer_build=True)
 
 
 class Routing(Keys):
     """Which model does what; recorded with every run."""
 
-    planner_model: Text | None = _says("The model that plans.")
-    executor_model: Text | None = _says("The model that calls tools.")
-    verifier_model: Text | None = _says("The model that verifies.")
+    planner_model: Text | None = says("The model that plans.")
+    executor_model: Text | None = says("The model that calls tools.")
+    verifier_model: Text | None = says("The model that verifies.")
 
 
 class Logging(Keys):
     """Where traces go and how long records are kept."""
 
-    trace: Literal["opentelemetry", "none"] | None = _says("Whether spans are emitted.")
-    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = _says(
+    trace: Literal["opentelemetry", "none"] | None = says("Whether spans are emitted.")
+    retention_days: Annotated[int, Field(ge=1, le=36_500)] | None = says(
         "How many days results and contents are kept."
     )
 
@@ -149,9 +54,9 @@ class Logging(Keys):
 class RetryPolicy(Keys):
     """How often to try again after a failure that is known to have had no effect."""
 
-    attempts: Annotated[int, Field(ge=1, le=100)] = _says("Tries in all, the first included.", 3)
-    wait: Pause = _says("Seconds before the second try; doubles from there.", 0.2)
-    max_wait: Pause = _says("The longest wait in seconds.", 10.0)
+    attempts: Annotated[int, Field(ge=1, le=100)] = says("Tries in all, the first included.", 3)
+    wait: Pause = says("Seconds before the second try; doubles from there.", 0.2)
+    max_wait: Pause = says("The longest wait in seconds.", 10.0)
 
     @model_validator(mode="after")
     def _ordered(self) -> RetryPolicy:
@@ -168,15 +73,15 @@ class RetryPolicy(Keys):
 class IdempotencyPolicy(Keys):
     """What makes two calls the same effect, and what happens when it is in doubt."""
 
-    key: Text | None = _says("Template over the arguments, such as refund:{ticket_id}.")
-    per: Literal["call"] | None = _says("One effect per call of the model, instead of a key.")
-    scope: Literal["tenant", "run", "global"] = _says("Within what the key is unique.", "tenant")
-    retention: Duration | None = _says("How long the result is kept, such as 30d.")
-    on_doubt: Literal["halt", "retry_same_key"] = _says(
+    key: Text | None = says("Template over the arguments, such as refund:{ticket_id}.")
+    per: Literal["call"] | None = says("One effect per call of the model, instead of a key.")
+    scope: Literal["tenant", "run", "global"] = says("Within what the key is unique.", "tenant")
+    retention: Duration | None = says("How long the result is kept, such as 30d.")
+    on_doubt: Literal["halt", "retry_same_key"] = says(
         "What to do when nobody knows whether it happened.", "halt"
     )
-    downstream_dedupe: Duration | None = _says("How long the backend drops repeats of the key.")
-    volatile: tuple[Word, ...] = _says("Arguments that do not make a call another call.", ())
+    downstream_dedupe: Duration | None = says("How long the backend drops repeats of the key.")
+    volatile: tuple[Word, ...] = says("Arguments that do not make a call another call.", ())
 
     @model_validator(mode="after")
     def _one_of_two(self) -> IdempotencyPolicy:
@@ -189,20 +94,20 @@ class IdempotencyPolicy(Keys):
 class ApprovalPolicy(Keys):
     """When and by whom a call has to be approved."""
 
-    when: Rule | None = _says("Expression over the arguments; left out: always.")
-    roles: tuple[Text, ...] = _says("Who may decide.", ())
-    quorum: Annotated[int, Field(ge=1, le=10)] = _says("How many people have to agree.", 1)
-    expires: Duration | None = _says("How long the approval waits, such as 24h.")
-    allow_edit: bool = _says("Whether approvers may change arguments.", default=False)
+    when: Rule | None = says("Expression over the arguments; left out: always.")
+    roles: tuple[Text, ...] = says("Who may decide.", ())
+    quorum: Annotated[int, Field(ge=1, le=10)] = says("How many people have to agree.", 1)
+    expires: Duration | None = says("How long the approval waits, such as 24h.")
+    allow_edit: bool = says("Whether approvers may change arguments.", default=False)
 
 
 class BudgetPolicy(Keys):
     """How often the tool may be called and what it may cost."""
 
-    max_calls: Count | None = _says("Calls at most.")
-    max_spend_usd: Money | None = _says("US dollars at most.")
-    cost: Cost | None = _says("What a call costs: an argument's name or an amount.")
-    per: Literal["run", "hour", "day", "week", "month"] = _says(
+    max_calls: Count | None = says("Calls at most.")
+    max_spend_usd: Money | None = says("US dollars at most.")
+    cost: Cost | None = says("What a call costs: an argument's name or an amount.")
+    per: Literal["run", "hour", "day", "week", "month"] = says(
         "What the budget is counted over.", "run"
     )
 
@@ -214,38 +119,38 @@ class ToolPolicy(Keys):
     """The policy of one tool that cannot be decorated."""
 
     effect: Literal["read", "write", "forbidden"] = Field(description="What the tool does.")
-    scopes: tuple[Text, ...] = _says("What the agent must be allowed to do.", ())
-    facts: dict[Word, Word] = _says(
+    scopes: tuple[Text, ...] = says("What the agent must be allowed to do.", ())
+    facts: dict[Word, Word] = says(
         "Names for thresholds, each with the argument that holds the value.", {}
     )
-    timeout: Seconds | None = _says("Seconds until the call is given up.")
-    isolation: Literal["thread", "process"] | None = _says("How a sync tool is given up.")
-    retry: RetryPolicy | None = _says("Tries after a failure without effect.")
-    rate_limit: Rate | None = _says("Calls in a time, such as 5/second.")
-    sensitive: tuple[Word, ...] = _says("Arguments that are never stored in clear.", ())
-    irreversible: bool = _says("Whether nothing can undo it.", default=False)
-    polls: bool = _says("Whether calls that repeat each other are no loop.", default=False)
-    owner: Text | None = _says("The team that answers for it; no verifier may be theirs.")
-    idempotency: IdempotencyPolicy | None = _says("What makes two calls the same effect.")
-    approval: ApprovalPolicy | None = _says("When a person decides; {} means always.")
-    budget: BudgetPolicy | None = _says("How often and for how much it may be called.")
-    falls_back_to: SafeEnding | None = _says("How the run ends when its call cannot be made.")
+    timeout: Seconds | None = says("Seconds until the call is given up.")
+    isolation: Literal["thread", "process"] | None = says("How a sync tool is given up.")
+    retry: RetryPolicy | None = says("Tries after a failure without effect.")
+    rate_limit: Rate | None = says("Calls in a time, such as 5/second.")
+    sensitive: tuple[Word, ...] = says("Arguments that are never stored in clear.", ())
+    irreversible: bool = says("Whether nothing can undo it.", default=False)
+    polls: bool = says("Whether calls that repeat each other are no loop.", default=False)
+    owner: Text | None = says("The team that answers for it; no verifier may be theirs.")
+    idempotency: IdempotencyPolicy | None = says("What makes two calls the same effect.")
+    approval: ApprovalPolicy | None = says("When a person decides; {} means always.")
+    budget: BudgetPolicy | None = says("How often and for how much it may be called.")
+    falls_back_to: SafeEnding | None = says("How the run ends when its call cannot be made.")
 
 
 class TemplateStep(Keys):
     """One step of a template."""
 
     tool: Text = Field(description="The tool's name.")
-    arguments: dict[Word, Any] = _says(
+    arguments: dict[Word, Any] = says(
         "Arguments that must be so; '{parameter}' stands for its value, others are free.", {}
     )
-    repeat: Whole = _says("How many such calls.", 1)
+    repeat: Whole = says("How many such calls.", 1)
 
 
 class TemplateKeys(Keys):
     """A named sequence of calls, which takes the place of free choice of tools."""
 
-    parameters: tuple[Word, ...] = _says("What has to be given to follow it.", ())
+    parameters: tuple[Word, ...] = says("What has to be given to follow it.", ())
     steps: tuple[TemplateStep, ...] = Field(description="The calls, in their order.")
 
     @model_validator(mode="after")
@@ -264,7 +169,7 @@ class TemplateKeys(Keys):
 class Plans(Keys):
     """What holds for the plans of all runs."""
 
-    outside: Literal["note", "ask", "refuse"] | None = _says(
+    outside: Literal["note", "ask", "refuse"] | None = says(
         "What becomes of calls outside a plan at the least; code may be stricter."
     )
 
@@ -272,8 +177,8 @@ class Plans(Keys):
 class Costs(Keys):
     """What people's time costs."""
 
-    human_usd_per_hour: Money | None = _says("US dollars for an hour of a person's time.")
-    minutes_per_decision: Money | None = _says("Minutes that a decision on a waiting call takes.")
+    human_usd_per_hour: Money | None = says("US dollars for an hour of a person's time.")
+    minutes_per_decision: Money | None = says("Minutes that a decision on a waiting call takes.")
 
     def human(self) -> HumanCosts:
         """Return it as the value that decisions are counted by."""
@@ -284,10 +189,10 @@ class Costs(Keys):
 class VerificationPolicy(Keys):
     """How independent those who verify must be of those who propose."""
 
-    irreversible: Literal["model", "model+person"] = _says(
+    irreversible: Literal["model", "model+person"] = says(
         "What a verified tool needs that nothing can undo.", "model"
     )
-    spend_usd_over: dict[Dollars, Literal["rule", "model", "model+person"]] = _says(
+    spend_usd_over: dict[Dollars, Literal["rule", "model", "model+person"]] = says(
         "What a write needs that costs or moves more than these US dollars.", {}
     )
 
@@ -301,30 +206,30 @@ class PromotePolicy(Keys):
 
     after: Whole = Field(description="Verified outcomes since its last change, at least.")
     confidence: Share = Field(description="Lower bound of their share that passed, such as 0.9.")
-    to: Level = _says("How far it moves up.", "auto")
+    to: Level = says("How far it moves up.", "auto")
 
 
 class DemotePolicy(Keys):
     """How far a failed verdict or an incident takes a tool down."""
 
-    to: Level = _says("How far it moves down.", LOWEST_BY_DEFAULT)
+    to: Level = says("How far it moves down.", LOWEST_BY_DEFAULT)
 
 
 class ClassPolicy(Keys):
     """How far the agent may go by itself with all tools of a kind."""
 
-    read: Level | None = _says("With reads; they run as usual unless this says otherwise.")
-    write: Level | None = _says("With writes.")
+    read: Level | None = says("With reads; they run as usual unless this says otherwise.")
+    write: Level | None = says("With writes.")
 
 
 class AutonomyPolicy(Keys):
     """How far the agent may go by itself; of all that applies the lowest counts."""
 
-    default: Level | None = _says("With tools that are not named.")
-    tools: dict[Text, Level] = _says("With these; with promote, where they begin.", {})
-    classes: ClassPolicy = _says("With reads and with writes.", ClassPolicy())
-    promote: PromotePolicy | None = _says("When a tool moves up.")
-    demote: DemotePolicy | None = _says("How far a tool moves down.")
+    default: Level | None = says("With tools that are not named.")
+    tools: dict[Text, Level] = says("With these; with promote, where they begin.", {})
+    classes: ClassPolicy = says("With reads and with writes.", ClassPolicy())
+    promote: PromotePolicy | None = says("When a tool moves up.")
+    demote: DemotePolicy | None = says("How far a tool moves down.")
 
     def autonomy(self) -> Autonomy | None:
         """Return it as the value that runs obey; None if it says no more than nothing would."""
@@ -358,9 +263,9 @@ def _levels(value: object) -> object:
 class CircuitPolicy(Keys):
     """When a tool that fails is left alone, by everybody in its tenant."""
 
-    failures: Annotated[int, Field(ge=1, le=100)] = _says("Failures that open it.", 5)
-    window: Duration = _says("Within what time, such as 1m.", "1m")
-    cooldown: Duration = _says("How long nothing is started, such as 30s.", "30s")
+    failures: Annotated[int, Field(ge=1, le=100)] = says("Failures that open it.", 5)
+    window: Duration = says("Within what time, such as 1m.", "1m")
+    cooldown: Duration = says("How long nothing is started, such as 30s.", "30s")
 
     def circuit(self) -> Circuit:
         """Return it as the value that the contract takes."""
@@ -370,8 +275,8 @@ class CircuitPolicy(Keys):
 class RetryBudgetPolicy(Keys):
     """How many retries the agents of a tenant may make together."""
 
-    percent: Annotated[int, Field(ge=0, le=100)] = _says("Of the calls they start.", 10)
-    burst: Annotated[int, Field(ge=0, le=10_000)] = _says("So many more, when few came before.", 10)
+    percent: Annotated[int, Field(ge=0, le=100)] = says("Of the calls they start.", 10)
+    burst: Annotated[int, Field(ge=0, le=10_000)] = says("So many more, when few came before.", 10)
 
     def budget(self) -> RetryBudget:
         """Return it as the value that retries are counted by."""
@@ -381,40 +286,40 @@ class RetryBudgetPolicy(Keys):
 class AgentRun(Keys):
     """The budget, the thresholds and the tools of a workflow's runs."""
 
-    workflow: Text | None = _says("The workflow that this file is for.")
-    autonomy: Annotated[AutonomyPolicy | None, BeforeValidator(_levels), _OrLevel()] = _says(
+    workflow: Text | None = says("The workflow that this file is for.")
+    autonomy: Annotated[AutonomyPolicy | None, BeforeValidator(_levels), _OrLevel()] = says(
         "How far the agent may go by itself."
     )
-    max_steps: Whole | None = _says("Steps of a run at most.")
-    max_model_calls: Count | None = _says("Calls of a model at most.")
-    max_tool_calls: Count | None = _says("Calls of tools at most.")
-    max_spend_usd: Money | None = _says("US dollars a run may spend.")
-    max_seconds: Seconds | None = _says("Seconds a run may take.")
-    max_repeats: Whole | None = _says("How often the same call may come without progress.")
-    loops: Annotated[int, Field(ge=2, le=20)] | Literal["off"] | None = _says(
+    max_steps: Whole | None = says("Steps of a run at most.")
+    max_model_calls: Count | None = says("Calls of a model at most.")
+    max_tool_calls: Count | None = says("Calls of tools at most.")
+    max_spend_usd: Money | None = says("US dollars a run may spend.")
+    max_seconds: Seconds | None = says("Seconds a run may take.")
+    max_repeats: Whole | None = says("How often the same call may come without progress.")
+    loops: Annotated[int, Field(ge=2, le=20)] | Literal["off"] | None = says(
         "After how many rounds without progress a loop is stopped, or off.", None
     )
-    circuits: dict[Text, CircuitPolicy] = _says(
+    circuits: dict[Text, CircuitPolicy] = says(
         "By tool: when it is left alone because it fails.", {}
     )
-    retry_budget: RetryBudgetPolicy | Literal["off"] = _says(
+    retry_budget: RetryBudgetPolicy | Literal["off"] = says(
         "How many retries the agents of a tenant may make together, or off.", RetryBudgetPolicy()
     )
-    falls_back_to: SafeEnding | None = _says(
+    falls_back_to: SafeEnding | None = says(
         "How a run ends when a call cannot be made whose tool says nothing itself."
     )
-    routing: Routing = _says("Which model does what; recorded with the run.", Routing())
-    approvals: dict[Over, Amount] = _says(
+    routing: Routing = says("Which model does what; recorded with the run.", Routing())
+    approvals: dict[Over, Amount] = says(
         "<fact>_over: amount. Above it a person decides; facts are declared by tools.", {}
     )
-    logging: Logging = _says("Traces and retention.", Logging())
-    tools: dict[Text, ToolPolicy] = _says("Policy of tools that cannot be decorated.", {})
-    templates: dict[Word, TemplateKeys] = _says(
+    logging: Logging = says("Traces and retention.", Logging())
+    tools: dict[Text, ToolPolicy] = says("Policy of tools that cannot be decorated.", {})
+    templates: dict[Word, TemplateKeys] = says(
         "Named sequences of calls that take the place of free choice of tools.", {}
     )
-    plans: Plans = _says("How strictly plans hold.", Plans())
-    costs: Costs = _says("How the time of people counts.", Costs())
-    verification: VerificationPolicy = _says(
+    plans: Plans = says("How strictly plans hold.", Plans())
+    costs: Costs = says("How the time of people counts.", Costs())
+    verification: VerificationPolicy = says(
         "How independent verifiers must be.", VerificationPolicy()
     )
 

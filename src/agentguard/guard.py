@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import inspect
 import threading
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 from . import _signature, stages
 from . import config as configuration
-from ._independence import separate
+from ._binding import bound
+from ._limits import limits_of
 from ._models import Surroundings
-from .approval import ApprovalPolicy, add_thresholds
-from .canonical import dumps, sha256
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
 from .errors import ConfigurationError
 from .estimates import estimate
 from .fallback import as_fallback
 from .ledger import settling, switches
 from .ledger.autonomy import Standing, standings
-from .model import Limits, Principal, dollars, nanos
+from .model import Principal, dollars, nanos
 from .operations import Approvals, Effects, Runs
 from .policies import apply_policy
+from .prices import pricing
 from .protocols import Host
 from .rollback import Saga, Wish
 from .run import Run, new_run_id
@@ -32,6 +30,7 @@ from .tool import Stage, Tool
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
+    from decimal import Decimal
     from pathlib import Path
 
     from .estimates import Estimate
@@ -73,7 +72,7 @@ class Guard:
         self.principal = principal or Principal()
         self.templates = collected(self.settings.templates, templates)
         self.tickets = tickets
-        self._price = _pricing(prices)
+        self._price = pricing(prices)
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store, self)
         self.effects = Effects(self.store)
@@ -120,7 +119,7 @@ class Guard:
             ConfigurationError: an unknown limit, or one that is no number.
         """
         name = workflow or self.settings.workflow or "workflow"
-        limits = _limits(self.settings.limits, budget)
+        limits = limits_of(self.settings.limits, budget)
         around = Surroundings(
             self.store, self.settings.version, self._price, self._sensitive_of,
             dict(self.settings.routing), self.settings.trace != "none",
@@ -171,7 +170,7 @@ class Guard:
         tool = declaration.tools.get(self)
         if tool is None:
             # Without a lock: a fork could inherit it locked, and two equal sheets do no harm.
-            tool = _bind(declaration, self.settings)
+            tool = bound(declaration, self.settings)
             if tool.fallback is not None:
                 tool.fallback.check(tool.name, self.tickets)
             declaration.tools[self] = tool
@@ -258,7 +257,7 @@ class Guard:
         each = None if model_usd is None else dollars(nanos(model_usd))
         if each is None and model is not None:
             each = self._price(model, input_tokens, output_tokens)
-        limits = _limits(self.settings.limits, budget)
+        limits = limits_of(self.settings.limits, budget)
         return estimate(self, plan, parameters=parameters or {}, limits=limits, model_usd=each)
 
     def _know(self, tool: Any) -> None:
@@ -371,94 +370,6 @@ class Guard:
     def close(self) -> None:
         """Close the store."""
         self.store.close()
-
-
-def _bind(declaration: Declaration, settings: configuration.Settings) -> Tool:
-    tool = Tool(
-        name=declaration.name, function=declaration.function, is_async=declaration.is_async,
-        arguments=None, results=None,  # type: ignore[arg-type] # the contract fills them in
-    )  # fmt: skip
-    if Stage.CONTRACT not in declaration.policies:
-        raise ConfigurationError(
-            f'{tool.name} has no contract: add @tool_contract(effect="read") or effect="write"'
-        )
-    for _, policy in sorted(declaration.policies.items()):
-        policy.bind(tool, settings)
-    own = declaration.policies.get(Stage.APPROVAL)
-    add_thresholds(tool, settings, own if isinstance(own, ApprovalPolicy) else None)
-    always = isinstance(own, ApprovalPolicy) and own.when is None
-    separate(tool, settings, asks_always=always)
-    if tool.effect == "write" and tool.key_of is None:
-        raise ConfigurationError(
-            f"{tool.name} writes but has no idempotency key: add @idempotent(key=...) over the arguments"
-            ' that name the intent, or @idempotent(per="call")'
-        )
-    tool.policy = f"{settings.version}:{_fingerprint(declaration)}"
-    return tool
-
-
-def _fingerprint(declaration: Declaration) -> str:
-    """Eight characters that change when the tool's own approval rule does."""
-    own = declaration.policies.get(Stage.APPROVAL)
-    shape = [getattr(own, n, None) for n in ("when", "roles", "quorum", "expires", "allow_edit")]
-    return sha256(dumps([_source(item) for item in shape]).encode()).hex()[:8]
-
-
-def _source(item: Any) -> str:
-    """Return what tells two rules apart, the same in every process: for a callable, its text."""
-    if not callable(item):
-        return str(item)
-    with contextlib.suppress(OSError, TypeError):  # no source, or none that Python can find
-        return inspect.getsource(item)
-    return f"{item.__module__}.{getattr(item, '__qualname__', type(item).__qualname__)}"
-
-
-def _limits(settings: Limits, given: Mapping[str, Any]) -> Limits:
-    known = {"max_spend_usd": "max_spend", **{n: n for n in Limits.__dataclass_fields__}}
-    del known["max_spend"]
-    values = {name: getattr(settings, name) for name in Limits.__dataclass_fields__}
-    for name, value in given.items():
-        if name not in known:
-            raise ConfigurationError(
-                f"run has no limit {name!r}; it has {', '.join(sorted(known))}"
-            )
-        if value is None:
-            continue
-        values[known[name]] = _limit(name, value)
-    return Limits(**values)
-
-
-def _limit(name: str, value: Any) -> Any:
-    if name == "loops":
-        return _loops(value)
-    if name == "max_spend_usd":
-        return nanos(value)
-    kinds = (int, float) if name == "max_seconds" else (int,)
-    if isinstance(value, bool) or not isinstance(value, kinds) or value < 0:
-        raise ConfigurationError(f"{name}={value!r} is not a number from 0")
-    return float(value) if name == "max_seconds" else value
-
-
-def _loops(value: Any) -> int:
-    if value is False or value in ("off", 0):
-        return 0
-    if isinstance(value, bool) or not isinstance(value, int) or value < 2:  # noqa: PLR2004 - once is no loop
-        raise ConfigurationError(f'loops={value!r} is neither a number from 2 nor "off"')
-    return value
-
-
-def _pricing(prices: Any) -> Callable[[str, int, int], Decimal | None]:
-    if prices is None:
-        return lambda _model, _asked, _answered: None
-    if callable(prices):
-        return cast("Callable[[str, int, int], Decimal | None]", prices)
-    table = {m: (Decimal(str(i)), Decimal(str(o))) for m, (i, o) in prices.items()}
-
-    def price(model: str, asked: int, answered: int) -> Decimal | None:
-        known = table.get(model)
-        return None if known is None else (known[0] * asked + known[1] * answered) / 1_000_000
-
-    return price
 
 
 _CONFIGURED: list[Guard] = []

@@ -14,7 +14,8 @@ from opentelemetry import trace
 from . import telemetry
 from ._confirming import Verified, refuted
 from ._contexts import setting
-from ._hosts import Block, Hosts
+from ._hosted import REF, Hosted
+from ._hosts import Hosts
 from ._meter import Meter
 from ._models import ModelCalls, Modelled, Surroundings
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
@@ -25,7 +26,6 @@ from .ledger import endings, lifecycle
 from .ledger import plans as planning
 from .ledger.values import Execution, Opened, Opening, Pending, RunRef
 from .plans import Planned
-from .protocols import CallRef
 from .redaction import Redactor
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from .autonomy import Autonomy
     from .model import Limits, Principal, Usage
-    from .protocols import Host
+    from .protocols import CallRef, Host
     from .tool import Call
 
 T = TypeVar("T")
@@ -43,7 +43,6 @@ _RUN: ContextVar[Run | None] = ContextVar("agentguard_run", default=None)
 CALL: ContextVar[Call | None] = ContextVar("agentguard_call", default=None)
 """The guarded call whose body is being executed."""
 _LOOK_SECONDS = 1.0
-_REF: ContextVar[CallRef | None] = ContextVar("agentguard_call_ref", default=None)
 
 
 def current_run() -> Run:
@@ -65,7 +64,7 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-class Run(Modelled, Planned, Costed, Verified):
+class Run(Hosted, Modelled, Planned, Costed, Verified):
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
     Attributes:
@@ -98,7 +97,7 @@ class Run(Modelled, Planned, Costed, Verified):
         self._asked = limits
         self._join, self._finish = join, False
         self.fallback = fallback
-        self._waits: dict[tuple[type[Host], str], str] = {}
+        self.waits: dict[tuple[type[Host], str], str] = {}
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
@@ -136,66 +135,16 @@ class Run(Modelled, Planned, Costed, Verified):
         """What the run has used, as far as this process knows."""
         return self.meter.usage
 
-    @property
-    def host(self) -> Host:
-        """The agent runtime at work here: that of the innermost block, or the run's own."""
-        return self.hosts.here.host
-
-    def inside(self, host: Host) -> Block:
-        """Return a block in which a runtime of the kind of *host* is at work, for adapters.
-
-        The run has one host of each kind: *host* is taken if it has none yet. In a block of that
-        kind this changes nothing.
-        """
-        return self.hosts.inside(host, _REF.get())
-
     def finish(self) -> None:
         """Say that a joined run ends when it is left this time."""
         self._finish = True
-
-    def waiting(self, reason: str, of: str = "") -> None:
-        """Say that the run pauses when it is left without an error; it has not succeeded yet.
-
-        Args:
-            reason: for what it waits; empty if it waits for nothing any more. That takes back what
-                the runtime at work here has said, not what others have.
-            of: what in this runtime waits, where several things may.
-        """
-        self._waits[type(self.host), of] = reason
-
-    @contextlib.contextmanager
-    def tool_call(self, call_id: str, occurrence: int = 0) -> Generator[None]:
-        """Say which call of the model the guarded calls inside belong to.
-
-        For loops without an adapter: one block for every delivery of a call. A delivery of the
-        same id and arguments is the same call; *occurrence* tells reused ids apart.
-        """
-        with setting(_REF, CallRef(call_id, occurrence)):
-            yield
 
     def call_ref(self) -> CallRef | None:
         """Return the model's call that is being executed, as the runtime or `tool_call` says.
 
         Inside another runtime that names none, it is the call in which that one is at work.
         """
-        return self.hosts.call(_REF.get()) if active_run() is self else None
-
-    def root(self, what: str = "") -> str:
-        """Return how the ids of calls begin that a runtime makes here: with the call around them.
-
-        Args:
-            what: something that the runtime begins here, such as a graph; each gets a root of its
-                own, the same one whenever the call around it is executed again.
-        """
-        ref = self.call_ref()
-        path, number = ref.path if ref else "", self.hosts.number(what, ref) if what else 0
-        if number:
-            return f"{path}+{number}/"
-        return f"{path}/" if path else ""
-
-    def number(self, what: str, at_least: int = 0) -> int:
-        """Count *what*: from 0 in each execution of the call around, or in this run."""
-        return self.hosts.number(what, self.call_ref(), at_least=at_least)
+        return self.hosts.call(REF.get()) if active_run() is self else None
 
     # Entering and leaving.
 
@@ -239,7 +188,7 @@ class Run(Modelled, Planned, Costed, Verified):
         self.former_keys = opened.former_keys
         if opened.planned:
             self.plans.progress = await runtime.look(self.around.store, planning.look, self.ref)
-        self._waits.clear()  # that was an earlier part, left and entered again
+        self.waits.clear()  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         await self.meter.recall(runtime, self.around.store, self.ref, join=self._join)
         return span, opened
@@ -306,7 +255,7 @@ class Run(Modelled, Planned, Costed, Verified):
     def _ending(self, error: BaseException | None) -> tuple[str, str | None]:
         """Return how the run stands when it is left this way, and why."""
         if error is None:
-            return ("waiting" if any(self._waits.values()) else "succeeded"), None
+            return ("waiting" if any(self.waits.values()) else "succeeded"), None
         if isinstance(error, ApprovalRequired):
             return "waiting", None
         if isinstance(error, FellBack) and error.ending == "ask" and error.run_id == self.id:

@@ -51,10 +51,11 @@ def code_of_tomorrow(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_older_store_is_migrated_on_a_yes_only(run: Call) -> None:
     """`store migrate` looks with `--dry-run`, refuses without `--yes`, and then does it."""
     assert "store migrate" in run("runs", "list").stderr
-    assert "from schema 2 to 3; nothing was changed" in run("store", "migrate", "--dry-run").stderr
+    told = f"from schema {schema.VERSION} to {schema.VERSION + 1}; nothing was changed"
+    assert told in run("store", "migrate", "--dry-run").stderr
     assert run("store", "migrate").exit_code == 2
     assert run("store", "migrate", "--yes").exit_code == 0
-    assert json.loads(run("store", "info", "--json").stdout)["schema"] == 3
+    assert json.loads(run("store", "info", "--json").stdout)["schema"] == schema.VERSION + 1
     assert run("runs", "list").exit_code == 0
 
 

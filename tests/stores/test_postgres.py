@@ -28,7 +28,7 @@ from agentguard import (
 )
 from agentguard.ledger import settling
 from agentguard.protocols import Tx
-from agentguard.stores import _pg_server, open_store
+from agentguard.stores import _pg_server, open_store, schema
 from agentguard.stores._pg_owner import runtime_folder
 from agentguard.stores._pg_sql import translate
 from agentguard.stores._pg_url import parse, redacted
@@ -156,12 +156,12 @@ def test_an_older_store_waits_for_its_migration(
 ) -> None:
     """An older schema is migrated when that is asked for, whole or not at all."""
     PostgresStore(postgres_url).close()
-    set_version(postgres_url, 1)
+    set_version(postgres_url, schema.VERSION - 1)
     assert "run `agentguard store migrate`" in refusal(postgres_url)
     broken = ("ALTER TABLE runs ADD COLUMN colour TEXT DEFAULT 'blue'", "DROP TABLE nowhere")
-    monkeypatch.setattr(_pg_server, "MIGRATIONS", {1: broken})
+    monkeypatch.setattr(_pg_server, "MIGRATIONS", {schema.VERSION - 1: broken})
     assert 'table "nowhere" does not exist' in refusal(postgres_url, migrate=True)
-    monkeypatch.setattr(_pg_server, "MIGRATIONS", {1: broken[:1]})
+    monkeypatch.setattr(_pg_server, "MIGRATIONS", {schema.VERSION - 1: broken[:1]})
     with closing(PostgresStore(postgres_url, migrate=True)) as store:
         assert store.read(lambda tx: tx.rows("SELECT colour FROM runs")) == []
     PostgresStore(postgres_url).close()

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ._pg_sql import creation
-from .schema import VERSION
+from ._pg_sql import creation, definition
+from .schema import SINCE_2, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ._pg_wire import Wire
 
 OLDEST = 130_000
-MIGRATIONS: dict[int, tuple[str, ...]] = {}
+MIGRATIONS: dict[int, tuple[str, ...]] = {2: SINCE_2}
 """By the version that they begin with: the statements that make a store one version newer.
 
 The first stores on PostgreSQL have version 2.
@@ -136,7 +136,7 @@ def _statements(version: int | None, schema: str) -> Iterator[str]:
         yield from creation(schema)
         return
     for number in range(version, VERSION):
-        yield from MIGRATIONS[number]
+        yield from (definition(text, schema) for text in MIGRATIONS[number])
 
 
 def _check_version(version: int | None, shown: str, *, migrate: bool) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-VERSION = 2
+VERSION = 3
 """The schema this code reads and writes."""
 
 APPLICATION_ID = 0x41474431
@@ -21,6 +21,24 @@ _CIRCUITS = """CREATE TABLE circuits (tenant TEXT NOT NULL, name TEXT NOT NULL, 
     failures TEXT NOT NULL DEFAULT '[]', opened_at INTEGER, until INTEGER,
     probe_key TEXT, probe_fence INTEGER, tokens INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, name)) STRICT, WITHOUT ROWID"""
+_SLOS = """CREATE TABLE slos (tenant TEXT NOT NULL, slo TEXT NOT NULL,
+    kind TEXT NOT NULL CHECK (kind IN ('tool','workflow')), name TEXT NOT NULL,
+    n INTEGER NOT NULL DEFAULT 0, good INTEGER NOT NULL DEFAULT 0, bad INTEGER NOT NULL DEFAULT 0,
+    stage TEXT, since INTEGER, since_n INTEGER, why TEXT,
+    override_until INTEGER, override_by TEXT, override_reason TEXT,
+    PRIMARY KEY (tenant, slo)) STRICT, WITHOUT ROWID"""
+_SLOS_DEMOTED = "CREATE INDEX slos_demoted ON slos (tenant, kind, name) WHERE stage IS NOT NULL"
+_OUTCOMES = """CREATE TABLE outcomes (tenant TEXT NOT NULL, slo TEXT NOT NULL, n INTEGER NOT NULL,
+    at INTEGER NOT NULL, good INTEGER NOT NULL, bad INTEGER NOT NULL, outcome TEXT NOT NULL,
+    run_id TEXT NOT NULL, step INTEGER,
+    PRIMARY KEY (tenant, slo, n)) STRICT, WITHOUT ROWID"""
+_OUTCOMES_BY_TIME = "CREATE INDEX outcomes_by_time ON outcomes (tenant, slo, at)"
+_ARTIFACTS = """CREATE TABLE artifacts (tenant TEXT NOT NULL, kind TEXT NOT NULL,
+    version TEXT NOT NULL, digest TEXT NOT NULL, value TEXT NOT NULL, cost INTEGER,
+    made_at INTEGER NOT NULL, expires_at INTEGER, run_id TEXT,
+    PRIMARY KEY (tenant, kind, version, digest)) STRICT, WITHOUT ROWID"""
+SINCE_2 = (_SLOS, _SLOS_DEMOTED, _OUTCOMES, _OUTCOMES_BY_TIME, _ARTIFACTS)
+"""What version 3 has more than version 2: service levels, artifacts."""
 
 TABLES: tuple[str, ...] = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT",
@@ -98,6 +116,7 @@ TABLES: tuple[str, ...] = (
         PRIMARY KEY (tenant, tool)) STRICT, WITHOUT ROWID""",
     _AUTONOMY,
     _CIRCUITS,
+    *SINCE_2,
     """CREATE TABLE switches (id INTEGER PRIMARY KEY, kind TEXT NOT NULL CHECK (kind IN
           ('tool','agent','tenant','all')), name TEXT NOT NULL, by TEXT NOT NULL,
         reason TEXT NOT NULL, at INTEGER NOT NULL, lifted_at INTEGER, lifted_by TEXT) STRICT""",
@@ -164,6 +183,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _AUTONOMY,
         _CIRCUITS,
     ),
+    SINCE_2,
 )
 """How a store of version n, from 1, becomes one of version n + 1. `agentguard_seal` is
 `canonical.seal` as an SQL function."""
