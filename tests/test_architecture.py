@@ -22,9 +22,9 @@ FLOORS = (
     "protocols",
     "config _key_types _keys _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
-    _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports run plans costs prices
-    _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child
-    _making _pipeline declaration""",
+    _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports run plans costs
+    prices _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo
+    _isolated _child _making _pipeline declaration""",
     """approval budget compensation contract fallback idempotency identity routing verification
     verifiers""",
     """_entry hosting policies stages executions operations rollback guard questions retrieval
