@@ -13,16 +13,13 @@ from ._limits import limits_of
 from ._models import Surroundings
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
 from .errors import ConfigurationError
-from .estimates import estimate
 from .fallback import as_fallback
 from .ledger import settling, switches
 from .ledger.autonomy import Standing, standings
 from .model import Principal, dollars, nanos
 from .operations import Approvals, Effects, Runs
-from .policies import apply_policy
 from .prices import pricing
 from .protocols import Host
-from .rollback import Saga, Wish
 from .run import Run, new_run_id
 from .stores import DEFAULT_URL, open_store
 from .templates import collected, misfits
@@ -36,7 +33,7 @@ if TYPE_CHECKING:
     from .estimates import Estimate
     from .fallback import Fallback
     from .protocols import Clock, Store
-    from .rollback import Rollback
+    from .rollback import Rollback, Saga
     from .templates import Template
     from .tickets import Tickets
 _LONGEST_ID = 512
@@ -206,6 +203,8 @@ class Guard:
             return guarded
         known = name or declaration.name
         section = self.settings.tools.get(known)
+        from .policies import apply_policy
+
         apply_policy(
             guarded, known, policy, section, input_schema=input_schema, output_schema=output_schema
         )
@@ -252,6 +251,8 @@ class Guard:
         Raises:
             ConfigurationError: it is no plan, or a tool cannot be used.
         """
+        from .estimates import estimate
+
         for tool in tools:
             self._know(tool)
         each = None if model_usd is None else dollars(nanos(model_usd))
@@ -319,14 +320,19 @@ class Guard:
             DecisionRefused: by or reason is missing, the run is unknown, or it is still running.
             ConfigurationError: a tool is missing whose effects have an undo.
         """
-        return Saga(self, Wish(run_id, by, reason, step, dry_run, tenant), tools).drive()
+        return self._saga(tools, run_id, by, reason, step, dry_run, tenant).drive()
 
     async def arollback(
         self, run_id: str, *, tools: Iterable[Any], by: str, reason: str, step: int | None = None,
         dry_run: bool = False, tenant: str | None = None,
     ) -> Rollback:  # fmt: skip
         """Like `rollback`, on an event loop."""
-        return await Saga(self, Wish(run_id, by, reason, step, dry_run, tenant), tools).run()
+        return await self._saga(tools, run_id, by, reason, step, dry_run, tenant).run()
+
+    def _saga(self, tools: Iterable[Any], *wish: Any) -> Saga:
+        from .rollback import Saga, Wish
+
+        return Saga(self, Wish(*wish), tools)
 
     def pin(
         self, tool: str, stage: str, *, by: str, reason: str, tenant: str | None = None
