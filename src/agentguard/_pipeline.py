@@ -40,7 +40,10 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
-    span = ToolSpan(tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced)
+    span = ToolSpan(
+        tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced,
+        host=run.host,
+    )  # fmt: skip
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         await hold_against_past(runtime, run, call)

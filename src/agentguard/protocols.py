@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from opentelemetry.trace import Span
+
     from .errors import GuardError
     from .model import Approval
 
@@ -266,6 +268,14 @@ class Host:
     def can_pause(self) -> bool:
         """Return whether `pause` can really pause here."""
         return False
+
+    def tool_span(self, tool: str) -> Span | None:
+        """Return the span that an instrumentation of this runtime has open for the call of *tool*.
+
+        Asked where the current span is not that one.
+        """
+        del tool
+        return None
 
     def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
         """Return what the runtime shows the model of a call whose arguments a person changed."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from .model import Approval, Usage
-    from .protocols import CallRef
+    from .protocols import CallRef, Host
     from .redaction import Redactor
     from .tool import Call, Tool
 
@@ -104,12 +104,12 @@ class ToolSpan:
 
     def __init__(
         self, tool: Tool, run_id: str, agent: str, ref: CallRef | None, redactor: Redactor,
-        *, traced: bool,
+        *, traced: bool, host: Host | None = None,
     ) -> None:  # fmt: skip
-        current = trace.get_current_span() if traced else trace.INVALID_SPAN
+        theirs = _theirs(tool.name, host) if traced else trace.INVALID_SPAN
         self._redactor, self._token = redactor, None
-        self._own = traced and not _is_tool_span(current, tool.name)
-        self.span = _start_tool(tool, run_id, agent, ref) if self._own else current
+        self._own = theirs is None
+        self.span = _start_tool(tool, run_id, agent, ref) if theirs is None else theirs
         if not self.span.is_recording():
             return
         if self._own:  # what the body calls hangs below this span
@@ -177,6 +177,15 @@ def _tell(span: Span, facts: dict[str, Any], error: BaseException, outcome: str)
     if outcome in _ERRORS:
         facts["error.type"] = _type_of(error)
         span.set_status(Status(StatusCode.ERROR, _type_of(error)))
+
+
+def _theirs(tool: str, host: Host | None) -> Span | None:
+    """Return the span that an instrumentation has open for this very call, if one has."""
+    current = trace.get_current_span()
+    if _is_tool_span(current, tool):
+        return current
+    found = host.tool_span(tool) if host is not None else None
+    return found if found is not None and found.is_recording() else None
 
 
 def _is_tool_span(span: Span, name: str) -> bool:
