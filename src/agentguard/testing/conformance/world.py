@@ -106,6 +106,7 @@ def _declared(world: World) -> list[tuple[Callable[[Body], Body], Body]]:
         (_hanging(), _hang(world)),
         (_ordering(world), _order(world)),
         (_shipping(), _ship(world)),
+        (_ringing(), _ring(world)),
     ]
 
 
@@ -331,3 +332,19 @@ def _ship(world: World) -> Body:
         return f"shipped for {ticket}"
 
     return ship
+
+
+def _ringing() -> Callable[[Body], Body]:
+    """A call centre that is left alone after two failures."""
+    return _stacked(
+        tool_contract(effect="write", circuit={"failures": 2}), idempotent(key="ring:{ticket}")
+    )
+
+
+def _ring(world: World) -> Body:
+    def ring(ticket: str) -> str:
+        """Have the call centre ring a customer."""
+        world.happen(f"ring {ticket}")
+        raise NoEffect("the line is busy")
+
+    return ring

@@ -15,6 +15,7 @@ from .budgets import Budgets
 from .context import Context
 from .doubts import Doubts
 from .errors import Errors
+from .operations import Operations
 from .outcomes import Outcomes
 from .schemas import Schemas
 from .writes import Writes
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     from ..runtime import Runtime
 
 
-class AdapterContract(Context, Errors, Budgets, Approvals, Doubts, Outcomes, Writes, Schemas):
+class AdapterContract(
+    Context, Errors, Budgets, Approvals, Doubts, Outcomes, Operations, Writes, Schemas
+):
     """The tests of an adapter: subclass it as `Test…` and name the runtime.
 
     Every test runs in each of the runtime's colours. A behaviour that the runtime cannot have is
