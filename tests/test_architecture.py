@@ -17,10 +17,11 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    """model canonical codec autonomy durations expressions outcomes redaction templates _backoff _contexts
-    _names _dressed _runtime _scope _wrapper _yaml""",
+    """model canonical codec autonomy durations expressions outcomes redaction templates _backoff
+    _contexts _names _dressed _runtime _scope _wrapper _yaml
+    slos _burning _wilson""",
     "protocols",
-    "config _key_types _keys _agent_run ledger stores",
+    "config _key_types _keys _keys_slos _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
     _metrics
     _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports run plans costs

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from decimal import Decimal, localcontext
 from typing import TYPE_CHECKING
+
+from ._wilson import TWO_SIDED, bounds
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from decimal import Decimal
 
 STAGES = ("draft", "propose", "approve", "auto")
 """Lowest first."""
@@ -16,8 +18,6 @@ DRAFTED = STAGES[:2]
 LOWEST_BY_DEFAULT = "approve"
 """So far a tool falls where nothing names another floor."""
 _RANK = {stage: rank for rank, stage in enumerate(STAGES)}
-_Z_SQUARED = Decimal("1.959964") ** 2
-_DIGITS = 50
 
 
 def lowest(*said: str | None) -> str:
@@ -44,14 +44,7 @@ def lower_bound(passed: int, count: int) -> Decimal:
 
     Wilson's score interval at 95 %: what few outcomes cannot tell does not count as told.
     """
-    if not count:
-        return Decimal(0)
-    with localcontext() as exact:
-        exact.prec = _DIGITS
-        n, share = Decimal(count), Decimal(passed) / count
-        centre = share + _Z_SQUARED / (2 * n)
-        spread = (_Z_SQUARED * (share * (1 - share) / n + _Z_SQUARED / (4 * n * n))).sqrt()
-        return max(Decimal(0), (centre - spread) / (1 + _Z_SQUARED / n))
+    return bounds(passed, count, TWO_SIDED)[0]
 
 
 @dataclass(frozen=True, slots=True)
