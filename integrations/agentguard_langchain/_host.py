@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from agentguard.hosting import Host
 
-from . import _calls
+from . import _beside, _calls
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +22,10 @@ class LangChainHost(Host):
     def call(self) -> CallRef | None:
         """Return the tool call that runs here."""
         return _calls.current()
+
+    def tool_span(self, tool: str) -> Any:
+        """Return OpenInference's span of the tool that runs here."""
+        return _beside.tool_span(tool)
 
     def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
         """Leave the result to the code that asked for it, and see that the model is told."""
