@@ -252,33 +252,34 @@ class Run(Hosted, Modelled, Planned, Costed, Verified):
             otel_context.detach(theirs)
         return span
 
-    def _ending(self, error: BaseException | None) -> tuple[str, str | None]:
-        """Return how the run stands when it is left this way, and why."""
+    def _ending(self, error: BaseException | None) -> tuple[str, str | None, str | None]:
+        """Return how the run stands when it is left this way, why, and of what kind that is."""
         if error is None:
-            return ("waiting" if any(self.waits.values()) else "succeeded"), None
+            return ("waiting" if any(self.waits.values()) else "succeeded"), None, None
         if isinstance(error, ApprovalRequired):
-            return "waiting", None
+            return "waiting", None, None
         if isinstance(error, FellBack) and error.ending == "ask" and error.run_id == self.id:
-            return "waiting", None
+            return "waiting", None, None
         if isinstance(error, GuardError):
-            return "failed", self.redactor.scrub(f"{error.kind}: {error.message}")
+            return "failed", self.redactor.scrub(f"{error.kind}: {error.message}"), error.kind
         if self.hosts.are_steered_by(error):
-            return "waiting", None
-        return "failed", self.redactor.scrub(f"{type(error).__name__}: {error}")[:1000]
+            return "waiting", None, None
+        kind = type(error).__name__
+        return "failed", self.redactor.scrub(f"{kind}: {error}")[:1000], kind
 
     async def _close(self, runtime: Runtime, error: BaseException | None) -> str:
         """Write the end of this part and return how it ended; without an error, as the store says."""
-        status, why = self._ending(error)
+        status, why, kind = self._ending(error)
         if self._join and status == "succeeded" and not self._finish:
             await self.flush(runtime)
             return status
         no = await refuted(runtime, self) if self.checks and status == "succeeded" else None
         if no is not None:
-            status, why = self._ending(no)
+            status, why, kind = self._ending(no)
         taken = self.meter.drain()
         try:
-            stands, usage = await self.commit(
-                runtime, taken, lifecycle.close_run, self.ref, status, why, taken
+            closed = await self.commit(
+                runtime, taken, lifecycle.close_run, self.ref, status, why, taken, kind
             )
         except GuardError as failure:
             if error is None:
@@ -287,10 +288,10 @@ class Run(Hosted, Modelled, Planned, Costed, Verified):
                 f"agentguard could not write the end of run {self.id}: {failure.message}"
             )
             return status
-        self.meter.synced(usage, taken)
+        self.meter.synced(closed.usage, taken)
         if no is not None:
             raise no
-        return stands if error is None else status
+        return closed.status if error is None else status
 
     # Commits.
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import dumps, seal
 from ..errors import ConfigurationError
 from ..model import Limits, Usage
+from ..outcomes import run_outcome
 from ..protocols import foreseen
 from . import switches
 from .runs import COUNTERS, GIVEN, RunLog, asked, hash_key
-from .values import Draft, Opened, Opening, Pending, RunRef
+from .values import Closed, Draft, Opened, Opening, Pending, RunRef
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -154,9 +155,13 @@ def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
 
 
 def close_run(
-    tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending
-) -> tuple[str, Usage]:
-    """Leave a run: succeeded, failed, or waiting while people have not decided; how it stands."""
+    tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending,
+    kind: str | None = None,
+) -> Closed:  # fmt: skip
+    """Leave a run: succeeded, failed, or waiting while people have not decided; how it stands.
+
+    What ended it is told in words (*error*) and by its *kind*, or the name of its class.
+    """
     log = RunLog(tx, ref)
     log.absorb(pending)
     log.active_us += tx.now - log.part_started_at
@@ -166,9 +171,20 @@ def close_run(
         error = error if closed is None else closed.message
         log.error = None if log.status == "waiting" else error
     log.finished_at = tx.now
-    log.add(Draft("run.finished", {"status": log.status, "part": log.part}, content=_why(error)))
+    outcome = run_outcome(log.status, kind, _ended_safely(log))
+    log.add(_finished(log, outcome, error))
     log.leaf()
-    return log.status, log.save()
+    return Closed(log.status, outcome, log.save())
+
+
+def _ended_safely(log: RunLog) -> str | None:
+    """Return the ending that has closed the run's write path, if one has."""
+    return json.loads(log.ending or "{}").get("ending") if log.closed() is not None else None
+
+
+def _finished(log: RunLog, outcome: str, why: str | None) -> Draft:
+    fact = {"status": log.status, "part": log.part, "outcome": outcome}
+    return Draft("run.finished", fact, content=_why(why))
 
 
 def _why(error: str | None) -> dict[str, str] | None:
@@ -206,6 +222,6 @@ def cancel_run(tx: Tx, tenant: str, run_id: str, by: str, reason: str) -> None:
     """Stop a run for good: nothing more starts in it, and it cannot be resumed."""
     log = RunLog(tx, RunRef(tenant, run_id, f"person:{by}"))
     log.status, log.error, log.finished_at = "cancelled", reason, tx.now
-    log.add(Draft("run.finished", {"status": "cancelled", "part": log.part}, content=_why(reason)))
+    log.add(_finished(log, run_outcome("cancelled"), reason))
     log.leaf()
     log.save()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -103,6 +103,14 @@ class Opened:
     former_keys: bool
     earlier_trace: str | None
     planned: bool = False
+
+
+class Closed(NamedTuple):
+    """How a run stands once it is left, and how it came out (`agentguard.outcomes`)."""
+
+    status: str
+    outcome: str
+    usage: Usage
 
 
 @dataclass(frozen=True, slots=True)
