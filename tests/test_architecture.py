@@ -17,20 +17,21 @@ from tests.support import ROOT, code_lines, place, python_files
 # every module in it that has no entry of its own. Imports point down, or along the same floor.
 FLOORS = (
     "errors",
-    """model canonical codec autonomy durations expressions outcomes redaction templates _backoff
+    """model canonical codec autonomy durations expressions outcomes redaction routing templates
+    _backoff _price_values prompts
     _contexts _names _dressed _runtime _scope _wrapper _yaml
     slos _burning _wilson""",
     "protocols",
-    "config _key_types _keys _keys_slos _agent_run ledger stores",
+    "config _key_types _keys _keys_costs _keys_routing _keys_slos _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
     _metrics
-    _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports run plans costs
-    prices _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo
+    _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports _routes run plans costs
+    prices _genai_prices _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo
     _isolated _child _making _pipeline declaration""",
-    """approval budget compensation contract fallback idempotency identity routing verification
+    """approval budget compensation contract fallback idempotency identity verification
     verifiers""",
     """_entry hosting policies stages executions operations rollback guard questions retrieval
-    testing record estimates workflows _binding""",
+    caching testing record estimates workflows _binding""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
 )
@@ -39,7 +40,7 @@ PROMISES = 6  # on this floor no room imports another
 FRAMEWORKS = {
     "agentguard_langchain": {"langchain_core"},
     "agentguard_langgraph": {"langchain", "langchain_core", "langgraph"},
-    "agentguard_llama_workflows": {"workflows"},
+    "agentguard_llama_workflows": {"llama_index_instrumentation", "workflows"},
     "agentguard_llamaindex": {"llama_index"},
     "agentguard_pytest": {"pytest"},
     "agentguard_semantic_kernel": {"semantic_kernel"},

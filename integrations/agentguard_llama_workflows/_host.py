@@ -11,6 +11,7 @@ from workflows.runtime.types.results import AddWaiter, DeleteWaiter, WaitingForE
 
 from agentguard.hosting import Host
 
+from . import _beside
 from ._place import current, running_step
 from .events import ApprovalDecided
 
@@ -54,6 +55,10 @@ class LlamaIndexHost(Host):
                 requirements=requirements(approval.id),
             )  # fmt: skip
             raise WaitingForEvent(waiter)
+
+    def tool_span(self, tool: str) -> Any:
+        """Return OpenInference's span of the tool that runs here."""
+        return _beside.tool_span(tool)
 
     def edited(self, result: Any, edits: Mapping[str, Any]) -> Any:
         """Leave the result to the code that asked for it, and see that the model is told."""
