@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, get_args
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, Union, get_args, get_origin
 
 from pydantic import ValidationError
 
 from . import _yaml
 from ._key_types import LOOKS, OVER
-from ._keys import AgentRun, File, Logging, Routing
+from ._keys import AgentRun, File, Logging
+from ._keys_routing import Routing
 from .errors import ConfigurationError
 from .expressions import suggestion
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ._yaml import Document, KeyPath, Node
 
@@ -40,7 +41,8 @@ def checked(document: Document) -> AgentRun:
     try:
         return File.model_validate(_yaml.plain(root)).agent_run
     except ValidationError as error:
-        problems = [_problem(detail, nodes) for detail in error.errors(include_url=False)]
+        found = _told(error.errors(include_url=False))
+        problems = [_problem(detail, nodes) for detail in found]
     raise _together(source, problems)
 
 
@@ -51,7 +53,7 @@ _Problem: TypeAlias = tuple[int, str]
 _UNREAD: Final = "is planned, but this version does not read it yet; remove it"
 _FUNCTION: Final = "is a function, which a file cannot hold; decorate or protect the tool in Python"
 _NOT_HERE: Final = {
-    **dict.fromkeys(("redaction", "slos", "prompts"), _UNREAD),
+    **dict.fromkeys(("redaction", "prompts"), _UNREAD),
     **dict.fromkeys(("reconcile", "fails_when", "verified_by", "compensated_by"), _FUNCTION),
     **dict.fromkeys(("evidence", "preview"), _FUNCTION),
 }
@@ -90,9 +92,19 @@ def _together(source: str, problems: list[_Problem]) -> ConfigurationError:
     return ConfigurationError("\n".join(shown))
 
 
+def _told(details: Sequence[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    """Leave out that a value is not `off` where its keys were read and are told about."""
+    for detail in details:
+        *parent, choice = detail["loc"]
+        below = [d for d in details if len(d["loc"]) > len(detail["loc"])]
+        is_key_told = any([*d["loc"][: len(parent)]] == parent for d in below)
+        if not (str(choice).startswith("literal[") and is_key_told):
+            yield detail
+
+
 def _problem(detail: Mapping[str, Any], nodes: Mapping[KeyPath, Node]) -> _Problem:
-    path: KeyPath = tuple(map(str, detail["loc"]))
     kind: str = detail["type"]
+    path = _placed(tuple(map(str, detail["loc"])), nodes, kind)
     if path[-1] == "[key]":
         path = path[:-1]
         return nodes[path].line, _odd_key(path, detail)
@@ -103,6 +115,16 @@ def _problem(detail: Mapping[str, Any], nodes: Mapping[KeyPath, Node]) -> _Probl
     facts = {**detail.get("ctx", {}), "looks": LOOKS.get(detail.get("ctx", {}).get("pattern", ""))}
     sentence = _SENTENCES[kind].format(**facts) if kind in _SENTENCES else detail["msg"]
     return line, f"{_dotted(path)} {sentence}"
+
+
+def _placed(path: KeyPath, nodes: Mapping[KeyPath, Node], kind: str) -> KeyPath:
+    """Leave out the names of types that a choice between two of them puts into *path*."""
+    kept: KeyPath = ()
+    for place, key in enumerate(path, 1):
+        is_there = (*kept, key) in nodes or key == "[key]"
+        if is_there or (place == len(path) and kind == "missing"):
+            kept = (*kept, key)
+    return kept
 
 
 def _odd_key(path: KeyPath, detail: Mapping[str, Any]) -> str:
@@ -125,7 +147,9 @@ def _known_keys(path: KeyPath) -> list[str]:
     for key in path:
         if hasattr(kind, "model_fields"):
             kind = kind.model_fields[key].annotation
-            kind = get_args(kind)[0] if NoneType in get_args(kind) else kind
+            if get_origin(kind) in (Union, UnionType):  # the keys of its model are meant
+                parts = get_args(kind)
+                kind = next((part for part in parts if hasattr(part, "model_fields")), parts[0])
         else:  # a mapping by names that the user chose, or a list
             kind = [part for part in get_args(kind) if part is not Ellipsis][-1]
     return [*kind.model_fields]

@@ -29,17 +29,12 @@ from ._key_types import (
     Word,
     says,
 )
+from ._keys_costs import Costs
+from ._keys_routing import Models, Routing
+from ._keys_slos import SERVICE_LEVELS, ServiceLevels
 from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Promotion
-from .model import Circuit, HumanCosts, Retry, RetryBudget, nanos
+from .model import Circuit, Retry, RetryBudget
 from .templates import Template, problems_of
-
-
-class Routing(Keys):
-    """Which model does what; recorded with every run."""
-
-    planner_model: Text | None = says("The model that plans.")
-    executor_model: Text | None = says("The model that calls tools.")
-    verifier_model: Text | None = says("The model that verifies.")
 
 
 class Logging(Keys):
@@ -174,18 +169,6 @@ class Plans(Keys):
     )
 
 
-class Costs(Keys):
-    """What people's time costs."""
-
-    human_usd_per_hour: Money | None = says("US dollars for an hour of a person's time.")
-    minutes_per_decision: Money | None = says("Minutes that a decision on a waiting call takes.")
-
-    def human(self) -> HumanCosts:
-        """Return it as the value that decisions are counted by."""
-        rate = self.human_usd_per_hour
-        return HumanCosts(None if rate is None else nanos(rate), self.minutes_per_decision)
-
-
 class VerificationPolicy(Keys):
     """How independent those who verify must be of those who propose."""
 
@@ -309,6 +292,7 @@ class AgentRun(Keys):
         "How a run ends when a call cannot be made whose tool says nothing itself."
     )
     routing: Routing = says("Which model does what; recorded with the run.", Routing())
+    models: Models = says("By alias: the model that routing means by it.", {})
     approvals: dict[Over, Amount] = says(
         "<fact>_over: amount. Above it a person decides; facts are declared by tools.", {}
     )
@@ -318,10 +302,11 @@ class AgentRun(Keys):
         "Named sequences of calls that take the place of free choice of tools.", {}
     )
     plans: Plans = says("How strictly plans hold.", Plans())
-    costs: Costs = says("How the time of people counts.", Costs())
+    costs: Costs = says("What models and the time of people cost.", Costs())
     verification: VerificationPolicy = says(
         "How independent verifiers must be.", VerificationPolicy()
     )
+    slos: ServiceLevels = SERVICE_LEVELS
 
     def thresholds(self) -> dict[str, Decimal]:
         """Return the approvals by fact."""

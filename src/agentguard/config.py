@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _yaml, canonical
+from . import _yaml, canonical, routing
 from .errors import ConfigurationError
 from .expressions import suggestion
 from .model import Circuit, HumanCosts, Limits, RetryBudget, nanos
@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     from decimal import Decimal
 
     from ._keys import AgentRun, ToolPolicy
+    from ._price_values import Rates
     from ._yaml import Document
     from .autonomy import Autonomy
+    from .routing import Escalation, Target
+    from .slos import Slo
     from .templates import Template
 
 
@@ -37,7 +40,7 @@ class Settings:
         workflow: the workflow the file is for, if it says so.
         limits: the budget of a run.
         thresholds: fact name → amount above which a person decides.
-        routing: which model does what, for the record.
+        routing: which model does what: `executor_model` and the like, each with its alias.
         trace: `opentelemetry` or `none`.
         retention_days: how long results and contents are kept; None leaves it to the store.
         tools: tool name → policy.
@@ -50,6 +53,11 @@ class Settings:
         falls_back_to: how runs end whose calls cannot be made: `draft`, `ticket` or `ask`.
         circuits: tool name → when it is left alone because it fails.
         retries: how many retries the agents of a tenant may make together; None for any number.
+        models: alias → the model behind it.
+        escalation: when a heavier model takes over.
+        slos: the service levels, by their names.
+        prices: the list that says what models cost.
+        model_prices: model → what it costs; comes before that list.
         lines: dotted key, such as `approvals.refund_usd_over` → line.
     """
 
@@ -70,6 +78,11 @@ class Settings:
     falls_back_to: str | None = None
     circuits: Mapping[str, Circuit] = field(default_factory=_nothing)
     retries: RetryBudget | None = field(default_factory=RetryBudget)
+    models: Mapping[str, Target] = field(default_factory=_nothing)
+    escalation: Escalation | None = None
+    slos: tuple[Slo, ...] = ()
+    prices: str | None = None
+    model_prices: Mapping[str, Rates] = field(default_factory=_nothing)
     lines: Mapping[str, int] = field(default_factory=_nothing, repr=False, compare=False)
 
     @classmethod
@@ -86,6 +99,10 @@ class Settings:
             "routing": self.routing,
             "tools": {n: tool.model_dump(exclude_none=True) for n, tool in self.tools.items()},
         }
+        if self.models:
+            ruled["models"] = {alias: asdict(target) for alias, target in self.models.items()}
+        if self.escalation is not None:
+            ruled["escalation"] = asdict(self.escalation)
         if self.falls_back_to is not None:
             ruled["falls_back_to"] = self.falls_back_to
         if self.circuits:
@@ -98,6 +115,8 @@ class Settings:
             ruled["autonomy"] = asdict(self.autonomy)
         if self.spend_demands or self.irreversible_demands != "model":
             ruled["verification"] = [self.irreversible_demands, self.spend_demands]
+        if ruling := [asdict(slo) for slo in self.slos if slo.demote is not None]:
+            ruled["slos"] = ruling
         return hashlib.sha256(canonical.dumps(ruled).encode()).hexdigest()[:12]
 
     def place(self, key: str) -> str:
@@ -110,16 +129,16 @@ class Settings:
         return [self._unknown(fact, declared) for fact in self.thresholds if fact not in declared]
 
     def unknown_tools(self, bound: Collection[str]) -> list[ConfigurationError]:
-        """Return an error for each tool with a stage or circuit of its own that is not among *bound*."""
+        """Return an error for each tool that has something of its own and is not among *bound*."""
         staged = () if self.autonomy is None else self.autonomy.tools
-        named = [("autonomy.tools", "stage", tool) for tool in staged]
-        named += [("circuits", "circuit", tool) for tool in self.circuits]
+        named = [(f"autonomy.tools.{tool}", "stage", tool) for tool in staged]
+        named += [(f"circuits.{tool}", "circuit", tool) for tool in self.circuits]
+        named += [(f"slos.{s.name}.tool", "service level", s.tool) for s in self.slos if s.tool]
         return [self._unbound(*place, bound) for place in named if place[-1] not in bound]
 
     def _unbound(
-        self, where: str, what: str, tool: str, bound: Collection[str]
+        self, key: str, what: str, tool: str, bound: Collection[str]
     ) -> ConfigurationError:
-        key = f"{where}.{tool}"
         mend = suggestion(tool, bound) or "; give the tool, or remove it"
         return ConfigurationError(
             f"{self.source}:{self.lines.get(key, 1)}: {key} is the {what} of a tool that is not among"
@@ -162,7 +181,9 @@ def loads(data: str | bytes, source: str = "agent_run.yaml") -> Settings:
     from ._agent_run import checked  # its models are made only when a file is read
 
     document = _yaml.read(data, source)
-    return _settings(checked(document), document)
+    settings = _settings(checked(document), document)
+    routing.check(settings)
+    return settings
 
 
 def json_schema() -> dict[str, Any]:
@@ -173,7 +194,9 @@ def json_schema() -> dict[str, Any]:
 
 
 def _settings(run: AgentRun, document: Document) -> Settings:
-    spend = run.max_spend_usd
+    from ._keys_routing import targets
+
+    spend, heavier = run.max_spend_usd, run.routing.escalation
     limits = Limits(
         max_steps=run.max_steps,
         max_model_calls=run.max_model_calls,
@@ -188,7 +211,7 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         workflow=run.workflow,
         limits=limits,
         thresholds=run.thresholds(),
-        routing=run.routing.model_dump(exclude_none=True),
+        routing=run.routing.aliases(),
         trace=run.logging.trace or "opentelemetry",
         retention_days=run.logging.retention_days,
         tools=run.tools,
@@ -201,5 +224,10 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         falls_back_to=run.falls_back_to,
         circuits={name: policy.circuit() for name, policy in run.circuits.items()},
         retries=None if run.retry_budget == "off" else run.retry_budget.budget(),
+        models=targets(run.models),
+        escalation=None if heavier is None else heavier.escalation(),
+        slos=tuple(keys.slo(name) for name, keys in run.slos.items()),
+        prices=run.costs.prices,
+        model_prices=run.costs.rates(),
         lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
     )

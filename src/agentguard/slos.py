@@ -66,10 +66,6 @@ _CALLS: Final[Mapping[str, Counted]] = MappingProxyType({
 _NAME: Final = re.compile(r"[A-Za-z](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
 
 
-def _nothing() -> Mapping[str, Counted]:
-    return MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True)
 class Demotion:
     """How far autonomy falls while a service level burns or is exhausted, and when it comes back.
@@ -117,14 +113,14 @@ class Slo:
     tool: str | None = None
     min_count: int = 10
     at_most: Decimal | None = None
-    counts: Mapping[str, Counted] = field(default_factory=_nothing, hash=False)
+    counts: Mapping[str, Counted] = field(default_factory=dict[str, Counted], hash=False)
     burn: tuple[Burn, ...] = ()
     demote: Demotion | None = None
 
     def __post_init__(self) -> None:
         found = next(_problems(self), None)
         if found is not None:
-            raise ConfigurationError(f"the service level {self.name!r}: {found}")
+            raise ConfigurationError(f"the service level {self.name!r} {found}")
 
     @property
     def budget(self) -> Decimal:
@@ -369,48 +365,49 @@ def _adapted(slo: Slo, rule: Burn) -> str:
 
 def _problems(slo: Slo) -> Iterator[str]:
     if _NAME.fullmatch(slo.name) is None:
-        yield "its name must be 1 to 63 letters, digits, - and _, and begin with a letter"
+        yield "needs a name of 1 to 63 letters, digits, - and _ that begins with a letter"
     if not 0 < slo.target <= 1:
-        yield "its target must be above 0 and at most 1, such as 0.95"
+        yield "needs a target above 0 and at most 1, such as 0.95"
         return
     yield from _subject_problems(slo)
     yield from _measure_problems(slo)
     if slo.min_count < 1 or (slo.window.last or slo.min_count) < slo.min_count:
-        yield f"min: {slo.min_count} must be at least 1 and at most the outcomes of the window"
+        yield f"has min: {slo.min_count}; write at least 1 and at most the outcomes of its window"
     for rule in slo.burn:
         found = problem(rule, slo.window, slo.budget, slo.min_count)
         if found is not None:
-            yield f"a burn rule is no use: {found}"
+            yield f"has the burn rule {rule.text}, which is no use: {found}"
 
 
 def _subject_problems(slo: Slo) -> Iterator[str]:
     if (slo.workflow is None) == (slo.tool is None):
-        yield "it needs either a workflow or a tool, one of the two"
+        yield "needs either a workflow or a tool, one of the two"
     elif (slo.sli == "correctness") != (slo.tool is not None):
         yield (
-            "the sli correctness is of a tool, the slis success, cost, latency and escalation are"
-            f" of a workflow; {slo.sli} does not go with {'a tool' if slo.tool else 'a workflow'}"
+            f"has the sli {slo.sli} of {'a tool' if slo.tool else 'a workflow'}; correctness is of"
+            " a tool, and success, cost, latency and escalation are of a workflow"
         )
 
 
 def _measure_problems(slo: Slo) -> Iterator[str]:
     if (slo.sli in MEASURED) != (slo.at_most is not None):
-        need = "needs at_most, " + ("such as 30s" if slo.sli == "latency" else 'such as "0.40"')
-        yield f"the sli {slo.sli} " + (need if slo.at_most is None else "has no use for at_most")
+        example = "such as 30s" if slo.sli == "latency" else 'such as "0.40"'
+        mend = f"add it, {example}" if slo.at_most is None else "remove it"
+        yield f"has {'no' if slo.at_most is None else 'an'} at_most with the sli {slo.sli}; {mend}"
     elif slo.at_most is not None and slo.at_most <= 0:
-        yield "at_most must be more than 0"
+        yield "has an at_most that must be more than 0"
     yield from _count_problems(slo)
     said = (slo.demote.burning, slo.demote.exhausted) if slo.demote else ()
     if any(stage is not None and stage not in STAGES for stage in said):
-        yield f"it demotes to one of {', '.join(STAGES)}"
+        yield f"can demote to {', '.join(STAGES)}, and to nothing else"
 
 
 def _count_problems(slo: Slo) -> Iterator[str]:
     known = TOOL_OUTCOMES if slo.sli == "correctness" else RUN_OUTCOMES
     for outcome, counted in slo.counts.items():
         if outcome == "pending":
-            yield "pending is no end and cannot be counted; remove it from counts"
+            yield "counts pending, which is no end; remove it from counts"
         elif outcome not in known:
-            yield f"counts names {outcome!r}, which is no outcome; known: {', '.join(known[:-1])}"
+            yield f"counts {outcome!r}, which is no outcome; known: {', '.join(known[:-1])}"
         elif counted not in ("good", "bad", "ignore"):
-            yield f"counts.{outcome} must be good, bad or ignore"
+            yield f"counts {outcome} neither as good nor as bad nor as ignore; write one of them"
