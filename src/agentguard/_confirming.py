@@ -13,7 +13,7 @@ from .ledger.values import Draft
 from .model import EffectState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from ._meter import Meter
     from ._models import ModelCalls, Surroundings
@@ -28,6 +28,7 @@ _ALL = 100_000
 class Running(Protocol):
     """What a verification needs from a run."""
 
+    guard: Any
     id: str
     checks: tuple[Check, ...]
     around: Surroundings
@@ -35,6 +36,7 @@ class Running(Protocol):
     models: ModelCalls
     meter: Meter
     redactor: Redactor
+    verdicts: Sequence[Mapping[str, Any]]
 
     async def flush(self, runtime: Runtime) -> None:
         """Write the events that wait."""
@@ -45,6 +47,7 @@ class Verified:
     """What a run can do about being verified as a whole."""
 
     checks: tuple[Check, ...] = ()
+    verdicts: Sequence[Mapping[str, Any]] = ()
 
     def verify_with(
         self: Running, *checks: Callable[..., Any], by: str | None = None,
@@ -83,6 +86,7 @@ async def refuted(runtime: Runtime, run: Running) -> VerificationFailed | None:
     if any(effect.state is EffectState.AWAITING_APPROVAL for effect in effects):
         return None
     found = await _asked(runtime, run, (info, effects))
+    run.verdicts = found.told
     for told in run.redactor.scrub(found.told):
         fact = {name: value for name, value in told.items() if name != "diff"}
         diff = told.get("diff")

@@ -11,9 +11,10 @@ from ._names import same_model
 from .errors import ConfigurationError, GuardError, PermissionDenied
 from .ledger.model_calls import models_called
 from .model import NANOS, dollars, nanos
+from .routing import proposing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Sequence
 
     from ._models import ModelCalls, Surroundings
     from ._runtime import Runtime
@@ -31,7 +32,6 @@ _MENDS = {
         "add a verifier of another model to @verified_by, and @requires_approval() without when="
     ),
 }
-_PROPOSERS = ("planner_model", "executor_model")
 
 
 def _same(models: Iterable[str], proposers: Iterable[str]) -> tuple[str, str] | None:
@@ -41,11 +41,6 @@ def _same(models: Iterable[str], proposers: Iterable[str]) -> tuple[str, str] | 
             if same_model(model, proposer):
                 return model, proposer
     return None
-
-
-def proposing(routing: Mapping[str, str]) -> list[str]:
-    """Return the models that a configuration says propose calls."""
-    return [routing[name] for name in _PROPOSERS if name in routing]
 
 
 def disguised(checks: Sequence[Check], proposers: Collection[str], what: str) -> str | None:
@@ -157,7 +152,7 @@ def separate(tool: Tool, settings: Settings, *, asks_always: bool) -> None:
         ConfigurationError: one of them is the proposer, or they are not independent enough.
     """
     models = tuple(check for check in tool.checks if check.identity.kind == "model")
-    sentence = disguised(models, proposing(settings.routing), tool.name) or _owned(tool)
+    sentence = disguised(models, proposing(settings), tool.name) or _owned(tool)
     if sentence is not None:
         raise ConfigurationError(sentence)
     offers, demands = offered(tool.checks, asks_always=asks_always), "nobody"
@@ -215,6 +210,8 @@ def _nanos(value: Any) -> int | None:
 class Proposing(Protocol):
     """What is asked of a run to know who proposes its calls."""
 
+    guard: Any
+
     @property
     def id(self) -> str:
         """The run's id."""
@@ -264,4 +261,4 @@ async def learn(runtime: Runtime, run: Proposing) -> None:
 def proposers_of(run: Proposing) -> frozenset[str]:
     """Return the models that propose the calls of a run, as far as is known."""
     own = (run.principal.model,) if run.principal.model else ()
-    return frozenset({*run.models.called, *proposing(run.around.routing), *own})
+    return frozenset({*run.models.called, *proposing(run.guard.settings), *own})
