@@ -18,6 +18,7 @@ from ._hosted import REF, Hosted
 from ._hosts import Hosts
 from ._meter import Meter
 from ._models import ModelCalls, Modelled, Surroundings
+from ._routes import Routed
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .costs import Costed, decision_costs
@@ -64,7 +65,7 @@ def active_run() -> Run | None:
     return _RUN.get()
 
 
-class Run(Hosted, Modelled, Planned, Costed, Verified):
+class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
     """A run that is being executed. Made by `Guard.run`; enter it with `with` or `async with`.
 
     Attributes:
@@ -94,6 +95,7 @@ class Run(Hosted, Modelled, Planned, Costed, Verified):
         )  # fmt: skip
         self.hash_key, self.former_keys = b"", False
         self.plans = planning.Plans()
+        self.moving: dict[str, object] = {}
         self._asked = limits
         self._join, self._finish = join, False
         self.fallback = fallback
