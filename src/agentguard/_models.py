@@ -16,15 +16,18 @@ from .errors import GuardError, PermissionDenied
 from .ledger.model_calls import ModelEnd, ModelStart, ModelState, begin_model, end_model
 from .ledger.values import Pending
 from .model import nanos
+from .prices import Tokens, price_now
+from .prompts import prompt_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Generator, Mapping
-    from decimal import Decimal
 
     from ._meter import Meter
     from ._runtime import Runtime
     from ._verdicts import Asking
     from .ledger.values import RunRef
+    from .prices import Price, Prices
+    from .prompts import Prompt
     from .protocols import Store
     from .redaction import Redactor
 
@@ -34,7 +37,7 @@ class Surroundings:
     """What a run needs from its guard.
 
     Attributes:
-        price: model, input tokens and output tokens to US dollars, or None if unknown.
+        prices: what models cost, as far as that is known.
         sensitive_of: a tool's name to the arguments that must not be shown.
         routing: which model does what, for the record.
         traced: whether spans are emitted.
@@ -42,7 +45,7 @@ class Surroundings:
 
     store: Store
     policy_version: str
-    price: Callable[[str, int, int], Decimal | None]
+    prices: Prices
     sensitive_of: Callable[[str], frozenset[str]]
     routing: Mapping[str, str]
     traced: bool
@@ -54,6 +57,7 @@ class ModelCall:
 
     Attributes:
         verifier: who made it to verify something, if one did; it has proposed nothing.
+        prompt: with which prompt it asks, if anybody says so.
     """
 
     model: str
@@ -61,6 +65,7 @@ class ModelCall:
     messages: Any
     call_id: str | None
     verifier: str | None = None
+    prompt: Prompt | None = None
     began: int = field(default_factory=time.monotonic_ns)
     state: ModelState = field(default_factory=ModelState)
 
@@ -92,7 +97,7 @@ class ModelCalls:
 
     def ask(
         self, *, model: str, messages: Any, call_id: str | None = None,
-        max_output_tokens: int | None = None,
+        max_output_tokens: int | None = None, prompt: Any = None,
     ) -> ModelCall:  # fmt: skip
         """Return a model call with its worst case; nothing is reserved yet.
 
@@ -103,9 +108,13 @@ class ModelCalls:
         if asking is not None:
             self._check_verifier(asking, model)
         asked = len(str(messages)) // 4 + 1  # about four characters a token
-        worst = self._around.price(model, asked, max_output_tokens or 0)
+        worst = self._price(model, Tokens(asked, max_output_tokens or 0))
+        hold = 0 if worst is None else nanos(worst.usd)
         verifier = None if asking is None else asking.verifier
-        return ModelCall(model, 0 if worst is None else nanos(worst), messages, call_id, verifier)
+        return ModelCall(model, hold, messages, call_id, verifier, prompt_of(prompt))
+
+    def _price(self, model: str, tokens: Tokens) -> Price | None:
+        return price_now(self._around.prices, self._around.store.clock, model, tokens)
 
     def _check_verifier(self, asking: Asking, model: str) -> None:
         found = next((known for known in asking.proposers if same_model(known, model)), None)
@@ -182,13 +191,13 @@ class ModelCalls:
             cancelled.add_note(f"agentguard could not give back a model call: {failure.message}")
 
     def finish(
-        self, call: ModelCall, output: Any, used: tuple[int, int, int], error: BaseException | None
+        self, call: ModelCall, output: Any, used: Tokens, error: BaseException | None
     ) -> None:
-        """Settle *call* with its tokens (input, output, cached) and its answer or error."""
+        """Settle *call* with what it used and its answer or error."""
         run_inline(self._finish(InlineRuntime(), call, output, used, error))
 
     async def afinish(
-        self, call: ModelCall, output: Any, used: tuple[int, int, int], error: BaseException | None
+        self, call: ModelCall, output: Any, used: Tokens, error: BaseException | None
     ) -> None:
         """Like `finish`, on an event loop."""
         runtime = AsyncioRuntime()
@@ -196,13 +205,13 @@ class ModelCalls:
         runtime.check_cancelled()
 
     async def _finish(
-        self, runtime: Runtime, call: ModelCall, output: Any, used: tuple[int, int, int],
+        self, runtime: Runtime, call: ModelCall, output: Any, used: Tokens,
         error: BaseException | None,
     ) -> None:  # fmt: skip
         if not call.is_open:
             return
-        price = self._around.price(call.model, used[0], used[1])
-        end = self._end(call, None if price is None else nanos(price), used, error, output)
+        cost, said = self._cost(call, used, error)
+        end = self._end(call, cost, used, error, output, **said)
         try:
             await self._settle(runtime, end)
         except GuardError:
@@ -211,28 +220,48 @@ class ModelCalls:
             self._settle_apart(end)
             raise
 
+    def _cost(
+        self, call: ModelCall, used: Tokens, error: BaseException | None
+    ) -> tuple[int | None, dict[str, Any]]:
+        """Return what a call cost, None if nobody knows, and who says so.
+
+        It was made: a price list that fails now must not leave it unsettled.
+        """
+        if not (used.input or used.output) and _was_served(error):
+            return None, {}
+        try:
+            price = self._price(call.model, used)
+            cost = None if price is None else nanos(price.usd)
+        except Exception as broken:  # noqa: BLE001 - told in the record
+            return None, {"price_error": type(broken).__name__}
+        if price is None:
+            return None, {}
+        return cost, {"price_source": price.source, "price_version": price.version}
+
     def _not_dispatched(self, call: ModelCall, why: BaseException) -> ModelEnd:
-        return self._end(call, 0, (0, 0, 0), why, dispatched=False)
+        return self._end(call, 0, Tokens(), why, dispatched=False)
 
     def _end(
-        self, call: ModelCall, cost: int | None, used: tuple[int, int, int],
+        self, call: ModelCall, cost: int | None, used: Tokens,
         error: BaseException | None, output: Any = None, **more: Any,
     ) -> ModelEnd:  # fmt: skip
         data = {
             "model": call.model,
             "call_id": call.call_id,
-            "input_tokens": used[0],
-            "output_tokens": used[1],
-            "cached_tokens": used[2],
+            "input_tokens": used.input,
+            "output_tokens": used.output,
+            "cached_tokens": used.cached,
             "cost_nanos": cost,
             "duration_us": (time.monotonic_ns() - call.began) // 1000,
             "error": None if error is None else type(error).__name__,
             **({} if call.verifier is None else {"verifier": call.verifier}),
+            **({"cache_write_tokens": used.cache_write} if used.cache_write else {}),
+            **_named(call.prompt),
             **more,
         }
         content = {"input": jsonable(call.messages), "output": jsonable(output)}
         return ModelEnd(
-            self._ref, call.state, call.hold, cost, used[0], used[1], data,
+            self._ref, call.state, call.hold, cost, used.input, used.output, data,
             self._redactor.scrub(content), Pending(),
         )  # fmt: skip
 
@@ -251,6 +280,22 @@ class ModelCalls:
         return await self._meter.commit(runtime, self._around.store, taken, verb, *args)
 
 
+def _was_served(error: BaseException | None) -> bool:
+    """Return whether a call that ended so, and told no tokens, may have used some all the same.
+
+    A provider that refuses charges nothing; whoever stopped waiting does not know.
+    """
+    if not isinstance(error, Exception):  # answered, or interrupted
+        return True
+    return any("Timeout" in kind.__name__ for kind in type(error).__mro__)
+
+
+def _named(prompt: Prompt | None) -> dict[str, str | None]:
+    if prompt is None:
+        return {}
+    return {"prompt_name": prompt.name, "prompt_version": prompt.version}
+
+
 class Reporting(Protocol):
     """What these need from a run."""
 
@@ -262,7 +307,7 @@ class Modelled:
 
     def model_started(
         self: Reporting, *, model: str, messages: Any, call_id: str | None = None,
-        max_output_tokens: int | None = None,
+        max_output_tokens: int | None = None, prompt: Prompt | tuple[str, str | None] | str | None = None,
     ) -> ModelCall:  # fmt: skip
         """Reserve a model call before it is dispatched.
 
@@ -271,41 +316,57 @@ class Modelled:
             messages: what it is asked, as JSON types; kept beside the chain.
             call_id: the runtime's id of the call.
             max_output_tokens: the most it may answer, for the worst case of its cost.
+            prompt: the prompt's name, or its name and version, or an `agentguard.prompts.Prompt`.
 
         Raises:
             BudgetExceeded: the run has no room for it.
+            ConfigurationError: *prompt* is none of these.
             RunHalted: the run was stopped.
         """
         call = self.models.ask(
-            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
-        )
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens,
+            prompt=prompt,
+        )  # fmt: skip
         self.models.start(call)
         return call
 
     async def amodel_started(
         self: Reporting, *, model: str, messages: Any, call_id: str | None = None,
-        max_output_tokens: int | None = None,
+        max_output_tokens: int | None = None, prompt: Prompt | tuple[str, str | None] | str | None = None,
     ) -> ModelCall:  # fmt: skip
         """Like `model_started`, on an event loop; cancelled meanwhile, it gives back what it took."""
         call = self.models.ask(
-            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens
-        )
+            model=model, messages=messages, call_id=call_id, max_output_tokens=max_output_tokens,
+            prompt=prompt,
+        )  # fmt: skip
         await self.models.astart(call)
         return call
 
     def model_finished(
         self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0,
-        output_tokens: int = 0,
-        cached_tokens: int = 0, error: BaseException | None = None,
+        output_tokens: int = 0, cached_tokens: int = 0, cache_write_tokens: int = 0,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
-        """Settle a model call with what it used and answered, or with its error."""
-        self.models.finish(call, output, (input_tokens, output_tokens, cached_tokens), error)
+        """Settle a model call with what it used and answered, or with its error.
+
+        Args:
+            call: what `model_started` returned.
+            output: the answer, as JSON types; kept beside the chain.
+            input_tokens: of the question, cached ones included. Without any tokens, what an
+                answered call cost is not known.
+            output_tokens: of the answer.
+            cached_tokens: of the question, those that the provider had in its cache.
+            cache_write_tokens: of the question, those that it put there.
+            error: what was raised instead of an answer.
+        """
+        used = Tokens(input_tokens, output_tokens, cached_tokens, cache_write_tokens)
+        self.models.finish(call, output, used, error)
 
     async def amodel_finished(
         self: Reporting, call: ModelCall, *, output: Any = None, input_tokens: int = 0,
-        output_tokens: int = 0,
-        cached_tokens: int = 0, error: BaseException | None = None,
+        output_tokens: int = 0, cached_tokens: int = 0, cache_write_tokens: int = 0,
+        error: BaseException | None = None,
     ) -> None:  # fmt: skip
         """Like `model_finished`, on an event loop."""
-        used = (input_tokens, output_tokens, cached_tokens)
+        used = Tokens(input_tokens, output_tokens, cached_tokens, cache_write_tokens)
         await self.models.afinish(call, output, used, error)

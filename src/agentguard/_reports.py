@@ -62,5 +62,5 @@ class ModelReports:
             yield self._open.popitem()[1]
 
 
-class _CutOff(Exception):
-    """The model call neither returned nor failed."""
+class _CutOff(BaseException):
+    """The model call neither returned nor failed; whether it was charged is not known."""

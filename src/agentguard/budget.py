@@ -49,7 +49,8 @@ def budget(
         max_spend_usd: US dollars that a tool's calls may cost or move in the period, or that a
             workflow's run may cost.
         cost: what one call of a tool costs: the name of an argument, an amount, or a callable over
-            the arguments.
+            the arguments. A callable may return None where nobody knows: the run's cost is
+            incomplete then, and under *max_spend_usd* the call is refused.
         per: the period of a tool's budget: one run, or an hour, day, week or month by the store's
             clock (UTC).
         max_steps: of a workflow: steps of a run at most.
@@ -203,12 +204,12 @@ class Budget:
         moved = self.max_spend is not None and not _is_fixed(self.cost)
         tool.reserve = Reserve(self, tool.name, self._amount(tool), moved)
 
-    def _amount(self, tool: Tool) -> Callable[[Call], int]:
+    def _amount(self, tool: Tool) -> Callable[[Call], int | None]:
         cost = self.cost
         if cost is None:
             return lambda _call: 0
         if callable(cost):
-            return lambda call: _nanos(cost(**call.arguments), tool.name)
+            return lambda call: self._said(cost(**call.arguments), tool.name)
         if isinstance(cost, str) and cost in tool.parameters:
             return lambda call: _nanos(call.arguments.get(cost), tool.name)
         try:
@@ -221,6 +222,15 @@ class Budget:
         tool.fixed_cost = fixed
         return lambda _call: fixed
 
+    def _said(self, amount: Any, tool: str) -> int | None:
+        if amount is not None:
+            return _nanos(amount, tool)
+        if self.max_spend is not None:
+            raise ContractViolation(
+                f"{tool}: its cost is not known, and max_spend_usd limits it: return an amount"
+            )
+        return None
+
 
 @dataclass(frozen=True, slots=True)
 class Reserve:
@@ -228,14 +238,14 @@ class Reserve:
 
     budget: Budget
     tool: str
-    amount: Callable[[Call], int]
+    amount: Callable[[Call], int | None]
     moved: bool
 
-    def __call__(self, call: Call) -> tuple[tuple[Reservation, ...], int]:
-        """Return the share of the tool's own budget and the cost for the run."""
+    def __call__(self, call: Call) -> tuple[tuple[Reservation, ...], int | None]:
+        """Return the share of the tool's own budget and the cost for the run; None: nobody knows."""
         cost = self.amount(call)
         limited = self.budget.max_calls is not None or self.budget.max_spend is not None
-        own = (self._own(call, cost),) if limited else ()
+        own = (self._own(call, cost or 0),) if limited else ()
         return own, (0 if self.moved else cost)
 
     def _own(self, call: Call, cost: int) -> Reservation:

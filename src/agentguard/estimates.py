@@ -158,6 +158,8 @@ class _Draft:
             return
         try:
             self.reservations, self.cost = reserve(self.call)
+            if self.cost is None:
+                self._miss(f"what {tool.name} costs: its cost returns nothing")
         except Exception:  # noqa: BLE001 - a cost over arguments that the plan leaves free
             self.reservations, self.cost = reserve.capped(self.call)
             if self.cost is None or not self.reservations:

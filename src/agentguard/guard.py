@@ -18,7 +18,7 @@ from .ledger import settling, switches
 from .ledger.autonomy import Standing, standings
 from .model import Principal, dollars, nanos
 from .operations import Approvals, Effects, Runs
-from .prices import pricing
+from .prices import Tokens, price_now, prices_of
 from .protocols import Host
 from .run import Run, new_run_id
 from .stores import DEFAULT_URL, open_store
@@ -47,8 +47,10 @@ class Guard:
         config: the settings; none by default.
         principal: who acts in runs that name nobody.
         prices: what models cost: a mapping of model name to US dollars per million input and
-            output tokens, or a callable (model, input tokens, output tokens) to US dollars or
-            None. A model without a price makes the cost of its run incomplete, never zero.
+            output tokens (then cached and cache-writing ones, where they cost something else), a
+            callable (model, input tokens, output tokens) to US dollars or None, `genai-prices`, or
+            an `agentguard.prices.Prices`; the configuration's by default. A model without a price
+            makes the cost of its run incomplete, never zero.
         clock: the time, for tests.
         templates: named sequences of calls for `run.follow`, besides those of the configuration.
         tickets: where tickets are filed, such as `agentguard.tickets.FileTickets("tickets.jsonl")`.
@@ -69,7 +71,7 @@ class Guard:
         self.principal = principal or Principal()
         self.templates = collected(self.settings.templates, templates)
         self.tickets = tickets
-        self._price = pricing(prices)
+        self.prices = prices_of(prices, self.settings.prices, self.settings.model_prices)
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store, self)
         self.effects = Effects(self.store)
@@ -118,7 +120,7 @@ class Guard:
         name = workflow or self.settings.workflow or "workflow"
         limits = limits_of(self.settings.limits, budget)
         around = Surroundings(
-            self.store, self.settings.version, self._price, self._sensitive_of,
+            self.store, self.settings.version, self.prices, self._sensitive_of,
             dict(self.settings.routing), self.settings.trace != "none",
         )  # fmt: skip
         chosen = run_id if run_id is not None else new_run_id()
@@ -257,7 +259,9 @@ class Guard:
             self._know(tool)
         each = None if model_usd is None else dollars(nanos(model_usd))
         if each is None and model is not None:
-            each = self._price(model, input_tokens, output_tokens)
+            tokens = Tokens(input_tokens, output_tokens)
+            price = price_now(self.prices, self.store.clock, model, tokens)
+            each = None if price is None else price.usd
         limits = limits_of(self.settings.limits, budget)
         return estimate(self, plan, parameters=parameters or {}, limits=limits, model_usd=each)
 

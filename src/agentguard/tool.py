@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from ._loops import Past
+    from ._told import Told
     from ._verdicts import Check
     from .config import Settings
     from .errors import GuardError
@@ -205,7 +206,7 @@ class Tool:
     same_database: bool = False
     rules: list[Callable[[Call], Ask | None]] = field(default_factory=list)
     who: Ask | None = None
-    reserve: Callable[[Call], tuple[tuple[Reservation, ...], int]] | None = None
+    reserve: Callable[[Call], tuple[tuple[Reservation, ...], int | None]] | None = None
     checks: list[Check] = field(default_factory=list)
     independence: str | None = None
     duties: Duties | None = None
@@ -264,6 +265,7 @@ class Call:
         evidence: what the tool's reader saw before the body, and after it once that has ended.
         connection: for a tool with `same_database=True`, the driver's connection on which the
             store's transaction is open; what it writes there is committed with the record.
+        told: what was learned of it on its way, for its span and its metrics.
     """
 
     tool: Tool
@@ -299,6 +301,7 @@ class Call:
     past: Past | None = None
     evidence: Evidence | None = None
     connection: Any = None
+    told: Told | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str | None:

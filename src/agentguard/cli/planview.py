@@ -23,6 +23,7 @@ def costs_json(costs: Costs) -> dict[str, Any]:
         "retrieval_usd": usd(costs.retrieval), "retry_usd": usd(costs.retry),
         "human_usd": usd(costs.human), "other_usd": usd(costs.other),
         "human_minutes": f"{costs.human_minutes:f}", "unknown": list(costs.unknown),
+        "prices": list(costs.prices), "cached_tokens": costs.cached_tokens,
     }  # fmt: skip
 
 
@@ -62,6 +63,13 @@ def split(costs: Costs) -> Iterator[Line]:
     parts += [f"{kind} not known" for kind in costs.unknown]
     if parts:
         yield Line("of it", ", ".join(parts))
+    if costs.prices:
+        yield Line("prices", ", ".join(map(escaped, costs.prices)))
+    if costs.cached_tokens:
+        share = 100 * costs.cached_tokens // max(costs.input_tokens, costs.cached_tokens)
+        yield Line(
+            "cache", f"{costs.cached_tokens} of {costs.input_tokens} input tokens, {share} %"
+        )
 
 
 def progress(drift: Drift | None) -> Iterator[Line]:

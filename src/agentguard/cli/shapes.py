@@ -100,6 +100,8 @@ class StepJson(TypedDict):
     events: list[int]
     plan: str | None
     plan_step: int | None
+    prompt: str | None
+    price: str | None
 
 
 class ApprovalJson(TypedDict):
@@ -239,7 +241,7 @@ def step_json(step: Step, now: dt.datetime, undo: str | None = None) -> StepJson
         "budgets": [{"name": n, "span": s, "usd": usd(a)} for n, s, a in step.budgets],
         "tokens": dict(step.tokens), "late": None if step.late is None else dict(step.late),
         "undo": undo, "events": list(step.events), "plan": step.plan,
-        "plan_step": step.plan_step,
+        "plan_step": step.plan_step, "prompt": step.prompt, "price": step.price,
     }  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def answers(
 def _asked(step: Step) -> str:
     if step.kind == "model":
         asked = "" if step.arguments is None else " " + result(step.arguments)
-        return f"model {escaped(step.name)}{asked}"
+        prompt = f", prompt {escaped(step.prompt)}" if step.prompt else ""
+        return f"model {escaped(step.name)}{prompt}{asked}"
     shown = arguments(step.arguments) if step.arguments is not None else _absent(step)
     return f"{escaped(step.name)} {shown}".rstrip()
 
@@ -229,14 +230,25 @@ def _verdicts(step: Step) -> Iterator[Line]:
 
 def _cost(step: Step) -> str:
     if step.cost_usd is None:
-        return "unknown: the model has no price"
+        return f"unknown: {_why_unknown(step)}"
     texts = [f"{money(step.cost_usd)} of the run's budget"]
     if step.held_usd:
         texts.append(f"{money(step.held_usd)} still held")
     texts += [f"{money(a)} of {escaped(n)} ({escaped(s)})" for n, s, a in step.budgets]
     if step.tokens:
-        texts.append(f"{step.tokens['input']} tokens in, {step.tokens['output']} out")
+        cached = f" ({step.tokens['cached']} cached)" if step.tokens["cached"] else ""
+        texts.append(f"{step.tokens['input']} tokens in{cached}, {step.tokens['output']} out")
+    if step.price:
+        texts.append(f"price of {escaped(step.price)}")
     return ", ".join(texts)
+
+
+def _why_unknown(step: Step) -> str:
+    if step.kind != "model":
+        return "the tool's cost says that nobody knows"
+    if not (step.tokens["input"] or step.tokens["output"]):
+        return "the provider told no tokens"
+    return "the model has no price"
 
 
 def _time(page: Page, step: Step) -> str:

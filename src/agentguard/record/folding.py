@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..ledger.compensating import REFUTED, UNDONE
 from ..model import dollars, moment
+from .costs import named
 from .values import (
     LOST,
     NOTHING,
@@ -79,6 +80,7 @@ class _Draft:
         self.questions: dict[str, dict[str, Any]] = {}
         self.lists: dict[str, list[Any]] = {}
         self.attempts: list[dict[str, Any]] = []
+        self.costs_unknown = False
 
     def take(self, event: Event) -> None:
         """Add one event; kinds of a newer agentguard are kept as numbers only."""
@@ -254,7 +256,8 @@ class _Draft:
             self.found["outcome"] = UNDONE
 
     def reserved(self, _event: Event, data: Mapping[str, Any]) -> None:
-        self.found["held_usd"] = dollars(data["run_nanos"])
+        self.costs_unknown = data["run_nanos"] is None
+        self.found["held_usd"] = dollars(data["run_nanos"] or 0)
         self.lists["budgets"] = [(name, span, dollars(n)) for name, span, n in data["budgets"]]
 
     def settled(self, _event: Event, data: Mapping[str, Any]) -> None:
@@ -278,6 +281,8 @@ class _Draft:
             result=content.get("output"), content=event.content is not None, detail=told,
             cost_usd=None if cost is None else dollars(cost),
             tokens={n: data.get(f"{n}_tokens") or 0 for n in ("input", "output", "cached")},
+            prompt=named(data, "prompt_name", "prompt_version", "@"),
+            price=named(data, "price_source", "price_version", " "),
         )  # fmt: skip
         self.ended(event, "succeeded" if failed is None else "failed")
 
@@ -289,6 +294,8 @@ class _Draft:
         lists: dict[str, Any] = {name: tuple(values) for name, values in self.lists.items()}
         questions = tuple(Question(**found) for found in self.questions.values())
         attempts = tuple(Attempt(**found) for found in self.attempts)
+        if self.costs_unknown:
+            self.found["cost_usd"] = None
         return Step(**self.found, **lists, questions=questions, attempts=attempts)
 
 

@@ -178,11 +178,13 @@ class Step:
         refusal: kind of the error that refused it.
         detail: why it was refused, or what the error said.
         content: whether arguments and result are still kept beside the chain.
-        cost_usd: what was spent; None when the model's price is not known.
+        cost_usd: what was spent; None when the model's price is not known, or the tool's.
         held_usd: what is reserved and neither spent nor given back.
         retrieved: the documents a retrieval returned, best first; None if it was none.
         evidence: what was seen of the world before and after, if somebody looked.
         budgets: budgets other than the run's that it used: name, span, US dollars.
+        prompt: of a model call: the prompt's name, and its version behind an @, if anybody said so.
+        price: of a model call: who says what it cost, and the version of that.
         events: sequence numbers of its events.
         plan: `outside` or `out of order`, if it stood so to the run's plan.
         plan_step: the step of the plan that it used up.
@@ -224,6 +226,8 @@ class Step:
     events: tuple[int, ...] = ()
     plan: str | None = None
     plan_step: int | None = None
+    prompt: str | None = None
+    price: str | None = None
 
     def worked(self) -> dt.timedelta:
         """Return how long its bodies, or the model, are known to have worked."""

@@ -1,0 +1,97 @@
+"""What runs spent, for those who add it up: their rows and the facts of their events, no contents."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigurationError
+from .autonomy import OPERATIONS
+from .sealed import reading
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ..protocols import Tx
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """An event without its content."""
+
+    seq: int
+    step: int | None
+    kind: str
+    data: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class SpentRun:
+    """A run with what its record says of money; amounts in nano-dollars."""
+
+    tenant: str
+    run_id: str
+    workflow: str
+    status: str
+    started_at: int
+    spent: int
+    held: int
+    cost_complete: bool
+    facts: tuple[Fact, ...]
+
+
+def workflows(tx: Tx, tenant: str | None, since: int | None) -> list[tuple[str, str]]:
+    """Return which workflows had runs, by tenant; operators' own records are none."""
+    tenants = [tenant] if tenant else [t for (t,) in tx.rows("SELECT tenant FROM tenants")]
+    found = [
+        (owner, name)
+        for owner in tenants
+        for (name,) in tx.rows(
+            "SELECT DISTINCT workflow FROM runs WHERE tenant = ? AND started_at >= ?"
+            " AND run_id <> ?",
+            (owner, since or 0, OPERATIONS),
+        )
+    ]
+    return sorted(found)
+
+
+def runs_of(
+    tx: Tx, tenant: str, workflow: str, since: int | None, last: int | None
+) -> list[str]:
+    """Return the ids of a workflow's runs, newest first."""
+    rows = tx.rows(
+        "SELECT run_id FROM runs WHERE tenant = ? AND workflow = ? AND started_at >= ?"
+        " AND run_id <> ? ORDER BY started_at DESC LIMIT ?",
+        (tenant, workflow, since or 0, OPERATIONS, last or 2**31),
+    )
+    return [run_id for (run_id,) in rows]
+
+
+def spent_run(tx: Tx, tenant: str, run_id: str) -> SpentRun:
+    """Return one run as it stands.
+
+    Raises:
+        ConfigurationError: there is no such run.
+        StoreUnavailable: its record is not as it was written.
+    """
+    row = tx.row(
+        "SELECT workflow, status, started_at, spent, held, cost_complete FROM runs"
+        " WHERE tenant = ? AND run_id = ?",
+        (tenant, run_id),
+    )
+    if row is None:
+        raise ConfigurationError(f"run {run_id!r} is not in this store")
+    workflow, status, started_at, spent, held, complete = row
+    with reading(f"the record of run {run_id}"):
+        facts = tuple(
+            Fact(seq, step, kind, json.loads(data))
+            for seq, step, kind, data in tx.rows(
+                "SELECT seq, step, kind, data FROM events WHERE tenant = ? AND run_id = ?"
+                " ORDER BY seq",
+                (tenant, run_id),
+            )
+        )
+        return SpentRun(
+            tenant, run_id, workflow, status, started_at, spent, held, bool(complete), facts
+        )
