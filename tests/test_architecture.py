@@ -19,12 +19,12 @@ FLOORS = (
     "errors",
     """model canonical codec autonomy durations expressions outcomes redaction routing templates
     _backoff _price_values prompts
-    _contexts _names _dressed _runtime _scope _wrapper _yaml
+    _contexts _names _dressed _runtime _scope _told _wrapper _yaml
     slos _burning _wilson""",
     "protocols",
     "config _key_types _keys _keys_costs _keys_routing _keys_slos _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
-    _metrics
+    _metrics _evaluations _callfacts
     _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports _routes run plans costs
     prices _genai_prices _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo
     _isolated _child _making _pipeline declaration""",
@@ -252,7 +252,7 @@ def test_the_core_does_not_know_its_integrations() -> None:
 
 
 def test_integrations_come_in_by_the_front_door() -> None:
-    """An integration imports public names of agentguard, its own framework, and the stdlib."""
+    """An integration imports public names of agentguard, its framework, OpenTelemetry, the stdlib."""
     assert [
         f"{place(path, node)}: {module} {name}".rstrip()
         for path in python_files("integrations")
@@ -271,7 +271,7 @@ def allowed(integration: str, module: str, name: str) -> bool:
     if module in (ground, f"{ground}.hosting"):
         door = "hosting.py" if module.endswith(".hosting") else "__init__.py"
         return name in public_names(ROOT / "integrations" / str(ground) / door)
-    welcome = {integration, *FRAMEWORKS[integration], *sys.stdlib_module_names}
+    welcome = {integration, "opentelemetry", *FRAMEWORKS[integration], *sys.stdlib_module_names}
     return module.partition(".")[0] in welcome
 
 

@@ -39,6 +39,7 @@ from .ledger.values import (
     Waiting,
 )
 from .model import EffectState, moment
+from .telemetry import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -46,12 +47,14 @@ if TYPE_CHECKING:
     from ._runtime import Runtime
     from .ledger.rows import EffectRow
     from .ledger.values import Answer, Intent
-    from .model import Effect
+    from .model import Approval, Effect
     from .run import Run
     from .tool import Call
 
 _PATIENCE = 30.0
 """Seconds that a second caller waits for the first, when the tool names no timeout."""
+_SAME_MOMENT_US = 1000
+"""Times are kept in microseconds; floats of today's seconds do not tell a single one apart."""
 
 
 class DurableCall:
@@ -88,6 +91,8 @@ class DurableCall:
                 return await self._replayed(answer.effect)
             if isinstance(answer, Started):
                 end = await self._execute(answer)
+                if end.state is EffectState.SUCCEEDED and intent.cost:
+                    told(self.call).cost = intent.cost
                 if not await self._again(end):
                     if end.result_state == REFUTED and isinstance(end.error, VerificationFailed):
                         end.error = await self._undo(end.error)
@@ -141,6 +146,7 @@ class DurableCall:
         if isinstance(answer, Waiting):
             self._wait_for_people(answer)
         elif isinstance(answer, Drafted):
+            self._note_asked(answer.approval, answer.approval.stage or "draft")
             raise put_down(self.call, answer.approval)
         elif isinstance(answer, Unproven):
             intent.proposal = await proposal_of(self.runtime, self.run_, self.call)
@@ -155,6 +161,7 @@ class DurableCall:
     def _wait_for_people(self, answer: Waiting) -> None:
         host, approval = self.run_.host, answer.approval
         self.call.decision, self.call.approval_id = "require_approval", approval.id
+        self._note_asked(approval, "approval")
         if host.can_pause():
             host.pause(approval)
             return
@@ -163,6 +170,13 @@ class DurableCall:
             f" {approval.id}",
             approval=approval,
         )
+
+    def _note_asked(self, approval: Approval, why: str) -> None:
+        """Whoever comes again while people have not decided does not turn to them once more."""
+        learned = told(self.call)
+        learned.approval = approval
+        if approval.created_at.timestamp() * 1_000_000 >= self.call.at - _SAME_MOMENT_US:
+            learned.escalated = why
 
     def _edited(self, answer: Edited, intent: Intent) -> Intent:
         """Take over the approved arguments; the requested payload stays what the key is bound to."""
@@ -199,6 +213,8 @@ class DurableCall:
         call.first_started_at = moment(started.first_started_at)
         if started.approval is not None:
             call.approval_id, call.edits = started.approval.id, started.edits
+            learned = told(call)
+            learned.approval, learned.granted = started.approval, started.fence == 1
         if timeout:
             call.deadline = moment(self.store.clock.now() + int(timeout * 1_000_000))
         began = time.monotonic_ns()
@@ -221,6 +237,8 @@ class DurableCall:
             )
 
     async def _settle(self, end: End, duration_us: int) -> End:
+        if end.verdicts:
+            told(self.call).verdicts.extend(end.verdicts)
         self.claim.end = settlement = self.settlement(end, duration_us)
         try:
             settled = await self.run_.commit(

@@ -115,7 +115,7 @@ class Meter:
             base, steps, tools = self._base, self._steps_ahead, self._tools_ahead
         return Usage(
             base.steps + steps, base.model_calls, base.tool_calls + tools, base.spent, base.held,
-            base.input_tokens, base.output_tokens,
+            base.input_tokens, base.output_tokens, base.cost_complete,
         )  # fmt: skip
 
     def note(self, draft: Draft, *, tool_call: bool = False) -> None:

@@ -35,7 +35,11 @@ COUNTERS = {
 }
 HISTOGRAMS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "agentguard.run.cost_usd": ("", "US dollars that a run has spent when it ends.", _CENTS),
-    "agentguard.run.duration": ("s", "How long a part of a run was being executed.", _RUNS),
+    "agentguard.run.duration": (
+        "s",
+        "How long a run was executed, without its waits for people.",
+        _RUNS,
+    ),
     "agentguard.tool.duration": ("s", "How long a guarded call took, its waits included.", _CALLS),
     "agentguard.approval.wait": ("s", "How long a call waited for people's answer.", _PEOPLE),
 }
@@ -45,10 +49,13 @@ _made: dict[str, Any] = {}
 _making = threading.Lock()
 
 
-def run_ended(workflow: str, outcome: str, seconds: float, usd: Decimal | None = None) -> None:
-    """Count a part of a run that was left, with its time; *usd* if the run has ended for good."""
+def run_ended(
+    workflow: str, outcome: str, seconds: float | None = None, usd: Decimal | None = None
+) -> None:
+    """Count a part of a run that was left; *seconds* and *usd* of a run that has ended."""
     _add("agentguard.runs", 1, {WORKFLOW: workflow, "agentguard.run.outcome": outcome})
-    _record("agentguard.run.duration", seconds, {WORKFLOW: workflow})
+    if seconds is not None:
+        _record("agentguard.run.duration", seconds, {WORKFLOW: workflow})
     if usd is not None:
         _record("agentguard.run.cost_usd", float(usd), {WORKFLOW: workflow})
 

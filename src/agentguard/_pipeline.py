@@ -14,6 +14,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ._attempt import body_of, judge, steers
+from ._callfacts import tool_outcome
 from ._decide import decide, needs_start, note_refusal
 from ._durable import DurableCall
 from ._independence import look
@@ -40,10 +41,7 @@ async def guarded(
 ) -> Outcome:  # fmt: skip
     """Run one guarded call and return its end as a value."""
     ref = run.call_ref()
-    span = ToolSpan(
-        tool, run.id, run.principal.agent, ref, run.redactor, traced=run.around.traced,
-        host=run.host,
-    )  # fmt: skip
+    span = ToolSpan(run, tool, ref)
     try:
         call = decide(run, tool, ref, instance, args, kwargs)
         await hold_against_past(runtime, run, call)
@@ -54,11 +52,11 @@ async def guarded(
         error = await held_refusal(runtime, run, tool, ref, args, kwargs, error)
         refusal = _note_refusal(run, tool, ref, error)
         told = await _ended_by(runtime, run, tool, refusal, None, (instance, args, kwargs))
-        span.end(_outcome(told), told)
+        span.end(tool_outcome(told), told)
         return None, _shown(run, told)
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
-        runtime.late = late_answer(run, call, body)
+        runtime.late = late_answer(run, call, body, span)
     try:
         if needs_start(run, call):
             path = TogetherCall if isinstance(runtime, TogetherRuntime) else DurableCall
@@ -69,7 +67,7 @@ async def guarded(
         error.run_id, error.step = error.run_id or run.id, error.step or call.step
         note_end(run, call, error)
         told = await _ended_by(runtime, run, tool, error, call)
-        span.end(_outcome(told), told, call)
+        span.end(tool_outcome(told), told, call)
         return None, _shown(run, told)
     except BaseException as error:  # noqa: BLE001 - the end is a value, raised at the edge
         note_end(run, call, error)
@@ -100,7 +98,7 @@ def _shown(run: Run, told: BaseException) -> BaseException:
 
 
 def late_answer(
-    run: Run, call: Call, body: Callable[[], Any]
+    run: Run, call: Call, body: Callable[[], Any], span: ToolSpan
 ) -> Callable[[Any, BaseException | None], None]:
     """Return what settles the effect when an abandoned thread answers after its deadline."""
 
@@ -110,6 +108,7 @@ def late_answer(
         late = path.settlement(end, 0)
         settled = run_inline(run.commit(path.runtime, late.pending, settling.settle, late))
         run.meter.synced(settled.usage, late.pending)
+        span.late(end.verdicts)
 
     return settle
 
@@ -123,24 +122,3 @@ def _note_refusal(run: Run, tool: Tool, ref: Any, error: GuardError) -> GuardErr
         return over
     note_refusal(run, tool, ref, error)
     return error
-
-
-_OUTCOMES = {
-    "approval_required": "pending",
-    "action_drafted": "pending",
-    "approval_rejected": "rejected",
-    "approval_expired": "denied",
-    "rate_limited": "denied",
-    "budget_exceeded": "skipped_budget",
-    "loop_detected": "skipped_budget",
-    "permission_denied": "denied",
-    "forbidden_action": "denied",
-    "run_halted": "denied",
-    "plan_violation": "denied",
-    "idempotency_conflict": "denied",
-    "circuit_open": "denied",
-}
-
-
-def _outcome(error: BaseException) -> str:
-    return _OUTCOMES.get(getattr(error, "kind", ""), "error")

@@ -12,6 +12,7 @@ from ._runaway import next_wait, note_outcome
 from .errors import BudgetExceeded
 from .ledger.values import NEW_STEP, Draft, end_kind
 from .model import EffectState
+from .telemetry import told
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ async def read(runtime: Runtime, run: Run, call: Call, body: Callable[[], Any]) 
             end = await attempt(runtime, run, call, body)
     except BaseException as error:  # noqa: BLE001 - its step is taken, so it is told, then raised
         end = End(EffectState.FAILED_RETRYABLE, error=error)
+    if end.verdicts:
+        told(call).verdicts.extend(end.verdicts)
     note_outcome(call, end)
     _note_read(run, call, end, (time.monotonic_ns() - began) // 1000)
     if run.meter.due():

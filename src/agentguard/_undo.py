@@ -117,10 +117,9 @@ class Undo:
             await look(runtime, run, call, self.sheet.duties)
         runtime.take(call, run.around.store)
         body = body_of(call, self.sheet.function, None)
+        span = ToolSpan(run, self.sheet, None)
         if isinstance(runtime, ThreadRuntime):
-            runtime.late = late_answer(run, call, body)
-        who = run.principal.agent
-        span = ToolSpan(self.sheet, run.id, who, None, run.redactor, traced=run.around.traced)
+            runtime.late = late_answer(run, call, body, span)
         try:
             value, outcome = await _path(runtime, run, call, body).run()
         except BaseException as error:

@@ -20,12 +20,14 @@ class GuardError(RuntimeError):
         halts: whether the run should stop instead of handing the error to the model.
         run_id: the run in which it happened, if any.
         step: the step of that run, if one was given out.
+        told: metrics have counted it; it passes every call around the one that it ended.
     """
 
     kind: ClassVar[str] = "guard_error"
     retryable: ClassVar[bool] = False
     halts: ClassVar[bool] = False
     advice: ClassVar[str] = "Do not repeat this call. Tell the user what happened and stop."
+    told = False
 
     def __init__(self, message: str, *, run_id: str | None = None, step: int | None = None) -> None:
         super().__init__(message)

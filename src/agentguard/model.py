@@ -434,7 +434,10 @@ class HumanCosts:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What a run has used; money in nano-dollars, *held* is reserved and not yet settled."""
+    """What a run has used; money in nano-dollars, *held* is reserved and not yet settled.
+
+    *cost_complete* is False once something was spent whose price nobody knows.
+    """
 
     steps: int = 0
     model_calls: int = 0
@@ -443,6 +446,7 @@ class Usage:
     held: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    cost_complete: bool = True
 
 
 @dataclass(frozen=True, slots=True)

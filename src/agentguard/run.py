@@ -26,6 +26,7 @@ from .errors import ApprovalRequired, ConfigurationError, FellBack, GuardError, 
 from .ledger import endings, lifecycle
 from .ledger import plans as planning
 from .ledger.values import Execution, Opened, Opening, Pending, RunRef
+from .outcomes import run_outcome
 from .plans import Planned
 from .redaction import Redactor
 
@@ -74,6 +75,8 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         principal: who acts.
         part: 1 at first, counting up with every resume.
         guard: the guard that made it.
+        outcome: how it came out when it was left last (`agentguard.outcomes`); None before that,
+            and where it was only joined.
     """
 
     def __init__(
@@ -100,6 +103,8 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self._join, self._finish = join, False
         self.fallback = fallback
         self.waits: dict[tuple[type[Host], str], str] = {}
+        self.outcome: str | None = None
+        self._active, self._entered = 0.0, 0.0
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
         self._tokens: list[tuple[Token[Run | None], Any, trace.Span]] = []
@@ -179,13 +184,14 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         await self._leave(AsyncioRuntime(), error)
 
     async def _open(self, runtime: Runtime) -> tuple[trace.Span, Opened]:
-        span = telemetry.start_workflow(self.workflow, self.id, traced=self.around.traced)
+        span = telemetry.start_workflow(self)
         opening = self._opening(telemetry.traceparent(span))
         try:
             opened = await runtime.commit(self.around.store, lifecycle.open_run, opening)
         except BaseException as error:
-            telemetry.end_workflow(span, "failed", error)
+            telemetry.end_workflow(span, self, run_outcome("failed", kind_of(error)), error)
             raise
+        self._active = opened.active_us / 1_000_000
         self.part, self.hash_key = opened.part, opened.hash_key
         self.former_keys = opened.former_keys
         if opened.planned:
@@ -233,17 +239,25 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         context = trace.set_span_in_context(span, here) if self.around.traced else here
         token = otel_context.attach(context)
         self._tokens.append((_RUN.set(self), token, span))
+        self._entered = time.monotonic()
 
     async def _leave(self, runtime: Runtime, error: BaseException | None) -> None:
         """Close the run, then end its span: only the store knows of questions still open."""
         span = self._deactivate()
+        self.outcome, self.verdicts = None, ()
         try:
-            status = await self._close(runtime, error)
+            await self._close(runtime, error)
         except BaseException as failure:
-            telemetry.end_workflow(span, "failed", error or failure, self.usage)
+            if self.outcome is None:
+                self.outcome = run_outcome("failed", kind_of(failure))
+            self._end_part(span, error or failure)
             raise
-        telemetry.end_workflow(span, status, error, self.usage)
+        self._end_part(span, error)
         runtime.check_cancelled()
+
+    def _end_part(self, span: trace.Span, error: BaseException | None) -> None:
+        seconds = self._active + time.monotonic() - self._entered
+        telemetry.end_workflow(span, self, self.outcome, error, seconds)
 
     def _deactivate(self) -> trace.Span:
         mine, theirs, span = self._tokens.pop()
@@ -269,12 +283,12 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         kind = type(error).__name__
         return "failed", self.redactor.scrub(f"{kind}: {error}")[:1000], kind
 
-    async def _close(self, runtime: Runtime, error: BaseException | None) -> str:
-        """Write the end of this part and return how it ended; without an error, as the store says."""
+    async def _close(self, runtime: Runtime, error: BaseException | None) -> None:
+        """Write the end of this part, and remember how the run came out, as the store says."""
         status, why, kind = self._ending(error)
         if self._join and status == "succeeded" and not self._finish:
             await self.flush(runtime)
-            return status
+            return
         no = await refuted(runtime, self) if self.checks and status == "succeeded" else None
         if no is not None:
             status, why, kind = self._ending(no)
@@ -289,11 +303,12 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
             error.add_note(
                 f"agentguard could not write the end of run {self.id}: {failure.message}"
             )
-            return status
+            self.outcome = run_outcome(status, kind)
+            return
         self.meter.synced(closed.usage, taken)
+        self.outcome = closed.outcome
         if no is not None:
             raise no
-        return closed.status if error is None else status
 
     # Commits.
 
@@ -342,16 +357,19 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
     async def _model_ended(
         self, runtime: Runtime, model: str, refusal: GuardError, *, is_async: bool
     ) -> GuardError:
-        fallback = self.fallback_here()
-        if fallback is None:
-            return refusal
-        told: GuardError = await fallback.end_model(
-            runtime, self, model, refusal, is_async=is_async
-        )
+        fallback, told = self.fallback_here(), refusal
+        if fallback is not None:
+            told = await fallback.end_model(runtime, self, model, refusal, is_async=is_async)
+        telemetry.model_refused(self, told)
         return told
 
     def _shown(self, refusal: GuardError) -> BaseException:
         return self.host.failure(refusal)
+
+
+def kind_of(error: BaseException) -> str:
+    """Return the kind of one of our errors, or the name of another's class."""
+    return error.kind if isinstance(error, GuardError) else type(error).__name__
 
 
 def new_run_id() -> str:

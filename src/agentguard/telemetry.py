@@ -1,86 +1,158 @@
 """Spans through the OpenTelemetry API alone: no provider is set, no exporter is made.
 
-Names follow the GenAI semantic conventions (Development); what they lack is `agentguard.*`.
+Names follow the GenAI semantic conventions (Development); what they lack is `agentguard.*`. What
+breaks here, in a provider, a sampler or a processor, reaches nobody's call.
 """
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Any
+import functools
+import inspect
+import time
+from typing import TYPE_CHECKING, Any, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from . import _callfacts, _evaluations, _metrics
+from ._scope import OPERATION, SCOPE, TOOL_NAME, VERSION, WORKFLOW, broken
+from ._told import Told
 from .canonical import jsonable, plain_text
-from .errors import BudgetExceeded, ContractViolation
+from .errors import ContractViolation
 from .model import dollars
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
     from opentelemetry.trace import Span
 
-    from .model import Approval, Usage
+    from .model import Principal, Usage
     from .protocols import CallRef, Host
     from .redaction import Redactor
     from .tool import Call, Tool
 
-OPERATION = "gen_ai.operation.name"
-TOOL_NAME = "gen_ai.tool.name"
-_CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
-
-
-_VERSION = "0.1.0"  # as in pyproject.toml; to ask the installation takes as long as half of us
-_TRACER = trace.get_tracer("agentguard", _VERSION)
+_TRACER = trace.get_tracer(SCOPE, VERSION)
 _PROPAGATOR = TraceContextTextMapPropagator()
-_ERRORS = frozenset({"error", "denied", "rejected", "skipped_budget"})
-_OUTCOMES = {
-    "succeeded": "success", "failed": "failure", "waiting": "pending",
-    "halted": "failure", "cancelled": "failure",
-}  # fmt: skip
+_LONGEST_DESCRIPTION = 500
 
 
-def start_workflow(workflow: str, run_id: str, *, traced: bool) -> Span:
-    """Start the span of one part of a run; one that records nothing if it is not *traced*."""
-    if not traced:
+class Running(Protocol):
+    """What spans and metrics need from a run."""
+
+    id: str
+    workflow: str
+    principal: Principal
+    hash_key: bytes
+    redactor: Redactor
+    around: Any
+    verdicts: Sequence[Mapping[str, Any]]
+
+    @property
+    def host(self) -> Host:
+        """The agent runtime at work here."""
+        ...
+
+    @property
+    def usage(self) -> Usage:
+        """What the run has used, as far as this process knows."""
+        ...
+
+
+def told(call: Call) -> Told:
+    """Return what was learned of *call* so far, to add to it."""
+    if call.told is None:
+        call.told = Told()
+    return call.told
+
+
+# The part of a run.
+
+
+def start_workflow(run: Running) -> Span:
+    """Start the span of one part of a run; one that records nothing if the run is not traced."""
+    if not run.around.traced:
         return trace.INVALID_SPAN
-    return _TRACER.start_span(
-        f"invoke_workflow {workflow}",
-        kind=SpanKind.INTERNAL,
-        attributes={
-            OPERATION: "invoke_workflow",
-            "gen_ai.workflow.name": workflow,
-            "openinference.span.kind": "CHAIN",
-            "agentguard.run.id": run_id,
-            "agentguard.version": _VERSION,
-        },
-    )
+    attributes = {
+        OPERATION: "invoke_workflow",
+        WORKFLOW: run.workflow,
+        "openinference.span.kind": "CHAIN",
+        "agentguard.run.id": run.id,
+        "agentguard.version": VERSION,
+    }
+    return _started(f"invoke_workflow {run.workflow}", attributes)
 
 
 def resumed(span: Span, part: int, earlier: str | None) -> None:
     """Say which part of its run this is, and link it to the one before."""
-    span.set_attribute("agentguard.run.part", part)
-    for link in _links(earlier):
-        span.add_link(link.context)
+    if not span.is_recording():
+        return
+    try:
+        span.set_attribute("agentguard.run.part", part)
+        for link in _links(earlier):
+            span.add_link(link.context)
+    except Exception as error:  # noqa: BLE001 - no run fails because its span cannot be told of it
+        broken("a span", error)
 
 
 def end_workflow(
-    span: Span, status: str, error: BaseException | None, usage: Usage | None = None
+    span: Span, run: Running, outcome: str | None, error: BaseException | None,
+    seconds: float | None = None,
+) -> None:  # fmt: skip
+    """End the span of a part; waiting for a person is not an error.
+
+    Args:
+        span: as `start_workflow` has returned it.
+        run: whose part it is.
+        outcome: how the run came out; None if it goes on elsewhere.
+        error: by which the part was left.
+        seconds: for how long the run was executed in all; None if it could not be entered.
+    """
+    if not run.around.traced:
+        return
+    _evaluations.tell(span, run.verdicts, run.redactor.scrub)
+    if outcome is not None and seconds is not None:
+        _count_run(run, outcome, seconds)
+    try:
+        if span.is_recording():
+            _tell_of_run(span, run, outcome, error)
+        span.end()
+    except Exception as failure:  # noqa: BLE001 - no run fails because its span cannot end
+        broken("a span", failure)
+
+
+def model_refused(run: Running, error: BaseException) -> None:
+    """Count that a model call was refused, and what the run turned to instead."""
+    if run.around.traced and _callfacts.is_first(error):
+        _callfacts.count(run.workflow, None, error, "", fresh=True)
+
+
+def _count_run(run: Running, outcome: str, seconds: float) -> None:
+    usage = run.usage
+    ended = outcome != "pending"
+    usd = dollars(usage.spent) if ended and usage.cost_complete else None
+    _metrics.run_ended(run.workflow, outcome, seconds if ended else None, usd)
+
+
+def _tell_of_run(
+    span: Span, run: Running, outcome: str | None, error: BaseException | None
 ) -> None:
-    """End the span of a part; waiting for a person is not an error."""
-    outcome = _OUTCOMES.get(status, status)
-    if isinstance(error, BudgetExceeded):
-        outcome = "budget_exceeded"
-    span.set_attribute("agentguard.run.outcome", outcome)
-    if usage is not None:
-        span.set_attribute("agentguard.run.steps", usage.steps)
-        span.set_attribute("agentguard.run.model_calls", usage.model_calls)
-        span.set_attribute("agentguard.run.tool_calls", usage.tool_calls)
-        span.set_attribute("agentguard.run.cost_usd", float(dollars(usage.spent)))
-    if status == "failed" and error is not None:
-        span.set_attribute("error.type", _type_of(error))
-        span.set_status(Status(StatusCode.ERROR, _type_of(error)))
-    span.end()
+    usage = run.usage
+    facts: dict[str, Any] = {
+        "agentguard.run.steps": usage.steps,
+        "agentguard.run.model_calls": usage.model_calls,
+        "agentguard.run.tool_calls": usage.tool_calls,
+        "agentguard.run.cost_usd": float(dollars(usage.spent)),
+        "agentguard.run.cost_complete": usage.cost_complete,
+        **_callfacts.of_verdicts(run.verdicts),
+    }
+    facts |= {} if outcome is None else {"agentguard.run.outcome": outcome}
+    facts |= {} if error is None else _callfacts.refused(error)
+    if error is not None and outcome != "pending":
+        facts["error.type"] = _callfacts.type_of(error)
+        span.set_status(Status(StatusCode.ERROR, _callfacts.type_of(error)))
+    span.set_attributes(facts)
 
 
 def _links(traceparent: str | None) -> list[Link]:
@@ -97,47 +169,91 @@ def traceparent(span: Span) -> str | None:
     return carrier.get("traceparent")
 
 
+# The call.
+
+
 class ToolSpan:
     """The one span of a tool call: the runtime's own if it has one open, else ours."""
 
-    __slots__ = ("_own", "_redactor", "_token", "span")
+    __slots__ = ("_began", "_own", "_run", "_token", "_tool", "span")
 
-    def __init__(
-        self, tool: Tool, run_id: str, agent: str, ref: CallRef | None, redactor: Redactor,
-        *, traced: bool, host: Host | None = None,
-    ) -> None:  # fmt: skip
-        theirs = _theirs(tool.name, host) if traced else trace.INVALID_SPAN
-        self._redactor, self._token = redactor, None
-        self._own = theirs is None
-        self.span = _start_tool(tool, run_id, agent, ref) if theirs is None else theirs
+    def __init__(self, run: Running, tool: Tool, ref: CallRef | None) -> None:
+        self._run, self._tool, self._token = run, tool, None
+        self.span: Span = trace.INVALID_SPAN
+        self._own, self._began = False, 0.0
+        if not run.around.traced:
+            return
+        self._began = time.perf_counter()
+        current = trace.get_current_span()
+        theirs = _theirs(current, tool.name, run.host)
+        if theirs is None:
+            self._own = True
+            self.span = _started(f"execute_tool {tool.name}", _start_facts(run, tool, ref))
+        else:
+            self.span = theirs
         if not self.span.is_recording():
             return
-        if self._own:  # what the body calls hangs below this span
+        if self.span is not current:  # what the body calls hangs below this span
             self._token = otel_context.attach(trace.set_span_in_context(self.span))
-        else:
-            self.span.set_attributes(_ours(tool, run_id))
+        self._introduce(ref)
+
+    def _introduce(self, ref: CallRef | None) -> None:
+        """Say what no sampler needs; a span of somebody else is completed."""
+        try:
+            description = _description(self._tool.function)
+            facts = {"gen_ai.tool.description": description} if description else {}
+            if not self._own:
+                known: Any = getattr(self.span, "attributes", None) or {}
+                ours = _start_facts(self._run, self._tool, ref)
+                facts = {n: v for n, v in {**ours, **facts}.items() if n not in known}
+            self.span.set_attributes(facts)
+        except Exception as error:  # noqa: BLE001 - no call fails because its span cannot be told
+            broken("a span", error)
 
     def end(
         self, outcome: str, error: BaseException | None, call: Call | None = None, value: Any = None
     ) -> None:
         """Say how the call ended. Waiting for a person is not an error."""
-        span = self.span
+        run, tool = self._run, self._tool
         if self._token is not None:
             otel_context.detach(self._token)
-        if span.is_recording():
-            facts = {"agentguard.tool.outcome": outcome}
-            facts |= {"agentguard.policy.decision": "deny"} if call is None else _facts(call)
-            if call is not None and captures_content():
-                facts |= self._content(call, value, returned=error is None)
-            if error is not None:
-                _tell(span, facts, error, outcome)
-            span.set_attributes(facts)  # at once: every call of a span takes its lock
-        if self._own:
-            span.end()
+        if not run.around.traced:
+            return
+        _metrics.tool_ended(tool.name, outcome, tool.effect, time.perf_counter() - self._began)
+        learned = None if call is None else call.told
+        if learned is not None or error is not None:
+            fresh = error is not None and _callfacts.is_first(error)
+            _callfacts.count(run.workflow, learned, error, tool.name, fresh=fresh)
+        if learned is not None and learned.verdicts:
+            _evaluations.tell(self.span, learned.verdicts, run.redactor.scrub)
+        try:
+            if self.span.is_recording():
+                self._tell(outcome, error, call, value)
+            if self._own:
+                self.span.end()
+        except Exception as failure:  # noqa: BLE001 - no call fails because its span cannot end
+            broken("a span", failure)
+
+    def late(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
+        """Tell verdicts on an answer that came after the span had ended."""
+        if self._run.around.traced:
+            _evaluations.tell(self.span, verdicts, self._run.redactor.scrub)
+
+    def _tell(
+        self, outcome: str, error: BaseException | None, call: Call | None, value: Any
+    ) -> None:
+        facts = {"agentguard.tool.outcome": outcome}
+        facts |= _callfacts.facts_of(call, error, self._run.hash_key)
+        if call is not None and _evaluations.content()[0]:
+            facts |= self._content(call, value, returned=error is None)
+        if error is not None and outcome in _callfacts.ERRORS:
+            facts["error.type"] = _callfacts.type_of(error)
+            self.span.set_status(Status(StatusCode.ERROR, _callfacts.type_of(error)))
+        self.span.set_attributes(facts)  # at once: every call of a span takes its lock
 
     def _content(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:
         """Return arguments and result as JSON, without what is sensitive."""
-        redact = self._redactor
+        redact = self._run.redactor
         shown = redact.hide(call.tool.sensitive, call.plain)
         found = {"gen_ai.tool.call.arguments": plain_text(redact.scrub(shown))}
         if returned:
@@ -149,85 +265,68 @@ class ToolSpan:
         return found
 
 
-def _facts(call: Call) -> dict[str, Any]:
-    facts: dict[str, Any] = {
-        "agentguard.tool.attempt": call.attempt,
-        "agentguard.tool.args_sha256": call.payload_hash,
-        "agentguard.idempotency.replayed": call.replayed,
-        "agentguard.policy.decision": call.decision,
-    }
-    some = (
-        ("agentguard.idempotency.key_sha256", call.idempotency_key or None),
-        ("agentguard.policy.rule", call.rule),
-        ("agentguard.approval.id", call.approval_id),
-        ("agentguard.run.step", call.step),
-    )
-    facts |= {name: fact for name, fact in some if fact is not None}
-    if call.retrieved is not None:
-        facts["agentguard.retrieval.documents"] = len(call.retrieved)
-    return facts
-
-
-def _tell(span: Span, facts: dict[str, Any], error: BaseException, outcome: str) -> None:
-    """Say what went wrong; waiting for a person did not."""
-    approval: Approval | None = getattr(error, "approval", None)
-    if approval is not None:
-        facts["agentguard.approval.id"] = approval.id
-        facts["agentguard.approval.status"] = approval.status
-    if outcome in _ERRORS:
-        facts["error.type"] = _type_of(error)
-        span.set_status(Status(StatusCode.ERROR, _type_of(error)))
-
-
-def _theirs(tool: str, host: Host | None) -> Span | None:
+def _theirs(current: Span, tool: str, host: Host) -> Span | None:
     """Return the span that an instrumentation has open for this very call, if one has."""
-    current = trace.get_current_span()
-    if _is_tool_span(current, tool):
-        return current
-    found = host.tool_span(tool) if host is not None else None
-    return found if found is not None and found.is_recording() else None
+    try:
+        if _is_of_call(current, tool):
+            return current
+        found = host.tool_span(tool)
+        return found if found is not None and _is_free(found) else None
+    except Exception as error:  # noqa: BLE001 - then the call has a span of its own
+        broken("a span of the runtime", error)
+        return None
 
 
-def _is_tool_span(span: Span, name: str) -> bool:
+def _is_free(span: Span) -> bool:
+    """Return whether *span* can be told of, and is of no run or guarded call already."""
+    return span.is_recording() and "agentguard.run.id" not in _attributes(span)
+
+
+def _is_of_call(span: Span, name: str) -> bool:
     """An instrumentation of the runtime has opened a span for this very call, and for it alone."""
-    if not span.is_recording():
+    if not _is_free(span):
         return False
-    attributes: Any = getattr(span, "attributes", None) or {}
-    if "agentguard.run.id" in attributes:  # ours, or a guarded call's already
-        return False
+    attributes = _attributes(span)
     theirs = str(attributes.get(TOOL_NAME, ""))
     same = theirs == name or theirs.endswith("-" + name)
     return attributes.get(OPERATION) == "execute_tool" and same
 
 
-def _start_tool(tool: Tool, run_id: str, agent: str, ref: CallRef | None) -> Span:
+def _attributes(span: Span) -> Mapping[str, Any]:
+    """Return what a span says so far; only those of the SDK can tell."""
+    found: Mapping[str, Any] = getattr(span, "attributes", None) or {}
+    return found
+
+
+def _start_facts(run: Running, tool: Tool, ref: CallRef | None) -> dict[str, Any]:
+    """Return what is known at the start, which is what samplers see."""
     attributes: dict[str, Any] = {
         OPERATION: "execute_tool",
         TOOL_NAME: tool.name,
         "gen_ai.tool.type": "function",
-        "gen_ai.agent.name": agent,
+        "gen_ai.agent.name": run.principal.agent,
+        WORKFLOW: run.workflow,
         "openinference.span.kind": "TOOL",
-        "agentguard.run.id": run_id,
+        "agentguard.run.id": run.id,
         "agentguard.tool.effect": tool.effect,
     }
     if ref is not None:
         attributes["gen_ai.tool.call.id"] = ref.id
-    return _TRACER.start_span(f"execute_tool {tool.name}", attributes=attributes)
+    return attributes
 
 
-def _ours(tool: Tool, run_id: str) -> dict[str, str]:
-    return {"agentguard.run.id": run_id, "agentguard.tool.effect": tool.effect}
+@functools.lru_cache(maxsize=1024)
+def _description(function: Callable[..., Any]) -> str:
+    """Return the first paragraph of a tool's docstring; adapters' own wrappers say nothing of it."""
+    if str(getattr(function, "__module__", "")).startswith(SCOPE):
+        return ""
+    text = inspect.getdoc(function) or ""
+    return text.partition("\n\n")[0][:_LONGEST_DESCRIPTION]
 
 
-def _type_of(error: BaseException) -> str:
-    kind = type(error)
-    return (
-        kind.__qualname__
-        if kind.__module__ == "builtins"
-        else f"{kind.__module__}.{kind.__qualname__}"
-    )
-
-
-def captures_content() -> bool:
-    """Return whether the standard switch allows arguments and results on spans."""
-    return os.environ.get(_CAPTURE, "").upper() in ("SPAN_ONLY", "SPAN_AND_EVENT")
+def _started(name: str, attributes: dict[str, Any]) -> Span:
+    try:
+        return _TRACER.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
+    except Exception as error:  # noqa: BLE001 - a sampler or a processor has failed
+        broken("a span", error)
+        return trace.INVALID_SPAN

@@ -214,7 +214,7 @@ class RunLog:
         """Return what the run has used, this transaction included."""
         return Usage(
             self.steps, self.model_calls, self.tool_calls, self.spent, self.held,
-            self.input_tokens, self.output_tokens,
+            self.input_tokens, self.output_tokens, bool(self.cost_complete),
         )  # fmt: skip
 
     def leaf(self) -> None:
