@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
 
+from . import _metrics
 from ._apart import write_apart
 from ._names import same_model
 from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
@@ -15,7 +16,7 @@ from .canonical import jsonable
 from .errors import GuardError, PermissionDenied
 from .ledger.model_calls import ModelEnd, ModelStart, ModelState, begin_model, end_model
 from .ledger.values import Pending
-from .model import nanos
+from .model import dollars, nanos
 from .prices import Tokens, price_now
 from .prompts import prompt_of
 
@@ -89,9 +90,11 @@ class ModelCalls:
     def __init__(
         self, ref: RunRef, agent: str, around: Surroundings, meter: Meter, redactor: Redactor,
         failure: Callable[[GuardError], BaseException], ended: Callable[..., Awaitable[GuardError]],
+        workflow: str = "",
     ) -> None:  # fmt: skip
         self._ref, self._agent, self._around, self._ended = ref, agent, around, ended
         self._meter, self._redactor, self._failure = meter, redactor, failure
+        self._workflow = workflow
         self.called: set[str] = set()
         self.seen = 0
 
@@ -269,6 +272,8 @@ class ModelCalls:
         taken = self._meter.drain()
         end = replace(end, pending=taken)
         self._meter.synced(await self._commit(runtime, taken, end_model, end), taken)
+        if end.cost and self._around.traced:
+            _metrics.cost(self._workflow, "model", dollars(end.cost))
 
     def _settle_apart(self, end: ModelEnd) -> None:
         """Settle after an interrupt, behind whatever of the call is still on its way to the store."""

@@ -6,15 +6,17 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
+from . import _metrics
 from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .errors import ConfigurationError
 from .ledger.costs import Cost, add_cost, minutes_text
-from .model import nanos
+from .model import dollars, nanos
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ._meter import Meter
+    from ._models import Surroundings
     from ._runtime import Runtime
     from .ledger.values import Pending, RunRef
     from .model import HumanCosts, Limits
@@ -33,6 +35,8 @@ class Running(Protocol):
     guard: Any
     id: str
     part: int
+    workflow: str
+    around: Surroundings
     ref: RunRef
     meter: Meter
     redactor: Redactor
@@ -153,3 +157,5 @@ async def _add(runtime: Runtime, run: Running, cost: Cost) -> None:
     run.meter.synced(usage, taken)
     if over is not None:
         raise over
+    if cost.nanos and run.around.traced:
+        _metrics.cost(run.workflow, cost.kind, dollars(cost.nanos))

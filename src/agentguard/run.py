@@ -31,7 +31,7 @@ from .plans import Planned
 from .redaction import Redactor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping, Sequence
     from types import TracebackType
 
     from .autonomy import Autonomy
@@ -94,7 +94,7 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self.redactor = Redactor()
         self.models = ModelCalls(
             self.ref, principal.agent, around, self.meter, self.redactor,
-            self._shown, self._model_ended,
+            self._shown, self._model_ended, workflow,
         )  # fmt: skip
         self.hash_key, self.former_keys = b"", False
         self.plans = planning.Plans()
@@ -104,6 +104,7 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self.fallback = fallback
         self.waits: dict[tuple[type[Host], str], str] = {}
         self.outcome: str | None = None
+        self.verdicts: Sequence[Mapping[str, Any]] = ()
         self._active, self._entered = 0.0, 0.0
         self._looked = 0.0
         self._switches: Mapping[str, str] = {}
