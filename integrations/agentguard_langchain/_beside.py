@@ -23,11 +23,5 @@ def tool_span(tool: str) -> Any:
         if type(tracer).__module__.startswith(_OPENINFERENCE):
             made = tracer.run_map.get(str(run))
             if made and made.run_type == "tool" and (made.serialized or {}).get("name") == tool:
-                return _free(tracer.get_span(run))
+                return tracer.get_span(run)
     return None
-
-
-def _free(span: Any) -> Any:
-    """Return *span* unless a guarded call has it already: a body may call the tool once more."""
-    taken = "agentguard.run.id" in (getattr(span, "attributes", None) or {})
-    return None if taken else span

@@ -22,11 +22,5 @@ def tool_span(tool: str) -> Any:
         if type(handler).__module__.startswith(_OPENINFERENCE):
             found: Any = handler.open_spans.get(active_span_id.get() or "")
             if found is not None and found._attributes.get("tool.name") == tool:
-                return _free(found._otel_span)
+                return found._otel_span
     return None
-
-
-def _free(span: Any) -> Any:
-    """Return *span* unless a guarded call has it already: a body may call the tool once more."""
-    taken = "agentguard.run.id" in (getattr(span, "attributes", None) or {})
-    return None if taken else span

@@ -11,7 +11,7 @@ from agentguard.hosting import CallRef, Host, ModelReports, Run
 if TYPE_CHECKING:
     from semantic_kernel.contents import FunctionCallContent
 
-    from agentguard import GuardError
+    from agentguard import Guard, GuardError
 
 STAMP = "agentguard_call"
 """Where a call keeps its run and its place."""
@@ -55,7 +55,48 @@ class Turn:
     stopped: GuardError | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Executed:
+    """A function that is executed, whoever has called it.
+
+    Attributes:
+        kernel: executes it.
+        span: that Semantic Kernel keeps for this execution.
+    """
+
+    guard: Guard
+    kernel: Any
+    function: Any
+    span: Any
+
+    def is_of(self, tool: str) -> bool:
+        """Return whether this is what executes *tool*: its function, or one around it.
+
+        One around it is not guarded itself and has the tool's name, and the kernel has no other
+        function that is the tool.
+        """
+        known = known_as(self.guard, self.function)
+        if known is not None or self.function.name != tool:
+            return known == tool
+        every = (f for plugin in self.kernel.plugins.values() for f in plugin.functions.values())
+        return all(known_as(self.guard, function) != tool for function in every)
+
+
+def known_as(guard: Guard, function: Any) -> str | None:
+    """Return which tool *function* is to the guard; None if it is not guarded."""
+    if declaration := declaration_of(function):
+        return guard.bind(declaration).name
+    name = str(function.fully_qualified_name)
+    return name if name in guard.settings.tools else None
+
+
+def declaration_of(function: Any) -> Any:
+    """Return what was declared about the method of *function*; None if it is not decorated."""
+    return getattr(getattr(function, "method", None), "__agentguard__", None)
+
+
 FRAME: ContextVar[Frame | None] = ContextVar("agentguard_sk_call", default=None)
+EXECUTED: ContextVar[Executed | None] = ContextVar("agentguard_sk_executed", default=None)
 TURN: ContextVar[Turn | None] = ContextVar("agentguard_sk_turn", default=None)
 PROMPT: ContextVar[str | None] = ContextVar("agentguard_sk_prompt", default=None)
 """The name of the prompt that was rendered for the turn that begins."""
@@ -75,6 +116,11 @@ class SemanticKernelHost(Host):
         """Return the model's call whose function is executed here."""
         frame = FRAME.get()
         return frame.ref if frame else None
+
+    def tool_span(self, tool: str) -> Any:
+        """Return Semantic Kernel's own span of the function, inside which its run may have begun."""
+        executed = EXECUTED.get()
+        return executed.span if executed and executed.is_of(tool) else None
 
     def edited(self, result: Any, edits: Any) -> Any:
         """Leave the result to the code that asked for it, and see that the model is told."""

@@ -14,6 +14,8 @@ from semantic_kernel.services.ai_service_client_base import AIServiceClientBase
 from agentguard import ConfigurationError, Guard, GuardError, current_run
 from agentguard.hosting import Entry, annotated_as, register_injected
 
+from ._call import declaration_of
+
 _KINDS = (AIServiceClientBase, Kernel, KernelArguments, PromptExecutionSettings)
 _INJECTED = {"arguments", "execution_settings", "kernel", "service"}
 register_injected(annotated_as(*_KINDS))
@@ -44,7 +46,7 @@ def name_of(entry: Entry, kernel: Kernel | None, call: Any) -> str:
     """Return the name under which the guard knows what a model calls, and what of it is sensitive."""
     with suppress(KernelException, GuardError):  # whoever calls it is told
         function = kernel and kernel.get_function(call.plugin_name, call.function_name)
-        if declaration := _declaration(function):
+        if declaration := declaration_of(function):
             return entry.guard.bind(declaration).name
         if function is not None and vars(function).get("agentguard_entry") is not entry:
             _guarded(entry.guard, function, _anything)
@@ -59,13 +61,9 @@ async def _anything(**_: Any) -> None:
 def _guarded(guard: Guard, function: Any, body: Any) -> Any:
     """Return *body* guarded, if the configuration has a policy for an undecorated function."""
     name = getattr(function, "fully_qualified_name", "")
-    if name not in guard.settings.tools or _declaration(function) is not None:
+    if name not in guard.settings.tools or declaration_of(function) is not None:
         return None
     return guard.protect(body, name=name, input_schema=_schema(function))
-
-
-def _declaration(function: Any) -> Any:
-    return getattr(getattr(function, "method", None), "__agentguard__", None)
 
 
 def _given(context: Any) -> dict[str, Any]:

@@ -12,13 +12,14 @@ from copy import copy
 from functools import partial
 from typing import Any, ClassVar, TypeVar, cast
 
+from opentelemetry import trace
 from semantic_kernel.filters import FilterTypes
 from semantic_kernel.kernel import Kernel
 
 from agentguard import ApprovalRequired, ConfigurationError, Guard, GuardError
 from agentguard.hosting import Entry, RunIdOf, Who, edits_note, question, setting, undressing
 
-from ._call import FRAME, PROMPT, TURN, Frame, Turn, place_of
+from ._call import EXECUTED, FRAME, PROMPT, TURN, Executed, Frame, Turn, place_of
 from ._functions import execute
 from ._history import QUESTION, UNFINISHED
 from ._services import entered, guarded
@@ -65,8 +66,10 @@ class _GuardedKernel(Kernel):
         build, entry = super().construct_call_stack, self.agentguard_entry
         if filter_type is FilterTypes.AUTO_FUNCTION_INVOCATION:
             return partial(_around_call, entry, build(filter_type, inner_function))
-        ours = {FilterTypes.PROMPT_RENDERING: _around_prompt}.get(filter_type, _around_function)
-        return build(filter_type, partial(ours, entry, inner_function))
+        if filter_type is FilterTypes.PROMPT_RENDERING:
+            return build(filter_type, partial(_around_prompt, inner_function))
+        span = trace.get_current_span()  # of this execution: no filter has been called yet
+        return build(filter_type, partial(_around_function, entry, inner_function, span))
 
     async def invoke(self, *args: Any, **kwargs: Any) -> Any:
         """Execute a function; a refusal reaches the caller as itself."""
@@ -115,15 +118,16 @@ def _refused(context: Any, error: Any, turn: Turn | None) -> None:
     result.value, result.metadata = error.for_model(), told
 
 
-async def _around_function(entry: Entry, proceed: Any, context: Any) -> None:
+async def _around_function(entry: Entry, proceed: Any, span: Any, context: Any) -> None:
     """Execute a function in the run; what streams enters it later, when it is iterated."""
     frame = FRAME.get()
     if frame is None or frame.ref is not None:
         frame = Frame(("", 0))  # not what the model called, but something inside
     frame.begin()
+    executed = Executed(entry.guard, context.kernel, context.function, span)
     try:
         async with nullcontext() if context.is_streaming else entered(entry, context.arguments):
-            with setting(PROMPT, None), undressing():
+            with setting(PROMPT, None), setting(EXECUTED, executed), undressing():
                 await execute(entry.guard, proceed, context)
     except GuardError as refusal:
         frame.refusal = refusal
@@ -132,7 +136,7 @@ async def _around_function(entry: Entry, proceed: Any, context: Any) -> None:
         frame.ref = None
 
 
-async def _around_prompt(_: Entry, proceed: Any, context: Any) -> None:
+async def _around_prompt(proceed: Any, context: Any) -> None:
     """Render a prompt, and remember which one a model is about to be asked."""
     await proceed(context)
     PROMPT.set(context.function.fully_qualified_name)
