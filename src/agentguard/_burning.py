@@ -85,6 +85,11 @@ def most(budget: Decimal) -> Decimal | None:
         return 1 / budget if budget else None
 
 
+def shortened(number: Decimal) -> str:
+    """Return *number* for people, cut to hundredths."""
+    return f"{number.quantize(_CENT, ROUND_DOWN).normalize():f}"
+
+
 # Share of the budget, long window, short window: of the SRE workbook, for 30 days.
 _BY_TIME: Final[tuple[tuple[str, int, int, Severity], ...]] = (
     ("0.02", 3600, 300, "page"),
@@ -173,8 +178,8 @@ def _factor_problem(rule: Burn, budget: Decimal) -> str | None:
         return "its factor must be more than 0, such as 14.4"
     if limit is None or rule.factor < limit:
         return None
-    shown = limit.quantize(_CENT, ROUND_DOWN).normalize()
+    shown = shortened(limit)
     return (
         f"its factor {rule.factor:f} can never be reached: with everything bad the budget of"
-        f" {budget:f} burns {shown:f} times as fast; choose a factor below {shown:f}"
+        f" {budget:f} burns {shown} times as fast; choose a factor below {shown}"
     )

@@ -8,7 +8,7 @@ from decimal import Decimal, localcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from ._burning import Burn, Severity, Window, default_burns, most, problem, span
+from ._burning import Burn, Severity, Window, default_burns, most, problem, shortened, span
 from ._wilson import DIGITS, bounds
 from .autonomy import STAGES
 from .errors import ConfigurationError
@@ -358,7 +358,7 @@ def _adapted(slo: Slo, rule: Burn) -> str:
     limit = most(slo.budget) or Decimal(0)
     return (
         f"the default factor {rule.asked:f} for {rule.long.text} is out of reach of a target of"
-        f" {slo.target:f}, which burns at most {limit.quantize(Decimal('0.01')):f} times as fast;"
+        f" {slo.target:f}, which burns at most {shortened(limit)} times as fast;"
         f" {rule.factor:f} is used"
     )
 
