@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 APP, READER, ADMIN = "app", "reader", "admin"
 _READ = (
     "meta", "owners", "runs", "events", "leaves", "effects", "approvals", "votes",
-    "budgets", "rates", "switches", "autonomy", "circuits",
+    "budgets", "rates", "switches", "autonomy", "circuits", "artifacts", "artifact_counts",
 )  # fmt: skip
 _APP = (
     ("INSERT, UPDATE", (
         "runs", "effects", "approvals", "budgets", "rates", "autonomy", "circuits",
+        "artifact_counts",
     )),
-    ("INSERT, UPDATE, DELETE", ("owners",)),
+    ("INSERT, UPDATE, DELETE", ("owners", "artifacts")),
     ("INSERT", ("events", "votes", "switches")),
     ("INSERT, UPDATE (position)", ("leaves",)),
     ("INSERT, UPDATE (tenant)", ("tenants",)),  # so that its row can be locked

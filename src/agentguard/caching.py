@@ -1,0 +1,434 @@
+"""Artifacts that cost something to make: made once for each content, version and tenant."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import logging
+import os
+import threading
+import time
+import weakref
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from . import _metrics, durations
+from ._content import content
+from ._meter import OPEN
+from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
+from .canonical import keyed_hash
+from .codec import MAX_RESULT_BYTES, NotStorable, decode, encode
+from .declaration import DEFAULT_GUARD, declaration_of
+from .errors import ConfigurationError, ContractViolation, StoreUnavailable
+from .ledger import artifacts
+from .ledger.artifacts import Artifact, Kept, Made, Wish
+from .ledger.values import Draft
+from .model import dollars, nanos
+from .run import active_run
+
+if TYPE_CHECKING:
+    import builtins
+    from collections.abc import Callable
+
+    from .ledger.artifacts import Group, Name
+    from .protocols import Store
+    from .run import Run
+
+F = TypeVar("F", bound="Callable[..., Any]")
+FLUSH_AFTER = 64
+"""So many look-ups are counted in memory at the most, before a write takes them along."""
+FLUSH_SECONDS = 10.0
+_LONGEST = 200
+_MICROS = 1_000_000
+_LOG = logging.getLogger("agentguard")
+_SHARE = Decimal("0.0001")
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """How often artifacts of one kind and version were found.
+
+    Attributes:
+        saved_usd: what making those cost that were found, as far as that is known.
+    """
+
+    tenant: str
+    kind: str
+    version: str
+    hits: int
+    misses: int
+    saved_usd: Decimal
+
+    @property
+    def share(self) -> Decimal:
+        """Found of all that were looked for."""
+        total = self.hits + self.misses
+        return (Decimal(self.hits) / total).quantize(_SHARE) if total else Decimal(0)
+
+
+class Artifacts:
+    """What functions with `cached` have made: `guard.artifacts`."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._keys: dict[str, bytes] = {}
+        self._renew()
+        _ALL.add(self)
+
+    def _renew(self) -> None:
+        """Begin to count anew: what was counted before a fork is the parent's."""
+        self._lock, self._since = threading.Lock(), time.monotonic()
+        self._counted: dict[Group, tuple[int, int, int]] = {}
+
+    def rates(self, *, tenant: str | None = None) -> builtins.list[Rate]:
+        """Return hits and misses by tenant, kind and version; those of other processes as written."""
+        self.flush()
+        found = self.store.read(artifacts.rates, tenant)
+        return [
+            Rate(*group, hits, misses, dollars(saved)) for group, (hits, misses, saved) in found
+        ]
+
+    def list(
+        self, kind: str | None = None, *, tenant: str | None = None, limit: int = 100
+    ) -> builtins.list[Artifact]:
+        """Return what is kept, the newest first, without its values."""
+        return self.store.read(artifacts.listed, tenant, kind, limit)
+
+    def prune(
+        self, kind: str | None = None, *, version: str | None = None, older_than: str | None = None,
+        expired: bool = False, tenant: str | None = None, dry_run: bool = False,
+    ) -> int:  # fmt: skip
+        """Remove artifacts, and return how many; each condition that is given must hold.
+
+        Args:
+            kind: of this kind.
+            version: of this version.
+            older_than: made longer ago than this, such as `30d`.
+            expired: only those whose time is over.
+            tenant: of this tenant.
+            dry_run: only count them.
+        """
+        age = None if older_than is None else durations.seconds(older_than, "older_than")
+        wish = Wish(tenant, kind, version, None if age is None else int(age * _MICROS), expired)
+        if dry_run:
+            return self.store.read(artifacts.old, wish)
+        return self.store.transact(artifacts.prune, wish)
+
+    def flush(self) -> None:
+        """Write what was counted in memory."""
+        run_inline(self.write(InlineRuntime()))
+
+    def close(self) -> None:
+        """Write what was counted, if the store still takes it: it is closed after this."""
+        try:
+            self.flush()
+        except StoreUnavailable as error:
+            _LOG.warning("look-ups of artifacts were not counted: %s", error.message)
+
+    # For `cached`.
+
+    def key(self, tenant: str) -> bytes:
+        """Return the tenant's secret for hashes."""
+        found = self._keys.get(tenant)
+        if found is None:
+            found = self._keys[tenant] = self.store.transact(artifacts.key_of, tenant)
+        return found
+
+    def count(self, group: Group, *, hit: bool, saved: int = 0) -> bool:
+        """Count a look-up in memory; return whether it is time to write."""
+        with self._lock:
+            hits, misses, nanos_saved = self._counted.get(group, (0, 0, 0))
+            self._counted[group] = hits + hit, misses + (not hit), nanos_saved + saved
+            waiting = sum(h + m for h, m, _ in self._counted.values())
+            return waiting >= FLUSH_AFTER or time.monotonic() - self._since > FLUSH_SECONDS
+
+    def drain(self) -> dict[Group, tuple[int, int, int]]:
+        """Take what was counted, to write it."""
+        with self._lock:
+            taken, self._counted, self._since = self._counted, {}, time.monotonic()
+            return taken
+
+    async def write(self, runtime: Runtime) -> None:
+        """Write what was counted."""
+        taken = self.drain()
+        if taken:
+            await runtime.commit(self.store, artifacts.count, taken)
+
+
+_ALL: weakref.WeakSet[Artifacts] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for shelf in list(_ALL):
+        shelf._renew()  # noqa: SLF001 - of this module
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+@dataclass(frozen=True, slots=True)
+class _Policy:
+    """What a `cached` says."""
+
+    kind: str
+    version: str
+    key: Callable[..., Any] | None
+    ttl_us: int | None
+    cost: Any
+    max_bytes: int
+
+
+def cached(
+    kind: str, *, version: str, key: Callable[..., Any] | None = None,
+    ttl: str | float | None = None, cost: Any = None, max_bytes: int = MAX_RESULT_BYTES,
+) -> Callable[[F], F]:  # fmt: skip
+    """Make what a function derives once for each content, and answer from the store after that.
+
+    It is for functions without effects whose results depend on their arguments and the version
+    alone: summaries, extracted entities, embeddings. It is kept for the tenant of the run in which
+    the function is called, or else of the configured guard's principal; no tenant gets another's.
+
+    Args:
+        kind: what it makes, such as `summary`.
+        version: of the prompt and the model; another one makes everything anew.
+        key: called with the function's arguments, returns what the result depends on; all of the
+            arguments by default.
+        ttl: how long it is kept: `7d` or seconds; without it until it is pruned.
+        cost: what making one costs in US dollars, or a callable(result) that says it; by default
+            what the run has spent meanwhile.
+        max_bytes: a larger result is returned and not kept.
+
+    Raises:
+        ConfigurationError: an option makes no sense, or the function is a guarded tool.
+    """
+    policy = _Policy(
+        _word(kind, "kind"), _word(version, "version"), key, _micros(ttl), _cost(cost),
+        _size(max_bytes),
+    )  # fmt: skip
+
+    def decorate(function: F) -> F:
+        return cast("F", _wrapped(function, policy))
+
+    return decorate
+
+
+def _word(text: Any, what: str) -> str:
+    if not isinstance(text, str) or not text.strip() or len(text) > _LONGEST:
+        raise ConfigurationError(f"cached: {what} is a text of 1 to {_LONGEST} characters")
+    return text
+
+
+def _micros(ttl: Any) -> int | None:
+    if ttl is None:
+        return None
+    number = durations.seconds(ttl, "cached: ttl") if isinstance(ttl, str) else ttl
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 < number < 10**10:
+        raise ConfigurationError(f"cached: ttl={ttl!r} is neither 7d nor a number of seconds")
+    return int(number * _MICROS)
+
+
+def _cost(cost: Any) -> Any:
+    return cost if cost is None or callable(cost) else nanos(cost)
+
+
+def _size(most: Any) -> int:
+    if isinstance(most, bool) or not isinstance(most, int) or most < 1:
+        raise ConfigurationError(f"cached: max_bytes={most!r} is not a number from 1")
+    return most
+
+
+def _wrapped(function: Any, policy: _Policy) -> Any:
+    _check(function, policy)
+    signature = inspect.signature(function)
+
+    @functools.wraps(function)
+    def sync(*args: Any, **kwargs: Any) -> Any:
+        use = _use(policy, function, signature, args, kwargs)
+        if use is None:
+            return function(*args, **kwargs)
+        if run_inline(use.look(InlineRuntime())):
+            return use.value
+        made = function(*args, **kwargs)
+        return run_inline(use.keep(InlineRuntime(), made))
+
+    @functools.wraps(function)
+    async def on_loop(*args: Any, **kwargs: Any) -> Any:
+        use, runtime = _use(policy, function, signature, args, kwargs), AsyncioRuntime()
+        if use is None:
+            return await function(*args, **kwargs)
+        if not await use.look(runtime):
+            made = await function(*args, **kwargs)
+            await use.keep(runtime, made)
+        runtime.check_cancelled()
+        return use.value
+
+    return on_loop if inspect.iscoroutinefunction(function) else sync
+
+
+def _check(function: Any, policy: _Policy) -> None:
+    name = getattr(function, "__qualname__", repr(function))
+    if declaration_of(function) is not None:
+        raise ConfigurationError(
+            f"cached {policy.kind}: {name} is a guarded tool: put cached beneath its decorators, on"
+            " what derives"
+        )
+    if not inspect.isfunction(function) and not inspect.isbuiltin(function):
+        raise ConfigurationError(f"cached {policy.kind}: {name} is no function")
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise ConfigurationError(
+            f"cached {policy.kind}: {name} gives a stream: put cached on a function that returns"
+        )
+
+
+def _use(
+    policy: _Policy, function: Any, signature: inspect.Signature, args: Any, kwargs: Any
+) -> _Use | None:
+    """Return one use of a cached function; None where the store is not to be asked."""
+    if OPEN.get() is not None:  # its transaction belongs to a tool's body
+        return None
+    made_of: Any
+    if policy.key is None:
+        bound = signature.bind(*args, **kwargs)
+        bound.apply_defaults()
+        made_of = dict(bound.arguments)
+    else:
+        made_of = policy.key(*args, **kwargs)
+    where = f"cached {policy.kind}"
+    told = content([function.__module__, function.__qualname__, made_of], where)
+    run = active_run()
+    guard: Any = DEFAULT_GUARD[0]() if run is None else run.guard
+    tenant = (guard if run is None else run).principal.tenant
+    try:
+        secret = guard.artifacts.key(tenant) if run is None else run.hash_key
+    except StoreUnavailable as error:
+        _unavailable(policy.kind, error)
+        return None
+    name = (tenant, policy.kind, policy.version, keyed_hash(secret, told))
+    return _Use(policy, guard.artifacts, run, name)
+
+
+def _unavailable(kind: str, error: StoreUnavailable) -> None:
+    _LOG.warning("cached %s goes on without its store: %s", kind, error.message)
+
+
+class _Use:
+    """One call of a cached function.
+
+    Attributes:
+        value: what its caller gets.
+    """
+
+    def __init__(self, policy: _Policy, shelf: Artifacts, run: Run | None, name: Name) -> None:
+        self.policy, self.shelf, self.run, self.name = policy, shelf, run, name
+        self.value: Any = None
+        self._damaged = False
+        self._before = None if run is None else run.usage
+
+    async def look(self, runtime: Runtime) -> bool:
+        """Look whether it was made already; what cannot be believed was not."""
+        try:
+            found = await runtime.look(self.shelf.store, artifacts.look, self.name)
+        except StoreUnavailable as error:
+            _unavailable(self.policy.kind, error)
+            found = None
+        hit = found is not None and self._takes(found)
+        saved = (found.cost or 0) if hit and found is not None else 0
+        due = self.shelf.count(self.name[:3], hit=hit, saved=saved)
+        _metrics.artifact(self.policy.kind, "hit" if hit else "miss")
+        if hit and found is not None:
+            await self._tell(runtime, {"result": "hit", "saved_nanos": found.cost})
+            if due:
+                await self._write(runtime)
+        return hit
+
+    def _takes(self, found: Kept) -> bool:
+        try:
+            if found.value is not None:
+                self.value = decode(found.value)
+                return True
+        except (ArithmeticError, LookupError, TypeError, ValueError):
+            pass  # sealed by somebody whose codec knows more than ours
+        self._damaged = True
+        _LOG.warning(
+            "an artifact of the kind %s is not as it was written and is made anew: %s",
+            self.policy.kind, self.name[3][:12],
+        )  # fmt: skip
+        return False
+
+    async def _write(self, runtime: Runtime) -> None:
+        try:
+            await self.shelf.write(runtime)
+        except StoreUnavailable as error:
+            _unavailable(self.policy.kind, error)
+
+    async def keep(self, runtime: Runtime, made: Any) -> Any:
+        """Keep what was made, and return what is kept: of two callers at once both get the same.
+
+        Raises:
+            ContractViolation: it has no form that comes back as itself.
+        """
+        text, cost = self._encoded(made), self._made_for(made)
+        why = self._not_kept(text)
+        self.value = decode(text)
+        if why is None:
+            why = await self._kept(runtime, text, cost)
+        more = {} if why is None else {"kept": why}
+        more |= {"damaged": True} if self._damaged else {}
+        await self._tell(runtime, {"result": "miss", "cost_nanos": cost, **more})
+        return self.value
+
+    async def _kept(self, runtime: Runtime, text: str, cost: int | None) -> str | None:
+        run_id = None if self.run is None else self.run.id
+        made = Made(self.name, text, cost, self.policy.ttl_us, run_id)
+        try:
+            kept = await runtime.commit(self.shelf.store, artifacts.keep, made, self.shelf.drain())
+        except StoreUnavailable as error:
+            _unavailable(self.policy.kind, error)
+            return "no: the store is not available"
+        if kept.value is not None and kept.value != text:
+            self.value = decode(kept.value)
+        return None
+
+    def _encoded(self, made: Any) -> str:
+        try:
+            return encode(made).decode()
+        except NotStorable as error:
+            raise ContractViolation(
+                f"cached {self.policy.kind}: the result cannot be kept"
+                f" ({str(error).partition(';')[0]}): return plain data"
+            ) from None
+
+    def _not_kept(self, text: str) -> str | None:
+        size = len(text.encode())
+        if size > self.policy.max_bytes:
+            return f"no: {size} bytes"
+        if self.run is not None and self.run.redactor.scrub(text) != text:
+            return "no: it repeats what is sensitive"
+        return None
+
+    def _made_for(self, made: Any) -> int | None:
+        """Return the nano-dollars that making it took, if that is known."""
+        cost = self.policy.cost
+        if callable(cost):
+            said: Any = cost(made)
+            return None if said is None else nanos(said)
+        if cost is not None or self.run is None or self._before is None:
+            return cast("int | None", cost)
+        after = self.run.usage
+        spent = after.spent - self._before.spent
+        return spent if spent > 0 and after.cost_complete else None
+
+    async def _tell(self, runtime: Runtime, fact: dict[str, Any]) -> None:
+        """Let the record of the run tell it with its next commit."""
+        run = self.run
+        if run is None:
+            return
+        call = run.executed()
+        data = {"kind": self.policy.kind, "version": self.policy.version, **fact}
+        run.meter.note(Draft("artifact", data, None if call is None else call.step))
+        if run.meter.due():
+            await run.flush(runtime)
+
+
+__all__ = ["Artifact", "Artifacts", "Rate", "cached"]
