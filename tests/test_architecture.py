@@ -22,7 +22,7 @@ FLOORS = (
     _contexts _names _dressed _runtime _scope _told _wrapper _yaml
     slos _burning _wilson""",
     "protocols",
-    "config _key_types _keys _keys_costs _keys_routing _keys_slos _agent_run ledger stores",
+    "config _key_types _keys _keys_costs _keys_routing _keys_slos _keys_check _agent_run ledger stores",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
     _metrics _evaluations _callfacts
     _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports _routes run plans costs
@@ -30,8 +30,9 @@ FLOORS = (
     _isolated _child _making _pipeline declaration""",
     """approval budget compensation contract fallback idempotency identity verification
     verifiers""",
-    """_entry hosting policies stages executions operations rollback guard questions retrieval
-    caching testing record estimates workflows _binding phoenix""",
+    """_entry hosting policies stages enforcement executions operations rollback guard questions retrieval
+    caching testing record estimates workflows _binding phoenix
+    readiness""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
 )

@@ -29,6 +29,7 @@ from ._key_types import (
     Word,
     says,
 )
+from ._keys_check import CHECK, CheckKeys
 from ._keys_costs import Costs
 from ._keys_routing import Models, Routing
 from ._keys_slos import SERVICE_LEVELS, ServiceLevels
@@ -307,6 +308,7 @@ class AgentRun(Keys):
         "How independent verifiers must be.", VerificationPolicy()
     )
     slos: ServiceLevels = SERVICE_LEVELS
+    check: CheckKeys = CHECK
 
     def thresholds(self) -> dict[str, Decimal]:
         """Return the approvals by fact."""

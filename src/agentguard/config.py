@@ -58,6 +58,7 @@ class Settings:
         slos: the service levels, by their names.
         prices: the list that says what models cost.
         model_prices: model → what it costs; comes before that list.
+        waivers: check, or tool:check → why `agentguard check` lets it be.
         lines: dotted key, such as `approvals.refund_usd_over` → line.
     """
 
@@ -83,6 +84,7 @@ class Settings:
     slos: tuple[Slo, ...] = ()
     prices: str | None = None
     model_prices: Mapping[str, Rates] = field(default_factory=_nothing)
+    waivers: Mapping[str, str] = field(default_factory=_nothing)
     lines: Mapping[str, int] = field(default_factory=_nothing, repr=False, compare=False)
 
     @classmethod
@@ -229,5 +231,6 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         slos=tuple(keys.slo(name) for name, keys in run.slos.items()),
         prices=run.costs.prices,
         model_prices=run.costs.rates(),
+        waivers=run.check.waive,
         lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
     )

@@ -6,11 +6,23 @@ from importlib import metadata
 
 import click
 
-from . import approvals, autonomy, completion, demo, doctor, effects, kill, policy, runs, store
+from . import (
+    approvals,
+    autonomy,
+    check,
+    completion,
+    demo,
+    doctor,
+    effects,
+    kill,
+    policy,
+    runs,
+    store,
+)
 from .shell import CODES, Root
 
 _NOUNS = (
-    demo.demo, doctor.doctor, runs.runs, approvals.approvals, effects.effects, policy.policy,
+    demo.demo, doctor.doctor, check.check, runs.runs, approvals.approvals, effects.effects, policy.policy,
     autonomy.autonomy, kill.kill, store.store, completion.completion,
 )  # fmt: skip
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..declaration import declaration_of
 from ..tool import Stage
 from .shell import Failure
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 NAMED = "MODULE[:ATTRIBUTE]"
 
@@ -22,7 +25,19 @@ def tools_named(names: tuple[str, ...]) -> list[Any]:
     Raises:
         Failure: it cannot be imported, or holds no such attribute.
     """
-    return [tool for name in names for tool in _tools(name)]
+    return things_named(names)
+
+
+def things_named(
+    names: tuple[str, ...], also: Callable[[Any], bool] = lambda _thing: False
+) -> list[Any]:
+    """Return what *names* stand for, each once; of a module its tools, and what is *also* meant.
+
+    Raises:
+        Failure: it cannot be imported, or holds no such attribute.
+    """
+    found = [thing for name in names for thing in _tools(name, also)]
+    return list({id(thing): thing for thing in found}.values())
 
 
 def _is_tool(thing: Any) -> bool:
@@ -31,7 +46,7 @@ def _is_tool(thing: Any) -> bool:
     return declaration is not None and Stage.CONTRACT in declaration.policies
 
 
-def _tools(name: str) -> list[Any]:
+def _tools(name: str, also: Callable[[Any], bool]) -> list[Any]:
     module, sign, attribute = name.partition(":")
     if not module or (sign and not attribute):
         raise click.UsageError(f"--tools {name}: write {NAMED}, such as billing.tools")
@@ -45,5 +60,5 @@ def _tools(name: str) -> list[Any]:
     except Exception as error:
         raise Failure(f"--tools {name}: {type(error).__name__}: {error}") from error
     if not attribute:
-        return [thing for thing in vars(found).values() if _is_tool(thing)]
+        return [each for each in vars(found).values() if _is_tool(each) or also(each)]
     return list(found) if isinstance(found, (list, tuple, set, frozenset)) else [found]

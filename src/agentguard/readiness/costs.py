@@ -1,0 +1,177 @@
+"""Cost controls: budgets of every run, prices that are known, and costs that can be told beforehand."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from .looking import (
+    RUNS_NEEDED,
+    counted,
+    enough,
+    every_write,
+    failed,
+    holds,
+    in_file,
+    newest_runs,
+    passed,
+    percent,
+    too_few,
+    unknown,
+)
+from .statistics import median, quantile
+from .values import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from .project import Project
+    from .sample import Sample
+    from .subjects import Subject
+    from .values import Said
+
+SPREAD: Final = 3
+RETRIED: Final = 10
+"""Percent of what was spent."""
+
+
+def _limit(name: str, key: str, example: str) -> Callable[[Project], Said]:
+    def judge(project: Project) -> Said:
+        who = project.limits.get(name)
+        mend = f"{key}: {example} in the configuration"
+        return holds(who, f"limited by {who}", f"a run has no {key}", mend)
+
+    return judge
+
+
+def _prices(project: Project) -> Said:
+    settings = project.settings
+    if project.prices:
+        return passed("the guard that was given has prices")
+    if settings.model_prices or settings.prices:
+        named = [*sorted(settings.model_prices), *filter(None, [settings.prices])]
+        return passed(f"prices of {', '.join(named)}")
+    if settings.limits.max_model_calls == 0:
+        return passed("no run may call a model")
+    return failed(
+        "nobody says what models cost, so no run has a cost that is complete",
+        "prices: genai-prices under costs:, or models: {NAME: {input_usd: ..., output_usd: ...}}",
+    )
+
+
+def _routing(project: Project) -> Said:
+    routing = project.settings.routing
+    told = ", ".join(f"{role} {model}" for role, model in sorted(routing.items()))
+    return holds(routing, told, "nobody says which model does what",
+                 "routing: {planner_model: ..., executor_model: ..., verifier_model: ...}")  # fmt: skip
+
+
+def _budgets(subject: Subject, project: Project) -> Said | None:
+    del project
+    if not subject.moves_money:
+        return None
+    budget = subject.budget
+    mend = '@budget(max_calls=3, max_spend_usd="200", cost="amount_usd")'
+    if budget is None or (budget.max_spend is None and budget.max_calls is None):
+        return failed("moves money without a budget of its own", mend)
+    return passed(f"has a budget per {budget.per}")
+
+
+def _loops(project: Project) -> Said:
+    after = project.settings.limits.loops
+    told = f"after {after} rounds" if after else "in their fourth round"
+    return holds(after != 0, f"stopped {told}", "loops go on until a budget ends them",
+                 "leave loops: off out")  # fmt: skip
+
+
+def _predictable(sample: Sample, project: Project) -> Said:
+    del project
+    costs = [run.info.spent_usd for run in sample.completed if run.verified is not False]
+    known = [usd for usd in costs if usd > 0]
+    if len(known) < RUNS_NEEDED:
+        return too_few(len(known), "nothing to compare", what="completed run with a cost")
+    middle, high = median(known), quantile(known, 95)
+    told = f"median ${_usd(middle)}, p95 ${_usd(high)} of {len(known):,} completed runs"
+    return holds(high <= SPREAD * middle, told, f"{told}: more than {SPREAD} times the median",
+                 "agentguard runs list, and agentguard runs show RUN of the dearest")  # fmt: skip
+
+
+def _complete(sample: Sample, project: Project) -> Said:
+    del project
+    partly = [run for run in sample.runs if not run.info.cost_complete]
+    runs = counted(len(sample.runs), "run")
+    if partly:
+        return failed(f"in {len(partly):,} of {runs} a price was not known, such as {partly[-1].info.id}",
+                      "models: {NAME: {input_usd: ..., output_usd: ...}} under costs:")  # fmt: skip
+    return enough(len(sample.runs), passed(f"every cost of {runs} is known"))
+
+
+def _retried(sample: Sample, project: Project) -> Said:
+    del project
+    spent = sum((run.info.spent_usd for run in sample.runs), Decimal(0))
+    again = sum((run.retry_usd for run in sample.runs), Decimal(0))
+    if not spent:
+        return unknown(f"nothing was spent in {counted(len(sample.runs), 'run')}",
+                       "prices of models and cost= of tools, then check again")  # fmt: skip
+    told = f"${_usd(again)} of ${_usd(spent)} went into further tries"
+    said = holds(again * 100 <= RETRIED * spent, told, f"{told}: more than {RETRIED} %",
+                 "agentguard runs show RUN tells which calls are tried again")  # fmt: skip
+    return enough(len(sample.runs), said)
+
+
+def _capped(sample: Sample, project: Project) -> Said:
+    del project
+    free = [run for run in sample.runs if run.info.limits.max_spend is None]
+    runs = counted(len(sample.runs), "run")
+    if free:
+        return failed(f"{len(free):,} of {runs} ({percent(len(free), len(sample.runs))}) had no"
+                      " max_spend_usd", "max_spend_usd: 0.40 in the configuration")  # fmt: skip
+    worst = max((run.info.spent_usd for run in sample.runs), default=Decimal(0))
+    caps = [run.info.limits.max_spend for run in sample.runs]
+    most = max((Decimal(cap) / 10**9 for cap in caps if cap is not None), default=Decimal(0))
+    told = f"the dearest of {runs} cost ${_usd(worst)}, and none may cost more than ${_usd(most)}"
+    return enough(len(sample.runs), passed(told))
+
+
+def _usd(amount: Decimal) -> str:
+    return f"{amount:.4f}".rstrip("0").ljust(len(f"{amount:.0f}") + 3, "0")
+
+
+CHECKS = (
+    Check("cost.steps", "cost controls", "minimum", "A run has a limit of steps",
+          "In the configuration, or as @budget on a @workflow that is among --tools.",
+          in_file("max_steps", _limit("max_steps", "max_steps", "10"))),
+    Check("cost.model_calls", "cost controls", "minimum", "A run has a limit of model calls",
+          "Each call costs money and time, and a confused agent makes many.",
+          in_file("max_model_calls", _limit("max_model_calls", "max_model_calls", "6"))),
+    Check("cost.spend", "cost controls", "minimum", "A run has a limit of money",
+          "Room is reserved before each call, so the limit is never overshot.",
+          in_file("max_spend_usd", _limit("max_spend", "max_spend_usd", "0.40"))),
+    Check("cost.prices", "cost controls", "minimum", "Prices of models are known",
+          "A cost that nobody knows is not zero: it makes the cost of its run incomplete.",
+          in_file("costs", _prices)),
+    Check("cost.routing", "cost controls", "minimum", "Which model does what is said",
+          "Planning and checking need not cost the same.",
+          in_file("routing", _routing)),
+    Check("cost.budgets", "cost controls", "minimum", "Tools that move money have budgets",
+          "The limit of a run is on what it costs; money that a tool moves needs a limit of"
+          " its own.",
+          every_write(_budgets, "no write that was given moves money")),
+    Check("cost.loops", "cost controls", "minimum", "Loops are stopped",
+          "An agent that repeats itself does not get better.",
+          in_file("loops", _loops)),
+    Check("cost.predictable", "cost controls", "scale",
+          "What a completed run costs is predictable",
+          f"p95 is at most {SPREAD} times the median, of completed runs that no verifier"
+          f" refuted. Needs {RUNS_NEEDED} with a cost.",
+          newest_runs(_predictable)),
+    Check("cost.complete", "cost controls", "scale", "Every cost is known",
+          f"No run has a call whose price nobody knew. Needs {RUNS_NEEDED} runs.",
+          newest_runs(_complete)),
+    Check("cost.retries", "cost controls", "scale", "Little is spent on further tries",
+          f"At most {RETRIED} % of what was spent. Needs {RUNS_NEEDED} runs.",
+          newest_runs(_retried)),
+    Check("cost.capped", "cost controls", "scale", "The worst case of a run is capped",
+          f"Every run had a limit of money; the dearest is told. Needs {RUNS_NEEDED} runs.",
+          newest_runs(_capped)),
+)  # fmt: skip

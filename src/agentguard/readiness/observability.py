@@ -1,0 +1,155 @@
+"""Observability: traces that go somewhere, service levels, and times that stay as they are."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from .looking import (
+    RUNS_NEEDED,
+    counted,
+    enough,
+    failed,
+    holds,
+    in_file,
+    newest_runs,
+    passed,
+    percent,
+    too_few,
+    unknown,
+)
+from .statistics import median, quantile
+from .values import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ..slos import Slo
+    from .project import Project
+    from .sample import Sample, Seen
+    from .values import Said
+
+STEADY: Final = Decimal("1.5")
+TIMED: Final = 40
+"""Twenty runs on either side of the middle."""
+_INSTANT = Decimal("0.05")
+"""Times below this many seconds are not told apart."""
+
+
+def _trace(project: Project) -> Said:
+    trace = project.settings.trace
+    return holds(trace != "none", f"spans go to {trace}", "no span is emitted",
+                 "trace: opentelemetry under logging:")  # fmt: skip
+
+
+def _exporter(project: Project) -> Iterator[Said]:
+    found = project.telemetry
+    mend = "OTEL_EXPORTER_OTLP_ENDPOINT, or agentguard.otel.set_up() in a module under --tools"
+    if not found.sdk:
+        yield failed("opentelemetry-sdk is not installed", "pip install 'agentguard[otel]'")
+    elif found.off:
+        yield failed(f"{found.off} switches spans off", f"unset {found.off}")
+    elif found.provider or found.targets:
+        yield passed(" and ".join(filter(None, (found.provider, ", ".join(found.targets)))))
+    else:
+        yield unknown("no provider and no endpoint is set where this check runs", mend)
+
+
+def _retention(project: Project) -> Said:
+    days = project.settings.retention_days
+    return holds(days, f"{days} days", "nobody says how long contents are kept",
+                 "retention_days: 30 under logging:")  # fmt: skip
+
+
+def _slos(project: Project) -> Said:
+    found = _of_workflow(project)
+    named = ", ".join(f"{slo.name} ({slo.sli} {slo.target})" for slo in found)
+    whose = f" of {project.workflow}" if project.workflow else ""
+    mend = "slos: {success: {workflow: NAME, sli: success, target: 0.95, window: 28d}}"
+    return holds(found, named, f"there is no service level{whose}", mend)
+
+
+def _of_workflow(project: Project) -> list[Slo]:
+    return [
+        slo for slo in project.settings.slos
+        if project.workflow is None or slo.workflow in (None, project.workflow)
+    ]  # fmt: skip
+
+
+def _time(sample: Sample, project: Project) -> Said:
+    del project
+    times = [run.seconds for run in sample.completed]
+    if len(times) < TIMED:
+        return too_few(len(times), "nothing to compare", needed=TIMED, what="completed run")
+    half = len(times) // 2
+    before, after = times[:half], times[half:]
+    ratios = {
+        "median": _ratio(median(before), median(after)),
+        "p90": _ratio(quantile(before, 90), quantile(after, 90)),
+    }
+    told = (
+        f"{_seconds(before)} in the older half of {len(times)} runs, {_seconds(after)} in the newer"
+    )
+    wrong = [
+        f"{name} by a factor of {ratio:.1f}" for name, ratio in ratios.items() if ratio > STEADY
+    ]
+    return holds(not wrong, told, f"{told}: {', '.join(wrong)}", "agentguard runs list, and look at"
+                 " the slowest with agentguard runs show RUN")  # fmt: skip
+
+
+def _ratio(one: Decimal, other: Decimal) -> Decimal:
+    low, high = sorted((max(one, _INSTANT), max(other, _INSTANT)))
+    return high / low
+
+
+def _seconds(times: Sequence[Decimal]) -> str:
+    return f"median {median(times):.1f} s, p90 {quantile(times, 90):.1f} s"
+
+
+def _escalation(sample: Sample, project: Project) -> Said:
+    ended = sample.ended
+    asked = [run for run in ended if run.escalated]
+    told = f"people were needed in {len(asked):,} of {counted(len(ended), 'run')}"
+    told += f" ({percent(len(asked), len(ended))})"
+    slo = next((slo for slo in _of_workflow(project) if slo.sli == "escalation"), None)
+    if slo is None:
+        mend = "slos: {escalation: {workflow: NAME, sli: escalation, target: 0.8, window: 28d}}"
+        return unknown(f"{told}; nobody says how many are fine", mend)
+    return _within(slo, ended, asked, told)
+
+
+def _within(slo: Slo, ended: Sequence[Seen], asked: Sequence[Seen], told: str) -> Said:
+    may = f"{100 * slo.budget:.1f} %"
+    said = holds(
+        len(asked) <= slo.budget * len(ended), f"{told}; {slo.name} allows {may}",
+        f"{told}, and {slo.name} allows {may}", "agentguard slo status",
+    )  # fmt: skip
+    few = len(ended) < RUNS_NEEDED
+    return too_few(len(ended), said.evidence) if few else enough(len(ended), said)
+
+
+CHECKS = (
+    Check("observability.trace", "observability", "minimum", "Calls leave spans",
+          "One trace across models, tools and retries: without it nobody sees where time goes.",
+          in_file("logging.trace", _trace)),
+    Check("observability.exporter", "observability", "minimum", "Spans go to a collector",
+          "A provider that the imported modules set, or an endpoint in the environment."
+          " Unknown where neither is seen: a platform may set it later.",
+          _exporter),
+    Check("observability.retention", "observability", "minimum",
+          "How long contents are kept is said",
+          "What is kept for ever is lost at once some day.",
+          in_file("logging.retention_days", _retention)),
+    Check("observability.slos", "observability", "minimum", "The workflow has service levels",
+          "What share of runs must come out well: without a number nobody knows when to stop.",
+          in_file("slos", _slos)),
+    Check("observability.time", "observability", "scale", "Completion times stay as they are",
+          f"Median and p90 of the newer half are within a factor of {STEADY} of the older"
+          f" half. Needs {TIMED} completed runs; waiting for people counts.",
+          newest_runs(_time)),
+    Check("observability.escalation", "observability", "scale",
+          "People are needed as rarely as was said",
+          "The share of runs that needed people, held against the service level with `sli:"
+          f" escalation`; unknown without one. Needs {RUNS_NEEDED} runs.",
+          newest_runs(_escalation)),
+)  # fmt: skip
