@@ -128,6 +128,11 @@ class Meter:
                 self._pending.steps += 1
                 self._pending.tool_calls += tool_call
 
+    def waiting(self) -> list[Draft]:
+        """Return the events that wait for the next commit."""
+        with self._lock:
+            return list(self._pending.drafts)
+
     def due(self) -> bool:
         """Return whether waiting events should be written now."""
         count = len(self._pending.drafts) if OPEN.get() is None else 0

@@ -8,6 +8,7 @@ from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .ledger import routes
 from .ledger.values import Draft
 from .model import nanos
+from .prices import Tokens, price_now
 from .routing import route_of
 
 if TYPE_CHECKING:
@@ -28,14 +29,18 @@ class Running(Protocol):
     ref: RunRef
     around: Surroundings
     meter: Meter
-    heard: routes.Past
+    routed: routes.Past
     moving: dict[str, object]
+
+    async def flush(self, runtime: Runtime) -> None:
+        """Write the events that wait."""
+        ...
 
 
 class Routed:
     """What a run can say about who does what."""
 
-    heard: routes.Past = routes.Past()
+    routed: routes.Past = routes.Past()
 
     def model_for(self: Running, role: str) -> str:
         """Return the model that calls of *role* go to now, as `init_chat_model` and prices name it.
@@ -76,16 +81,23 @@ async def _route(runtime: Runtime, run: Running, role: str) -> Route:
     if heavier is None or role not in heavier.roles:
         return light
     heavy = route_of(settings, role, escalated=True)
-    if role in run.moving or role in run.heard.moved:
+    if role in run.moving or role in run.routed.moved:
         return heavy
-    run.heard = await runtime.look(
-        run.around.store, routes.since, run.ref.tenant, run.ref.run_id, run.heard
-    )
-    if role not in run.heard.moved:
-        if run.heard.refuted < heavier.after or not _has_room(run, heavy.model):
+    await _hear(runtime, run)
+    if role not in run.routed.moved:
+        if run.routed.refuted < heavier.after or not _has_room(run, heavy.model):
             return light
         _move(run, light, heavy)
     return heavy
+
+
+async def _hear(runtime: Runtime, run: Running) -> None:
+    """Read on in the record; a failed verdict that waits for a commit is written first."""
+    if any(routes.is_refuted(draft.kind, draft.data) for draft in run.meter.waiting()):
+        await run.flush(runtime)
+    run.routed = await runtime.look(
+        run.around.store, routes.since, run.ref.tenant, run.ref.run_id, run.routed
+    )
 
 
 def _has_room(run: Running, model: str) -> bool:
@@ -98,22 +110,23 @@ def _has_room(run: Running, model: str) -> bool:
         return False
     if limits.max_spend is None:
         return True
-    price = _price(run, model, *(run.heard.tokens or _TYPICAL))
+    price = _price(run, model, *(run.routed.tokens or _TYPICAL))
     return used.spent + used.held + (price or 0) <= limits.max_spend
 
 
 def _price(run: Running, model: str, asked: int, answered: int) -> int | None:
     """Return nano-dollars; providers report a model without their own name before it."""
+    around, tokens = run.around, Tokens(asked, answered)
     for name in (model, model.partition(":")[2]):
-        usd = run.around.price(name, asked, answered) if name else None
-        if usd is not None:
-            return nanos(usd)
+        price = price_now(around.prices, around.store.clock, name, tokens) if name else None
+        if price is not None:
+            return nanos(price.usd)
     return None
 
 
 def _move(run: Running, light: Route, heavy: Route) -> None:
     """Let the heavier model take over: once in this process, told with the next commit."""
-    mine, count = object(), run.heard.refuted
+    mine, count = object(), run.routed.refuted
     if run.moving.setdefault(light.role, mine) is mine:
         why = f"{count} failed verdict{'' if count == 1 else 's'}"
         fact = {"role": light.role, "from": light.model, "to": heavy.model, "why": why}

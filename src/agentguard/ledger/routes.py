@@ -9,13 +9,18 @@ from typing import TYPE_CHECKING, Any
 from .sealed import reading
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..protocols import Tx
 
 MOVED = "model.routed"
 _SINCE = (
     "SELECT seq, kind, data FROM events WHERE tenant = ? AND run_id = ? AND seq > ?"
-    " AND kind IN ('verified', 'model.called', 'model.routed') ORDER BY seq"
+    " AND (kind IN ('verified', 'model.called', 'model.routed')"
+    """ OR (kind = 'step.finished' AND data LIKE '%"error":"VerificationFailed"%'))"""
+    " ORDER BY seq"
 )
+"""A plain read has no event for its verdicts; what it failed with says that one was a no."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +49,17 @@ def since(tx: Tx, tenant: str, run_id: str, before: Past) -> Past:
     return before
 
 
+def is_refuted(kind: str, data: Mapping[str, Any]) -> bool:
+    """Return whether an event tells of a failed verdict."""
+    if kind == "step.finished":
+        return "tool" in data and data.get("error") == "VerificationFailed"
+    return kind == "verified" and data["passed"] is False and not data.get("unavailable")
+
+
 def _with(past: Past, seq: int, kind: str, data: dict[str, Any]) -> Past:
-    refuted, moved, tokens = past.refuted, past.moved, past.tokens
+    refuted, moved, tokens = past.refuted + is_refuted(kind, data), past.moved, past.tokens
     if kind == MOVED:
         moved = moved | {str(data["role"])}
-    elif kind == "verified":
-        refuted += data["passed"] is False and not data.get("unavailable")
-    elif data.get("error") is None and not data.get("verifier"):
+    elif kind == "model.called" and data.get("error") is None and not data.get("verifier"):
         tokens = int(data["input_tokens"]), int(data["output_tokens"])
     return Past(seq, refuted, moved, tokens)
