@@ -71,6 +71,7 @@ def _facts(verdict: Mapping[str, Any], scrub: Callable[[Any], Any]) -> dict[str,
     said = label(verdict)
     facts: dict[str, Any] = {
         "gen_ai.evaluation.name": verdict["verifier"], "gen_ai.evaluation.score.label": said,
+        "agentguard.verifier.kind": verdict.get("kind", "rule"),  # a model, a person?
     }  # fmt: skip
     if said == "unavailable":
         facts["error.type"] = "verifier_unavailable"
