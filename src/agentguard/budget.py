@@ -223,13 +223,8 @@ class Budget:
         return lambda _call: fixed
 
     def _said(self, amount: Any, tool: str) -> int | None:
-        if amount is not None:
-            return _nanos(amount, tool)
-        if self.max_spend is not None:
-            raise ContractViolation(
-                f"{tool}: its cost is not known, and max_spend_usd limits it: return an amount"
-            )
-        return None
+        """Return nano-dollars; None stands for a cost that nobody knows, where nothing limits it."""
+        return None if amount is None and self.max_spend is None else _nanos(amount, tool)
 
 
 @dataclass(frozen=True, slots=True)

@@ -148,7 +148,8 @@ def pricing(given: Any) -> Prices:
             raise ConfigurationError(f"prices={given!r}: the one list with a name is genai-prices")
         return genai_prices()
     if isinstance(given, Mapping):
-        return Table({str(m): _rates(m, r) for m, r in cast("Mapping[Any, Any]", given).items()})
+        table: Mapping[Any, Any] = given
+        return Table({str(model): _rates(model, rates) for model, rates in table.items()})
     if isinstance(given, Prices):
         return given
     if callable(given):

@@ -227,7 +227,9 @@ def test_a_cost_names_the_budgets_it_came_from(run: Call) -> None:
     assert answer(run, "written", "cost") == (
         "$0.00 of the run's budget, $20.00 of tool:refund (run:r-1)"
     )
-    assert answer(run, "model", "cost") == "$0.011 of the run's budget, 800 tokens in, 100 out"
+    assert answer(run, "model", "cost") == (
+        "$0.011 of the run's budget, 800 tokens in, 100 out, price of table 65e6a1cb5779"
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from . import (
     autonomy,
     check,
     completion,
+    costs,
     demo,
     doctor,
     effects,
@@ -23,7 +24,7 @@ from .shell import CODES, Root
 
 _NOUNS = (
     demo.demo, doctor.doctor, check.check, runs.runs, approvals.approvals, effects.effects, policy.policy,
-    autonomy.autonomy, kill.kill, store.store, completion.completion,
+    autonomy.autonomy, costs.costs, kill.kill, store.store, completion.completion,
 )  # fmt: skip
 
 

@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
+from ..model import Event
 from .autonomy import OPERATIONS
 from .sealed import reading
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ..protocols import Tx
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """An event without its content."""
-
-    seq: int
-    step: int | None
-    kind: str
-    data: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
 class SpentRun:
-    """A run with what its record says of money; amounts in nano-dollars."""
+    """A run with its events, which have no contents here; amounts in nano-dollars."""
 
     tenant: str
     run_id: str
@@ -38,7 +28,7 @@ class SpentRun:
     spent: int
     held: int
     cost_complete: bool
-    facts: tuple[Fact, ...]
+    events: tuple[Event, ...]
 
 
 def workflows(tx: Tx, tenant: str | None, since: int | None) -> list[tuple[str, str]]:
@@ -56,9 +46,7 @@ def workflows(tx: Tx, tenant: str | None, since: int | None) -> list[tuple[str, 
     return sorted(found)
 
 
-def runs_of(
-    tx: Tx, tenant: str, workflow: str, since: int | None, last: int | None
-) -> list[str]:
+def runs_of(tx: Tx, tenant: str, workflow: str, since: int | None, last: int | None) -> list[str]:
     """Return the ids of a workflow's runs, newest first."""
     rows = tx.rows(
         "SELECT run_id FROM runs WHERE tenant = ? AND workflow = ? AND started_at >= ?"
@@ -84,14 +72,20 @@ def spent_run(tx: Tx, tenant: str, run_id: str) -> SpentRun:
         raise ConfigurationError(f"run {run_id!r} is not in this store")
     workflow, status, started_at, spent, held, complete = row
     with reading(f"the record of run {run_id}"):
-        facts = tuple(
-            Fact(seq, step, kind, json.loads(data))
-            for seq, step, kind, data in tx.rows(
-                "SELECT seq, step, kind, data FROM events WHERE tenant = ? AND run_id = ?"
-                " ORDER BY seq",
-                (tenant, run_id),
-            )
-        )
-        return SpentRun(
-            tenant, run_id, workflow, status, started_at, spent, held, bool(complete), facts
-        )
+        events = tuple(_event(run_id, *found) for found in tx.rows(_EVENTS, (tenant, run_id)))
+    return SpentRun(
+        tenant, run_id, workflow, status, started_at, spent, held, bool(complete), events
+    )
+
+
+_EVENTS = (
+    "SELECT seq, at, step, kind, actor, data FROM events"
+    " WHERE tenant = ? AND run_id = ? ORDER BY seq"
+)
+
+
+def _event(
+    run_id: str, seq: int, at: int, step: int | None, kind: str, actor: str, data: str
+) -> Event:
+    when = dt.datetime.fromtimestamp(at / 1_000_000, dt.UTC)
+    return Event(run_id, seq, when, step, kind, actor, json.loads(data), None, "", "")

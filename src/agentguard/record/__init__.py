@@ -3,7 +3,9 @@
 from .costs import Costs, costs_of
 from .folding import fold, stops
 from .plans import Drift, PlannedStep, drift
+from .spending import run_spending, runs_that_spent, spent
 from .stages import StageChange, changes
+from .totals import Amount, NamedSpending, RunSpending, Spending, named, total
 from .values import (
     Attempt,
     Checked,
@@ -19,15 +21,19 @@ from .values import (
 from .verdicts import verdicts
 
 __all__ = [
+    "Amount",
     "Attempt",
     "Checked",
     "Costs",
     "Drift",
     "Duplicate",
+    "NamedSpending",
     "PlannedStep",
     "Question",
     "Retrieved",
     "Ruled",
+    "RunSpending",
+    "Spending",
     "StageChange",
     "Step",
     "StepKind",
@@ -37,6 +43,11 @@ __all__ = [
     "costs_of",
     "drift",
     "fold",
+    "named",
+    "run_spending",
+    "runs_that_spent",
+    "spent",
     "stops",
+    "total",
     "verdicts",
 ]
