@@ -6,6 +6,8 @@ written in code and configuration. Without a MeterProvider all of this does noth
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -44,9 +46,21 @@ HISTOGRAMS: dict[str, tuple[str, str, tuple[float, ...]]] = {
     "agentguard.approval.wait": ("s", "How long a call waited for people's answer.", _PEOPLE),
 }
 
+_BY_NAME = "OTEL_PYTHON_METER_PROVIDER"
 _METER: Meter | None = None
 _made: dict[str, Any] = {}
 _making = threading.Lock()
+
+
+def heard() -> bool:
+    """Return whether anybody listens: whether a MeterProvider is set."""
+    if _METER is not None:
+        return True
+    if "opentelemetry.metrics" not in sys.modules and _BY_NAME not in os.environ:
+        return False  # nobody has set one; to find that out need not load it
+    from opentelemetry.metrics import get_meter_provider
+
+    return "Proxy" not in type(get_meter_provider()).__name__  # the API's own, which has no name
 
 
 def run_ended(

@@ -103,6 +103,7 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self._join, self._finish = join, False
         self.fallback = fallback
         self.waits: dict[tuple[type[Host], str], str] = {}
+        self.heard = telemetry.Heard()
         self.outcome: str | None = None
         self.verdicts: Sequence[Mapping[str, Any]] = ()
         self._active, self._entered = 0.0, 0.0

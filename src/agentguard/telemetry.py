@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import inspect
 import time
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace
@@ -38,6 +38,13 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 _LONGEST_DESCRIPTION = 500
 
 
+class Heard(NamedTuple):
+    """Who listens to a part of a run, as it was when that began: nobody is told in vain."""
+
+    spans: bool = True
+    metrics: bool = True
+
+
 class Running(Protocol):
     """What spans and metrics need from a run."""
 
@@ -48,6 +55,7 @@ class Running(Protocol):
     redactor: Redactor
     around: Any
     verdicts: Sequence[Mapping[str, Any]]
+    heard: Heard
 
     @property
     def host(self) -> Host:
@@ -67,12 +75,20 @@ def told(call: Call) -> Told:
     return call.told
 
 
+def heard() -> Heard:
+    """Return for whom spans and metrics are made from now on."""
+    own = isinstance(_TRACER, trace.ProxyTracer)  # as it is, unless somebody gave us a tracer
+    nobody = own and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    return Heard(not nobody, _metrics.heard())
+
+
 # The part of a run.
 
 
 def start_workflow(run: Running) -> Span:
     """Start the span of one part of a run; one that records nothing if the run is not traced."""
-    if not run.around.traced:
+    run.heard = heard() if run.around.traced else Heard(spans=False, metrics=False)
+    if not run.heard.spans:
         return trace.INVALID_SPAN
     attributes = {
         OPERATION: "invoke_workflow",
@@ -112,7 +128,7 @@ def end_workflow(
     if not run.around.traced:
         return
     _evaluations.tell(span, run.verdicts, run.redactor.scrub)
-    if outcome is not None and seconds is not None:
+    if outcome is not None and seconds is not None and run.heard.metrics:
         _count_run(run, outcome, seconds)
     try:
         if span.is_recording():
@@ -183,14 +199,15 @@ class ToolSpan:
         self._own, self._began = False, 0.0
         if not run.around.traced:
             return
-        self._began = time.perf_counter()
+        if run.heard.metrics:
+            self._began = time.perf_counter()
         current = trace.get_current_span()
         theirs = _theirs(current, tool.name, run.host)
-        if theirs is None:
+        if theirs is not None:
+            self.span = theirs
+        elif run.heard.spans:
             self._own = True
             self.span = _started(f"execute_tool {tool.name}", _start_facts(run, tool, ref))
-        else:
-            self.span = theirs
         if not self.span.is_recording():
             return
         if self.span is not current:  # what the body calls hangs below this span
@@ -219,9 +236,10 @@ class ToolSpan:
             otel_context.detach(self._token)
         if not run.around.traced:
             return
-        _metrics.tool_ended(tool.name, outcome, tool.effect, time.perf_counter() - self._began)
+        if run.heard.metrics:
+            _metrics.tool_ended(tool.name, outcome, tool.effect, time.perf_counter() - self._began)
         learned = None if call is None else call.told
-        if learned is not None or error is not None:
+        if run.heard.metrics and (learned is not None or error is not None):
             fresh = error is not None and _callfacts.is_first(error)
             _callfacts.count(run.workflow, learned, error, tool.name, fresh=fresh)
         if learned is not None and learned.verdicts:
