@@ -31,7 +31,7 @@ FLOORS = (
     """approval budget compensation contract fallback idempotency identity verification
     verifiers""",
     """_entry hosting policies stages enforcement executions operations rollback guard questions retrieval
-    caching testing record estimates workflows _binding phoenix
+    caching testing record estimates workflows _binding phoenix otel
     readiness""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
