@@ -9,9 +9,12 @@ from agentguard.hosting import annotated_as, register_injected
 from ._callbacks import reporting
 from ._host import LangChainHost
 from ._retrievers import guard_retriever
+from ._routed import routed_model
 from ._tools import guard_tools
 from ._verifier import model_verifier
 
-__all__ = ["LangChainHost", "guard_retriever", "guard_tools", "model_verifier", "reporting"]
+__all__ = [
+    "LangChainHost", "guard_retriever", "guard_tools", "model_verifier", "reporting", "routed_model",
+]  # fmt: skip
 
 register_injected(annotated_as(InjectedToolArg, BaseRunManager, RunnableConfig))

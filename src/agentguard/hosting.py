@@ -6,6 +6,7 @@ from ._entry import Blocks, Entry, RunIdOf, Who
 from ._judging import Judgement, ModelVerifier, model_verifier
 from ._models import ModelCall
 from ._reports import ModelReports
+from ._routed import RoutedModels
 from ._signature import annotated_as, register_injected
 from .protocols import CallRef, Host
 from .questions import edits_note, hand_over, is_decision, question
@@ -21,6 +22,7 @@ __all__ = [
     "ModelCall",
     "ModelReports",
     "ModelVerifier",
+    "RoutedModels",
     "Run",
     "RunIdOf",
     "Who",
