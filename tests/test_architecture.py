@@ -18,7 +18,7 @@ from tests.support import ROOT, code_lines, place, python_files
 FLOORS = (
     "errors",
     """model canonical codec autonomy durations expressions outcomes redaction routing templates
-    _backoff _price_values prompts
+    _backoff _content _price_values prompts
     _contexts _names _dressed _runtime _scope _told _wrapper _yaml
     slos _burning _wilson""",
     "protocols",
@@ -31,7 +31,7 @@ FLOORS = (
     """approval budget compensation contract fallback idempotency identity verification
     verifiers""",
     """_entry hosting policies stages enforcement executions operations rollback guard questions retrieval
-    caching testing record estimates workflows _binding phoenix otel
+    caching _routed testing record estimates workflows slo_formats _binding phoenix otel
     readiness""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
@@ -39,7 +39,7 @@ FLOORS = (
 PROMISES = 6  # on this floor no room imports another
 
 FRAMEWORKS = {
-    "agentguard_langchain": {"langchain_core"},
+    "agentguard_langchain": {"langchain", "langchain_core"},  # the former where it is used
     "agentguard_langgraph": {"langchain", "langchain_core", "langgraph"},
     "agentguard_llama_workflows": {"llama_index_instrumentation", "workflows"},
     "agentguard_llamaindex": {"llama_index"},
