@@ -6,9 +6,6 @@ import inspect
 import typing
 from typing import TYPE_CHECKING, Any, Final
 
-from pydantic import TypeAdapter
-from pydantic.errors import PydanticUserError
-
 from .looking import (
     GIVE_TOOLS,
     RUNS_NEEDED,
@@ -109,11 +106,7 @@ def _output(subject: Subject, project: Project) -> Said:
 
 
 def _returns(function: Any) -> Any:
-    try:
-        hints = typing.get_type_hints(function)
-    except (NameError, TypeError, AttributeError):
-        hints = getattr(function, "__annotations__", {})
-    return hints.get("return", inspect.Parameter.empty)
+    return _hints(function).get("return", inspect.Parameter.empty)
 
 
 def _timeout(subject: Subject, project: Project) -> Said:
@@ -181,11 +174,15 @@ def _fields(subject: Subject) -> set[str]:
     contract = subject.contract
     if contract is not None and contract.output_schema is not None:
         return set(contract.output_schema.get("properties", {}))
+    return set(_hints(_returns(subject.function)))
+
+
+def _hints(thing: Any) -> dict[str, Any]:
+    """Return the annotations of a function or a class, resolved as far as they can be."""
     try:
-        schema = TypeAdapter(_returns(subject.function)).json_schema()
-    except (PydanticUserError, NameError, TypeError, AttributeError):
-        return set()
-    return set(schema.get("properties", {}))
+        return typing.get_type_hints(thing)
+    except (NameError, TypeError, AttributeError):
+        return dict(getattr(thing, "__annotations__", {}))
 
 
 def _doubt(subject: Subject, project: Project) -> Said:

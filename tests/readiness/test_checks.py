@@ -1,0 +1,294 @@
+"""Every check can pass and can fail: one shop that passes all, and one change for each that does not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypedDict
+
+import pytest
+
+from agentguard import (
+    Guard,
+    Principal,
+    Retry,
+    budget,
+    compensated_by,
+    falls_back_to,
+    idempotent,
+    requires_approval,
+    tool_contract,
+    verified_by,
+)
+from agentguard.model import VerifierIdentity
+from agentguard.readiness import CHECKS, Project, Report, Telemetry, grade
+from tests.readiness.shop import (
+    GOOD,
+    Shop,
+    answer_late,
+    declared,
+    good,
+    lose_a_reply,
+    retry_dearly,
+    tool,
+    with_telemetry,
+)
+
+
+def undeclared(ticket_id: str) -> str:
+    """Do something without a guard."""
+    return ticket_id
+
+
+def untyped(ticket_id, amount_usd: int) -> str:  # type: ignore[no-untyped-def] # noqa: ANN001 - on purpose
+    """Take whatever comes as a ticket."""
+    del amount_usd
+    return str(ticket_id)
+
+
+def mute(ticket_id: str, amount_usd: int):  # type: ignore[no-untyped-def] # noqa: ANN201 - on purpose
+    """Say nothing of what it returns."""
+    return ticket_id, amount_usd
+
+
+class Reply(TypedDict):
+    """What an API says that returns its errors."""
+
+    id: str
+    error: str
+
+
+def replies(ticket_id: str, amount_usd: int) -> Reply:
+    """Return errors instead of raising them."""
+    return {"id": ticket_id, "error": str(amount_usd)}
+
+
+class Judge:
+    """A model that is asked whether it is right."""
+
+    identity = VerifierIdentity("model", "judge", model="other")
+
+    def __call__(self, arguments: Any, result: Any) -> bool:
+        """Say yes to whatever is there."""
+        return bool(arguments or result)
+
+
+@tool_contract(effect="read")
+def delete_order(order_id: str) -> str:
+    """Delete an order, whatever its contract says."""
+    return order_id
+
+
+def without(line: str) -> Project:
+    """Return the good project without the lines of its file that begin so."""
+    kept = [each for each in GOOD.splitlines() if not each.strip().startswith(line)]
+    return good(text="\n".join(kept) + "\n")
+
+
+def said(**keys: str) -> Project:
+    """Return the good project with more keys in its file."""
+    more = "".join(f"  {name}: {value}\n" for name, value in keys.items())
+    before, slos, after = GOOD.partition("  slos:")
+    return good(text=before + more + slos + after)
+
+
+def quiet(found: Telemetry) -> Project:
+    """Return the good project where telemetry is set up so."""
+    return with_telemetry(good(), found)
+
+
+MINIMUM: dict[str, Callable[[], Project]] = {
+    "safety.declared": lambda: good(tool(), undeclared),
+    "safety.key": lambda: good(declared_per_call()),
+    "safety.input": lambda: good(tool(untyped)),
+    "safety.output": lambda: good(tool(mute)),
+    "safety.timeout": lambda: good(tool(timeout=None, isolation=None)),
+    "safety.rate": lambda: good(declared(refunds(), budget, max_calls=None)),
+    "safety.retries": lambda: good(tool(retry=Retry(attempts=6))),
+    "safety.retry_budget": lambda: said(retry_budget="off"),
+    "safety.errors": lambda: good(tool(replies)),
+    "safety.doubt": lambda: good(declared(refunds(), idempotent, reconcile=None)),
+    "safety.undo": lambda: good(tool(without=(compensated_by,))),
+    "verification.verifier": lambda: good(tool(without=(verified_by,))),
+    "verification.deterministic": lambda: good(judged()),
+    "verification.fallback": lambda: good(
+        tool(without=(falls_back_to,)), text=GOOD.replace("  falls_back_to: draft\n", "")
+    ),
+    "governance.scopes": lambda: good(tool(scopes=())),
+    "governance.principal": lambda: good(principal=Principal("support")),
+    "governance.approvals": lambda: good(
+        tool(without=(requires_approval,)), text=GOOD.replace("refund_usd_over: 50", "{}", 1)
+        .replace("approvals:\n    {}", "approvals: {}"),
+    ),
+    "governance.category": lambda: good(tool(), delete_order),
+    "governance.autonomy": lambda: without("autonomy"),
+    "observability.trace": lambda: good(text=GOOD.replace("opentelemetry", "none")),
+    "observability.exporter": lambda: quiet(Telemetry(sdk=True, off="OTEL_SDK_DISABLED")),
+    "observability.retention": lambda: without("retention_days"),
+    "observability.slos": lambda: good(text=GOOD.partition("  slos:")[0]),
+    "cost.steps": lambda: without("max_steps"),
+    "cost.model_calls": lambda: without("max_model_calls"),
+    "cost.spend": lambda: without("max_spend_usd"),
+    "cost.prices": lambda: good(
+        text=GOOD.replace("  costs:\n    models:\n      planner: {input_usd: 10, output_usd: 30}\n", "")
+    ),
+    "cost.routing": lambda: good(text=GOOD.replace("  routing:\n    planner_model: planner\n", "")),
+    "cost.budgets": lambda: good(tool(without=(budget,), rate_limit="5/second")),
+    "cost.loops": lambda: said(loops="off"),
+}  # fmt: skip
+"""What makes a check of the minimum bar fail."""
+
+
+def refunds() -> Callable[..., Any]:
+    """Return a body that no decorator is on yet."""
+
+    def refund(ticket_id: str, amount_usd: int) -> str:
+        """Give money back."""
+        del amount_usd
+        return ticket_id
+
+    return refund
+
+
+def declared_per_call() -> Any:
+    """Return the good tool with an effect for each call."""
+    return declared(refunds(), idempotent, key=None, per="call")
+
+
+def judged() -> Any:
+    """Return the good tool, verified by a model alone."""
+    return verified_by(Judge())(tool(without=(verified_by,)))
+
+
+def tampered(folder: Path) -> Project:
+    """Change an event behind the record's back."""
+    shop = Shop(f"sqlite:///{folder}/shop.db").work(30)
+    with sqlite3.connect(folder / "shop.db") as file:
+        file.execute("UPDATE events SET actor = 'agent:other' WHERE run_id = 'r-T-3' AND seq = 2")
+    file.close()
+    found = shop.project()
+    shop.guard.close()
+    return found
+
+
+def worked(change: Callable[[Shop], object] = lambda _shop: None, count: int = 50) -> Project:
+    """Return the shop after a change and so many refunds."""
+    shop = Shop()
+    change(shop)
+    return shop.work(count).project()
+
+
+def unlimited(shop: Shop) -> None:
+    """Make a run whose guard has no configuration."""
+    guard = Guard(shop.guard.store, principal=shop.guard.principal)
+    with guard.run("refund", run_id="r-free"):
+        shop.clock.advance(1)
+
+
+SCALE: dict[str, Callable[[Path], Project]] = {
+    "safety.duplicates": lambda _: worked(answer_late),
+    "safety.doubts": lambda _: worked(lose_a_reply),
+    "verification.outcomes": lambda _: worked(
+        lambda shop: setattr(shop, "ticket", lambda n: f"T-wrong-{n}" if n % 5 == 0 else f"T-{n}")
+    ),
+    "governance.audit": tampered,
+    "governance.decisions": lambda _: worked(lambda shop: setattr(shop, "reason", "")),
+    "observability.time": lambda _: worked(
+        lambda shop: setattr(shop, "seconds", lambda number: 10 if number < 25 else 40)
+    ),
+    "observability.escalation": lambda _: worked(
+        lambda shop: setattr(shop, "amount", lambda _number: 75)
+    ),
+    "cost.predictable": lambda _: worked(
+        lambda shop: setattr(shop, "tokens", lambda n: 9000 if n % 10 == 5 else 1000)
+    ),
+    "cost.complete": lambda _: worked(lambda shop: setattr(shop, "model", "dream")),
+    "cost.retries": lambda _: worked(retry_dearly),
+    "cost.capped": lambda _: worked(unlimited),
+}
+"""What makes a signal of the record fail."""
+
+
+@pytest.fixture(name="running", scope="module")
+def a_shop_that_runs() -> Project:
+    """Run the good shop once for all tests that only look."""
+    return worked()
+
+
+def standing(report: Report, check: str) -> str:
+    """Return how one check stands."""
+    (level,) = [each.level for each in CHECKS if each.id == check]
+    return report.standings(level)[check]
+
+
+def test_every_check_has_a_way_to_fail() -> None:
+    """The tables of this file name each check of the list, once."""
+    assert sorted([*MINIMUM, *SCALE]) == sorted(check.id for check in CHECKS)
+
+
+def test_the_good_project_passes_the_minimum_bar() -> None:
+    """Tools and a file with all that is asked for are graded without a record."""
+    assert grade(good()).below("minimum") == []
+
+
+def test_the_good_shop_is_scale_ready(running: Project) -> None:
+    """Fifty runs without trouble pass every check there is."""
+    assert grade(running).below("scale") == []
+
+
+@pytest.mark.parametrize("check", MINIMUM)
+def test_one_change_fails_one_check_of_the_minimum(check: str) -> None:
+    """Each check fails by the change that is about it, and says where and what to do."""
+    report = grade(MINIMUM[check]())
+    assert standing(report, check) == "fail"
+    (first, *_) = [f for f in report.findings if f.id == check and f.status == "fail"]
+    assert first.evidence
+    assert first.action
+    assert bool(first.tool) == bool(first.file and first.file.endswith(".py"))
+    allowed = {check, *ALONG.get(check, ())}
+    assert set(report.below("minimum")) <= allowed
+
+
+ALONG = {
+    "verification.verifier": ("verification.deterministic",),
+}
+"""What fails for the same reason."""
+
+
+@pytest.mark.parametrize("check", SCALE)
+def test_one_change_fails_one_signal_of_the_record(check: str, tmp_path: Path) -> None:
+    """Each signal fails by the trouble that is about it."""
+    report = grade(SCALE[check](tmp_path))
+    assert standing(report, check) == "fail"
+    (found,) = [f for f in report.findings if f.id == check]
+    assert found.action
+
+
+@pytest.mark.parametrize("check", SCALE)
+def test_without_a_record_nothing_is_scale_ready(check: str) -> None:
+    """Where there is no record a signal is unknown, and the store is asked for."""
+    report = grade(good())
+    (found,) = [f for f in report.findings if f.id == check]
+    assert (found.status, found.action) == ("unknown", "--store URL, or AGENTGUARD_STORE")
+
+
+def test_few_runs_are_no_pass() -> None:
+    """After eight refunds no signal passes but those that one event can tell, and the rest is counted."""
+    report = grade(worked(count=8))
+    passing = {name for name, how in report.standings("scale").items() if how == "pass"}
+    assert passing == {"governance.decisions"}
+    (found,) = [f for f in report.findings if f.id == "governance.audit"]
+    assert (
+        found.evidence == "8 runs, and 30 are needed; so far: the hash chains of 8 runs are whole"
+    )
+    assert found.action == "22 more runs, then check again"
+
+
+def test_verified_outcomes_tell_how_many_more_are_needed() -> None:
+    """Ten runs without a miss are not sure enough: the number of runs that would be is said."""
+    report = grade(worked(count=10))
+    (found,) = [f for f in report.findings if f.id == "verification.outcomes"]
+    assert found.status == "unknown"
+    assert found.evidence.startswith("10 of 10 runs that wrote were verified (100.0 %), surely 78.")
+    assert found.action == "20 more verified runs, then check again"
