@@ -23,11 +23,15 @@ class Backoff:
             asked: what the backend asked for (Retry-After); it is waited at least that long, and
                 not at all if that is longer than the longest wait.
         """
-        if self._attempts >= self._retry.attempts or (asked or 0.0) > self._retry.max_wait:
+        if not self.has_next(asked):
             return None
         wait = max(self._jittered(), asked or 0.0)
         self._attempts += 1
         return wait
+
+    def has_next(self, asked: float | None) -> bool:
+        """Return whether `next` will say how long to wait."""
+        return self._attempts < self._retry.attempts and (asked or 0.0) <= self._retry.max_wait
 
     def _jittered(self) -> float:
         from tenacity import RetryCallState, wait_random_exponential

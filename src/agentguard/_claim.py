@@ -6,10 +6,13 @@ a start and that of its end. The process lives on then, so that nothing proves i
 
 from __future__ import annotations
 
+import contextlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ._apart import keep_trying, write_apart
 from ._attempt import End
+from .errors import StoreUnavailable
 from .ledger import settling
 from .ledger.values import Interrupted, Pending
 from .model import EffectState
@@ -26,6 +29,7 @@ class Claim:
     Attributes:
         began: the body may have begun.
         end: how it ended, once that is known.
+        owed: a failure that is not counted yet, since it is to be tried again.
     """
 
     def __init__(self, run: Run, call: Call) -> None:
@@ -33,10 +37,26 @@ class Claim:
         self._id: str | None = None
         self.began = False
         self.end: Settlement | None = None
+        self.owed: Settlement | None = None
 
     def make(self, claim_id: str) -> None:
         """Take note of a start before it is committed: an interrupt may hide that it was."""
         self._id, self.began, self.end = claim_id, False, None
+
+    def owe(self, end: Settlement, *, retries: bool) -> None:
+        """A failure counts when it is the call's last; what comes of a retry counts otherwise."""
+        if not self.began:
+            end.watch = None  # nothing of the tool has failed
+        elif retries and end.watch is not None:
+            self.owed, end.watch = replace(end, pending=Pending(), content=None), None
+
+    def count_owed(self) -> None:
+        """Count the failure that was to be tried again, now that nothing comes of that."""
+        owed, self.owed = self.owed, None
+        if owed is not None:
+            with contextlib.suppress(StoreUnavailable):  # what cannot be written is not counted
+                usage = self._run.around.store.transact(settling.note_failure, owed)
+                self._run.meter.synced(usage, Pending())
 
     def drop(self) -> None:
         """Nothing was started, or its end is written or being written."""
@@ -81,4 +101,5 @@ class Claim:
             end=self.end,
             began=began,
             may_act=began and self._call.tool.isolation == "thread",
+            watch=self._run.guard.slos.of_tools.get(self._call.tool.name),
         )

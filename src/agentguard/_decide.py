@@ -59,7 +59,8 @@ def decide(
     )
     if run.autonomy is not None:
         call.stage = run.autonomy.stage(tool.name, tool.effect)
-    if tool.durable or run.plans.reads or call.stage is not None:
+    watched = tool.name in run.guard.slos.of_tools
+    if tool.durable or run.plans.reads or call.stage is not None or watched:
         if tool.per_call or tool.key_of is None:
             call.occurrence = _occurrence(run, call)
         call.scope, call.idempotency_key = _key(run, call, tool.major)
@@ -159,7 +160,7 @@ def needs_start(run: Run, call: Call) -> bool:
     tool = call.tool
     if tool.effect == "write" or tool.reserve is not None or tool.rate is not None:
         return True
-    if tool.circuit is not None:
+    if tool.circuit is not None or tool.name in run.guard.slos.of_tools:
         return True
     if run.plans.reads:
         return True
@@ -213,6 +214,9 @@ def intent_of(run: Run, call: Call) -> Intent:
         plans=run.plans,
         who=tool.who,
         refusal=tool.duties.refusal(call, proposers_of(run)) if tool.duties else None,
+        workflow=run.workflow,
+        staged=call.stage is not None,
+        watch=run.guard.slos.of_tools.get(tool.name),
     )
     if call.executes is not None:
         intent.executes, intent.step = call.executes.approval, call.executes.step

@@ -15,7 +15,7 @@ from .model import EffectState, Happened, NotHappened
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
-    from .ledger.values import Doubt
+    from .ledger.values import Doubt, Watch
     from .model import Effect
     from .run import Run
     from .tool import Call
@@ -43,6 +43,12 @@ class Doubts:
             ruled = None
         if ruled is None or isinstance(ruled, DecisionRefused):
             raise self.error(effect.doubt_reason or "unknown")
+
+    async def lose(self, effect: Effect, watch: Watch | None) -> None:
+        """Have it written down, and counted, that the owner of the effect is gone."""
+        if watch is not None:
+            place = (self.run.ref, effect.id, effect.fence)
+            await self.runtime.commit(self.store, settling.lose, *place, watch)
 
     async def _ask_hook(self) -> Any:
         if self.tool.on_doubt != "reconcile" or self.tool.reconcile is None:

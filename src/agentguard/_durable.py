@@ -30,6 +30,7 @@ from .ledger.values import (
     Draft,
     Drafted,
     Edited,
+    Lost,
     Pending,
     Refused,
     Replay,
@@ -77,6 +78,8 @@ class DurableCall:
         except BaseException:
             self.claim.abandon()
             raise
+        finally:
+            self.claim.count_owed()
 
     async def _run(self) -> tuple[Any, str]:
         self.first = self.run_.meter.visit(self.call.idempotency_key)
@@ -90,6 +93,7 @@ class DurableCall:
             if isinstance(answer, Replay):
                 return await self._replayed(answer.effect)
             if isinstance(answer, Started):
+                self.claim.owed = None
                 end = await self._execute(answer)
                 if end.state is EffectState.SUCCEEDED and intent.cost:
                     told(self.call).cost = intent.cost
@@ -154,6 +158,8 @@ class DurableCall:
             return self._edited(answer, intent)
         elif isinstance(answer, Busy):
             await self._wait_for_owner(answer)
+        elif isinstance(answer, Lost):
+            await self.doubts.lose(answer.effect, intent.watch)
         elif isinstance(answer, Doubt):
             await self.doubts.reconcile(answer)
         return intent
@@ -240,6 +246,8 @@ class DurableCall:
         if end.verdicts:
             told(self.call).verdicts.extend(end.verdicts)
         self.claim.end = settlement = self.settlement(end, duration_us)
+        last = end.state is not EffectState.FAILED_RETRYABLE or not end.again
+        self.claim.owe(settlement, retries=not last and self.backoff.has_next(end.wait))
         try:
             settled = await self.run_.commit(
                 self.runtime, settlement.pending, settling.settle, settlement

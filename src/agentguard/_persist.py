@@ -47,6 +47,7 @@ def settlement_of(run: Run, call: Call, row: Any, end: End, duration_us: int) ->
         ladder=_ladder(run, call),
         breaker=call.tool.circuit,
         struck=strikes(end),
+        watch=run.guard.slos.of_tools.get(call.tool.name),
     )  # fmt: skip
 
 

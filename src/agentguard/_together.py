@@ -100,6 +100,8 @@ class TogetherCall(DurableCall):
                 self.runtime.give_up()
                 self._forget_start()
             raise
+        finally:
+            self.claim.count_owed()
 
     async def _begin(self, intent: Intent) -> Answer:
         answer = await super()._begin(intent)

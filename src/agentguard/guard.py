@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import threading
 from typing import TYPE_CHECKING, Any, Self
 
@@ -12,6 +13,7 @@ from ._binding import bound
 from ._limits import limits_of
 from ._models import Surroundings
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
+from .enforcement import Slos
 from .errors import ConfigurationError
 from .fallback import as_fallback
 from .ledger import settling, switches
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
+    from .caching import Artifacts
     from .estimates import Estimate
     from .fallback import Fallback
     from .protocols import Clock, Store
@@ -74,9 +77,10 @@ class Guard:
         self.prices = prices_of(prices, self.settings.prices, self.settings.model_prices)
         self._tools: dict[str, Tool] = {}
         self.approvals = Approvals(self.store, self)
-        self.effects = Effects(self.store)
+        self.slos = Slos(self)
+        self.effects = Effects(self.store, self.slos.of_tools)
         self.runs = Runs(self.store)
-        self.store.transact(settling.sweep)
+        self.store.transact(settling.sweep, self.slos.of_tools)
 
     @classmethod
     def from_config(
@@ -377,8 +381,17 @@ class Guard:
         """Return how tools stand: what they have earned, what they are pinned at, and why."""
         return self.store.read(standings, tenant)
 
+    @functools.cached_property
+    def artifacts(self) -> Artifacts:
+        """What functions with `agentguard.caching.cached` have made."""
+        from .caching import Artifacts
+
+        return Artifacts(self.store)
+
     def close(self) -> None:
         """Close the store."""
+        if "artifacts" in vars(self):
+            self.artifacts.close()
         self.store.close()
 
 

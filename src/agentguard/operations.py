@@ -9,11 +9,14 @@ from .codec import encode
 from .errors import DecisionRefused, GuardError
 from .executions import Executed
 from .ledger import decisions, drafts, endings, lifecycle, queries, settling
+from .ledger.values import RunRef
+from .model import EffectState
 
 if TYPE_CHECKING:
     import builtins
     from collections.abc import Iterable, Mapping, Sequence
 
+    from .ledger.values import Watch
     from .model import Approval, Effect, Ending, Event, RunInfo
     from .protocols import Store
 
@@ -126,15 +129,15 @@ def _check_edits(approval: Approval, edits: Mapping[str, Any]) -> None:
 class Effects:
     """The effect ledger: `guard.effects`."""
 
-    def __init__(self, store: Store) -> None:
-        self._store = store
+    def __init__(self, store: Store, watches: Mapping[str, Watch] | None = None) -> None:
+        self._store, self._watches = store, watches or {}
 
     def list(
         self, state: str | None = None, *, run_id: str | None = None, tenant: str | None = None,
         limit: int = 100,
     ) -> list[Effect]:  # fmt: skip
         """Return effects, newest first; `state="in_doubt"` lists what needs a ruling."""
-        self._store.transact(settling.sweep)
+        self._store.transact(settling.sweep, self._watches)
         return self._store.read(queries.effects, tenant, state, run_id, limit)
 
     def show(self, effect_id: str, *, tenant: str | None = None) -> Effect:
@@ -168,6 +171,10 @@ class Effects:
                 "a ruling needs the person who makes it and how they know: by, reason"
             )
         effect = self.show(effect_id, tenant=tenant)
+        watch = self._watches.get(effect.tool)
+        if watch is not None and effect.state is EffectState.EXECUTING:
+            who = RunRef(effect.tenant, effect.run_id, f"person:{by}")
+            self._store.transact(settling.lose, who, effect.id, effect.fence, watch)
         kept = "j" + encode(result).decode() if ruling == "happened" else None
         ruled = self._store.transact(
             settling.resolve, effect.tenant, effect.id, ruling, by, reason, kept

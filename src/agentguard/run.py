@@ -23,7 +23,7 @@ from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import jsonable
 from .costs import Costed, decision_costs
 from .errors import ApprovalRequired, ConfigurationError, FellBack, GuardError, RunHalted
-from .ledger import endings, lifecycle
+from .ledger import endings, lifecycle, slos
 from .ledger import plans as planning
 from .ledger.values import Execution, Opened, Opening, Pending, RunRef
 from .outcomes import run_outcome
@@ -201,7 +201,16 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self.waits.clear()  # that was an earlier part, left and entered again
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         await self.meter.recall(runtime, self.around.store, self.ref, join=self._join)
+        await self._review(runtime)
         return span, opened
+
+    async def _review(self, runtime: Runtime) -> None:
+        """Give back the autonomy whose rule is due by now: no outcome has to come for that."""
+        watch, store = self.guard.slos.at_opening(self.workflow), self.around.store
+        if watch is None:
+            return
+        if await runtime.look(store, slos.has_due, self.principal.tenant, watch):
+            await runtime.commit(store, slos.restore, self.ref, watch)
 
     def visit(self, execution: Execution) -> None:
         """Have a person at work in the run's record, to execute a draft; the run is not entered."""
@@ -297,8 +306,9 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         taken = self.meter.drain()
         try:
             closed = await self.commit(
-                runtime, taken, lifecycle.close_run, self.ref, status, why, taken, kind
-            )
+                runtime, taken, lifecycle.close_run, self.ref, status, why, taken, kind,
+                self.guard.slos.of_workflows.get(self.workflow),
+            )  # fmt: skip
         except GuardError as failure:
             if error is None:
                 raise

@@ -67,6 +67,7 @@ def start(tenant: str, run: str, key: str, payload: str = "p", limit: int | None
         contract_version="1", policy_version="policy-1", payload_hash=payload,
         claim_id=f"{run}-{key}", rule="", arguments={"to": key}, cost=3,
         reservations=(Reservation("tool:pay", "day", "pay", limit, None, 3),), agent="bot",
+        workflow="w",
     )  # fmt: skip
 
 

@@ -48,19 +48,32 @@ def decision(intent: Intent) -> dict[str, Any]:
     return fact if intent.call_id is None else {**fact, "call_id": intent.call_id}
 
 
-def staged(intent: Intent, earned: str | None) -> Intent:
+def staged(intent: Intent, earned: str | None, demoted: tuple[str, str] | None = None) -> Intent:
     """Return the call with what people have to decide, now that its tool's stage is known.
 
     A start that passes here goes on with the stage that it has seen: what stands on record of an
-    earlier decision is not decided again.
+    earlier decision is not decided again. Where a service level has *demoted* the call, nothing
+    that was allowed before counts, only what people have approved.
     """
-    if earned is None and intent.ceiling == intent.begins == "auto":
+    if demoted is not None and _goes_on(intent):
+        demoted = None
+    if demoted is None and earned is None and intent.ceiling == intent.begins == "auto":
         return intent  # as most are
-    stage = lowest(intent.ceiling, earned or intent.begins)
-    if stage == "auto" or (stage == "approve" and intent.ask is not None):
+    own = lowest(intent.ceiling, earned or intent.begins)
+    stage = own if demoted is None else lowest(own, demoted[0])
+    if stage == "auto":
         return intent
+    held = None if demoted is None else demoted[1]
+    if stage == "approve" and intent.ask is not None:
+        return replace(intent, demoted=held)
     whom = intent.ask or intent.who or _ANYBODY
-    return replace(intent, ask=replace(whom, rule=f"autonomy: {stage}", stage=stage))
+    rule = f"autonomy: {stage}" + (f" ({demoted[1]})" if demoted and stage != own else "")
+    return replace(intent, ask=replace(whom, rule=rule, stage=stage), demoted=held)
+
+
+def _goes_on(intent: Intent) -> bool:
+    """Undoing goes on under a demotion, and so does a read that no configuration stages."""
+    return intent.undoes is not None or not (intent.effect == "write" or intent.staged)
 
 
 def ask_people(
@@ -78,6 +91,8 @@ def ask_people(
     counted = step is None
     step = log.next_step() if step is None else step
     fact = {**decision(intent), "decision": "ask", "rule": ask.rule, **plans.fact(intent)}
+    if intent.demoted is not None and ask.rule.endswith(f"({intent.demoted})"):
+        fact["demoted"] = intent.demoted  # nobody would have been asked otherwise
     log.add(Draft("step.decided", fact, step, {"arguments": intent.arguments}))
     approval = approvals.request(tx, log, intent, ask, step, generation)
     _wait(tx, intent, row, step, approval)
@@ -133,8 +148,13 @@ def again(intent: Intent, approval: Approval | None) -> Ask:
 
 
 def may_repeat(tx: Tx, intent: Intent, row: EffectRow) -> bool:
-    """Return whether this caller may start a body in doubt once more: a draft's starts are people's."""
-    if row.approval_id is None or intent.executes is not None:
+    """Return whether this caller may start a body in doubt once more: a draft's starts are people's.
+
+    Under a demotion so is every start that people have not approved.
+    """
+    if row.approval_id is None:
+        return intent.demoted is None
+    if intent.executes is not None:
         return True
     approval = approvals.load(tx, row.tenant, row.approval_id)
     return approval is None or approval.stage not in DRAFTED

@@ -162,7 +162,7 @@ def _changed(
 def pin(tx: Tx, tenant: str, tool: str, stage: str | None, by: str, reason: str) -> Standing:
     """Pin a tool at a stage, or with None take the pin away, from this commit on."""
     switches.hold_up(tx)
-    log = _operations(tx, tenant, by)
+    log = operations(tx, tenant, by)
     now = _locked(tx, tenant, tool)
     _set(tx, now, by, reason, pinned=stage)
     why = "unpinned" if stage is None else "pinned"
@@ -175,7 +175,7 @@ def pin(tx: Tx, tenant: str, tool: str, stage: str | None, by: str, reason: str)
 def incident(tx: Tx, tenant: str, ladder: Ladder, by: str, reason: str) -> Standing:
     """Take a tool one stage down, from this commit on; its counts begin anew."""
     switches.hold_up(tx)
-    log = _operations(tx, tenant, by)
+    log = operations(tx, tenant, by)
     now = _locked(tx, tenant, ladder.tool)
     stage = now.stage or ladder.begins
     to = below(stage, ladder.floor)
@@ -186,9 +186,9 @@ def incident(tx: Tx, tenant: str, ladder: Ladder, by: str, reason: str) -> Stand
     return _locked(tx, tenant, ladder.tool)
 
 
-def _operations(tx: Tx, tenant: str, by: str) -> RunLog:
+def operations(tx: Tx, tenant: str, by: str) -> RunLog:
     """Return the record of the tenant's operators, begun if need be."""
-    ref = RunRef(tenant, OPERATIONS, f"person:{by}")
+    ref = RunRef(tenant, OPERATIONS, by if by.startswith("system:") else f"person:{by}")
     known = tx.row("SELECT 1 FROM runs WHERE tenant = ? AND run_id = ?", (tenant, OPERATIONS))
     if known is not None:
         return RunLog(tx, ref)

@@ -39,6 +39,7 @@ from .values import (
     Draft,
     Edited,
     Intent,
+    Lost,
     Refused,
     Replay,
     Started,
@@ -57,7 +58,7 @@ def _asked(intent: Intent) -> Iterator[Asked]:
     tenant = intent.run.tenant
     yield from asked(intent.run)
     yield effect_asked(tenant, intent.key)
-    yield from switches.asked(tenant, intent.agent, intent.tool)
+    yield from switches.asked(tenant, intent.agent, intent.tool, intent.workflow)
     if intent.effect == "write":
         yield doubt_asked(intent.run, intent.key)
     yield from budgets.asked(tenant, intent.tool, intent.reservations, intent.rate)
@@ -83,16 +84,17 @@ def _begin(tx: Tx, log: RunLog, intent: Intent) -> Answer:
     row = lock_effect(tx, intent.run.tenant, intent.key)
     if row is not None and row.state in FINAL and row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)  # what is done is told, whatever is stopped
-    switched, earned = switches.standing(tx, intent.run.tenant, intent.agent, intent.tool)
-    stopped = compensating.forbids(tx, log, intent) or switched or intent.refusal
+    tenant, tool = intent.run.tenant, intent.tool
+    stands = switches.standing(tx, tenant, intent.agent, tool, log.workflow)
+    stopped = compensating.forbids(tx, log, intent) or stands.halted or intent.refusal
     if stopped is not None:
         return asking.refuse(log, intent, stopped, intent.step)
     judged = plans.judged(tx, log, intent)
     if isinstance(judged, GuardError):
         return asking.refuse(log, intent, judged, intent.step)
-    intent = asking.staged(judged, earned)
+    intent = asking.staged(judged, stands.earned, stands.demoted)
     if row is None:
-        rows.check_free(tx, intent.run.tenant, intent.key)
+        rows.check_free(tx, tenant, intent.key)
         return _fresh(tx, log, intent)
     if row.payload_hash == intent.payload_hash:
         return _FROM[row.state](tx, log, intent, row)
@@ -186,7 +188,9 @@ def _step_of(intent: Intent, row: EffectRow | None) -> int | None:
 def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardError | None:
     run = intent.run
     if intent.limits is not None:
-        full = log.over(intent.limits, step=step is None, tool=True, model=False, cost=intent.cost)
+        full = log.over(
+            intent.limits, step=step is None, tool=True, model=False, cost=intent.cost or 0
+        )
         if full is not None:
             return full
     return budgets.over(tx, run.tenant, intent.reservations, run.run_id)
@@ -195,9 +199,11 @@ def _no_room(tx: Tx, log: RunLog, intent: Intent, step: int | None) -> GuardErro
 def _hold(tx: Tx, log: RunLog, intent: Intent) -> dict[str, Any]:
     """Reserve the call's cost and return it as a part of the event of its start."""
     log.tool_calls += 1
-    log.held += intent.cost
+    log.held += intent.cost or 0
+    if intent.cost is None:
+        log.cost_complete = 0
     budgets.hold(tx, intent.run.tenant, intent.reservations)
-    if not intent.cost and not intent.reservations:
+    if intent.cost == 0 and not intent.reservations:
         return {}
     held = [[r.name, r.span, r.amount] for r in intent.reservations]
     return {"run_nanos": intent.cost, "budgets": held}
@@ -213,7 +219,7 @@ def _execute(
         started.take(intent, started.run_id, step if same else started.step)
     else:
         started.take(intent, intent.run.run_id, step)
-        started.reserved, started.cost = _reserved(intent), intent.cost
+        started.reserved, started.cost = _reserved(intent), intent.cost or 0
     started.state = EffectState.EXECUTING
     started.fence, started.attempt = started.fence + 1, intent.attempt
     started.owner, started.claim_id = tx.owner, intent.claim_id
@@ -236,6 +242,8 @@ def _from_final(_tx: Tx, _log: RunLog, _intent: Intent, row: EffectRow) -> Answe
 
 def _from_executing(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     if row.owner is not None and row.owner != tx.owner and tx.is_lost(row.owner):
+        if intent.watch is not None:
+            return Lost(row.public())
         with record_of(tx, log, row.run_id) as own:
             mark_lost(tx, own, row)
         return _FROM[row.state](tx, log, intent, row)
@@ -300,7 +308,8 @@ def _from_denied(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
 def _from_retryable(tx: Tx, log: RunLog, intent: Intent, row: EffectRow) -> Answer:
     """Nothing happened: start again, under the same approval if there is one and it still holds."""
     if row.approval_id is None:
-        if intent.ask is not None and (row.fence == 0 or intent.plan or _is_new(intent, row)):
+        asks = row.fence == 0 or intent.plan or intent.demoted or _is_new(intent, row)
+        if intent.ask is not None and asks:
             return asking.ask_people(tx, log, intent, intent.ask, row, 1, None)
         return _start(tx, log, intent, row, None)
     approval = approvals.lock(tx, intent.run.tenant, row.approval_id)

@@ -10,9 +10,9 @@ from ..errors import ConfigurationError
 from ..model import Limits, Usage
 from ..outcomes import run_outcome
 from ..protocols import foreseen
-from . import switches
+from . import slos, switches
 from .runs import COUNTERS, GIVEN, RunLog, asked, hash_key
-from .values import Closed, Draft, Opened, Opening, Pending, RunRef
+from .values import Closed, Draft, Opened, Opening, Pending, RunRef, Watch
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -156,16 +156,20 @@ def flush(tx: Tx, ref: RunRef, pending: Pending) -> Usage:
 
 def close_run(
     tx: Tx, ref: RunRef, status: str, error: str | None, pending: Pending,
-    kind: str | None = None,
+    kind: str | None = None, watch: Watch | None = None,
 ) -> Closed:  # fmt: skip
     """Leave a run: succeeded, failed, or waiting while people have not decided; how it stands.
 
-    What ended it is told in words (*error*) and by its *kind*, or the name of its class.
+    What ended it is told in words (*error*) and by its *kind*, or the name of its class. It counts
+    in the service levels that *watch* its workflow.
     """
+    if watch is not None and _may_be_bad(watch, status):
+        switches.hold_up(tx)
     log = RunLog(tx, ref)
     log.absorb(pending)
     log.active_us += tx.now - log.part_started_at
-    if log.status == "running":
+    was_running = log.status == "running"
+    if was_running:
         closed = log.closed()
         log.status = _stands(tx, log, status) if closed is None else _rests(log)
         error = error if closed is None else closed.message
@@ -173,8 +177,18 @@ def close_run(
     log.finished_at = tx.now
     outcome = run_outcome(log.status, kind, _ended_safely(log))
     log.add(_finished(log, outcome, error))
+    if watch is not None and outcome != "pending":
+        again = log.part > 1 or not was_running
+        ended = slos.Ended(kind, again=again)
+        slos.record(tx, log, watch, slos.run_fact(tx, log, outcome, watch), ended=ended)
     log.leaf()
     return Closed(log.status, outcome, log.save())
+
+
+def _may_be_bad(watch: Watch, status: str) -> bool:
+    """Return whether this end may take autonomy away: what it cost and took is not known yet."""
+    measured = any(slo.sli != "success" for slo in watch.slos)
+    return watch.demotes and (measured or status not in ("succeeded", "waiting"))
 
 
 def _ended_safely(log: RunLog) -> str | None:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState
 from ..protocols import foreseen
-from . import autonomy, budgets, circuits, compensating
+from . import autonomy, budgets, circuits, compensating, slos, switches
 from .rows import EffectRow, effect_asked, load_effect, lock_effect
 from .runs import RunLog, asked, record_of
-from .values import Draft, Interrupted, RunRef, Settled, Settlement, end_kind
+from .values import Draft, Interrupted, RunRef, Settled, Settlement, Watch, end_kind
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -63,18 +63,24 @@ def mark_doubt(
 def _asked(end: Settlement) -> tuple[Asked, ...]:
     tenant = end.run.tenant
     return (
-        *asked(end.run), effect_asked(tenant, end.key), *circuits.asked(tenant, end.breaker)
+        *asked(end.run), effect_asked(tenant, end.key), *circuits.asked(tenant, end.breaker),
+        *slos.asked(tenant, end.watch),
     )  # fmt: skip
 
 
 @foreseen(_asked)
 def settle(tx: Tx, end: Settlement) -> Settled:
     """Write how an attempt ended, if its fence is still the last one."""
-    autonomy.hold_up(tx, end)
+    _hold_up(tx, end)
     log = RunLog(tx, end.run)
     log.absorb(end.pending)
     written = _settle(tx, log, end)
     return Settled(written, log.save())
+
+
+def _hold_up(tx: Tx, end: Settlement) -> None:
+    autonomy.hold_up(tx, end)
+    slos.hold_up(tx, end.watch, slos.fact_of(end))
 
 
 def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
@@ -96,7 +102,34 @@ def _settle(tx: Tx, log: RunLog, end: Settlement) -> bool:
         autonomy.count(tx, log, end, end.ladder)
     if row.key.startswith(compensating.UNDO):
         compensating.note_undo(tx, log, row)
+    if not late:
+        slos.record(tx, log, end.watch, slos.fact_of(end), end.step)
     return True
+
+
+@foreseen(lambda end: (*asked(end.run), *slos.asked(end.run.tenant, end.watch)))
+def note_failure(tx: Tx, end: Settlement) -> Usage:
+    """Count a failure that was to be tried again, and was not: it was the call's last."""
+    _hold_up(tx, end)
+    log = RunLog(tx, end.run)
+    slos.record(tx, log, end.watch, slos.fact_of(end), end.step)
+    return log.save()
+
+
+def lose(tx: Tx, run: RunRef, key: str, fence: int, watch: Watch) -> None:
+    """Put an effect in doubt whose owner is gone, and count that in the same transaction."""
+    slos.hold_up(tx, watch, slos.LOST)
+    found = _with_its_run(tx, run.tenant, key, run.actor)
+    if found is None:
+        return
+    log, row = found
+    mine = row.fence == fence and row.state is EffectState.EXECUTING
+    by = "person" if run.actor.startswith("person:") else "reconcile"
+    if mine and row.owner is not None and row.owner != tx.owner and _is_lost(tx, row.owner, by):
+        mark_lost(tx, log, row)
+        if row.state is EffectState.IN_DOUBT:
+            slos.record(tx, log, watch, slos.LOST, row.step)
+        log.save()
 
 
 def _settle_budget(tx: Tx, log: RunLog, row: EffectRow, end: Settlement) -> dict[str, Any]:
@@ -241,6 +274,10 @@ def _rule(
 
 def abandon(tx: Tx, start: Interrupted) -> Usage:
     """Settle for a caller that cannot, unless its start was never made or its end is written."""
+    if start.end is not None:
+        _hold_up(tx, start.end)
+    else:
+        slos.hold_up(tx, start.watch, slos.LOST)
     log = RunLog(tx, start.run)
     row = lock_effect(tx, start.run.tenant, start.key)
     held = row is not None and row.claim_id == start.claim_id and row.state is EffectState.EXECUTING
@@ -250,20 +287,39 @@ def abandon(tx: Tx, start: Interrupted) -> Usage:
         with record_of(tx, log, row.run_id) as own:
             may_act_us = _MAY_ACT_US if start.may_act else 0
             mark_doubt(tx, own, row, "cancelled", began=start.began, may_act_us=may_act_us)
+        if row.state is EffectState.IN_DOUBT:
+            slos.record(tx, log, start.watch, slos.LOST, row.step)
     return log.save()
 
 
-def sweep(tx: Tx) -> int:
-    """Put effects of owners that are lost in doubt, so that they are listed; how many."""
-    found = 0
-    for (owner,) in list(tx.rows(_SILENT, (tx.now,))):
-        if owner != tx.owner and tx.is_lost(owner):
-            found += _sweep_owner(tx, owner)
-    for (owner,) in list(tx.rows("SELECT owner FROM owners")):
-        if owner != tx.owner and tx.is_dead(owner):
-            found += _sweep_owner(tx, owner)
-            tx.forget(owner)
-    return found
+def sweep(tx: Tx, watches: Mapping[str, Watch] | None = None) -> int:
+    """Put effects of owners that are lost in doubt, so that they are listed; how many.
+
+    Args:
+        tx: the transaction.
+        watches: tool name → the service levels in which what is found counts.
+    """
+    silent = [owner for (owner,) in tx.rows(_SILENT, (tx.now,))]
+    lost = [owner for owner in silent if owner != tx.owner and tx.is_lost(owner)]
+    known = [owner for (owner,) in tx.rows("SELECT owner FROM owners")]
+    dead = [owner for owner in known if owner != tx.owner and tx.is_dead(owner)]
+    if (lost or dead) and any(watch.demotes for watch in (watches or {}).values()):
+        switches.hold_up(tx)  # before anything is locked
+    found = [row for owner in dict.fromkeys((*lost, *dead)) for row in _sweep_owner(tx, owner)]
+    for owner in dead:
+        tx.forget(owner)
+    _count_lost(tx, found, watches or {})
+    return len(found)
+
+
+def _count_lost(tx: Tx, found: list[EffectRow], watches: Mapping[str, Watch]) -> None:
+    """Count what was found, once everything else that this transaction locks is locked."""
+    rows = [row for row in found if row.tool in watches and row.state is EffectState.IN_DOUBT]
+    slos.lock_all(tx, [(row.tenant, watches[row.tool]) for row in rows])
+    for row in rows:
+        log = RunLog(tx, RunRef(row.tenant, row.run_id, "system:sweep"))
+        slos.record(tx, log, watches[row.tool], slos.LOST, row.step)
+        log.save()
 
 
 _SILENT = (
@@ -273,17 +329,17 @@ _SILENT = (
 """Who executes something and has no lease that runs: one question, however many workers there are."""
 
 
-def _sweep_owner(tx: Tx, owner: str) -> int:
+def _sweep_owner(tx: Tx, owner: str) -> list[EffectRow]:
     rows = tx.rows(
         "SELECT tenant, key FROM effects WHERE state = 'executing' AND owner = ?", (owner,)
     )
-    found = 0
+    found = list[EffectRow]()
     for tenant, key in list(rows):
         held = _with_its_run(tx, tenant, key, "system:sweep")
         if held is not None and held[1].state is EffectState.EXECUTING and held[1].owner == owner:
             mark_lost(tx, *held)
             held[0].save()
-            found += 1
+            found.append(held[1])
     return found
 
 

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from ..autonomy import Ladder
     from ..errors import GuardError
     from ..model import Approval, Effect, EffectState, Limits, Usage
+    from ..slos import Slo
 
 NEW_STEP = -1
 """In a draft: give this event, and those that follow with it, a step number of its own."""
@@ -167,6 +168,37 @@ class Rate:
     text: str
 
 
+@dataclass(frozen=True, slots=True)
+class Counted:
+    """What one outcome did to a service level: *verdict* is good or bad.
+
+    Attributes:
+        before: the stage before, where the level moved it *after*; None where it did not.
+    """
+
+    slo: str
+    verdict: str
+    before: str | None = None
+    after: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """The service levels that watch a tool or a workflow, in the order of their names.
+
+    Attributes:
+        tell: is told once what they have counted is durable.
+    """
+
+    slos: tuple[Slo, ...]
+    tell: Callable[[Counted], object]
+
+    @property
+    def demotes(self) -> bool:
+        """Whether one of them can take autonomy away."""
+        return any(slo.demote is not None for slo in self.slos)
+
+
 @dataclass(slots=True)
 class Intent:
     """Everything the start transaction needs to know of a call.
@@ -182,7 +214,12 @@ class Intent:
         who: whom to ask where the stage says that people decide.
         proposal: what a proposal shows besides: what the evidence reader saw, what would change.
         executes: the approval of the draft that a person executes by this call.
+        cost: nano-dollars for the run; None if nobody knows.
         probes: it tries whether a tool that failed works again; known in the transaction.
+        workflow: of its run, for the question that is asked ahead.
+        staged: the configuration says how far the agent goes alone with it; of reads, few are so.
+        demoted: in which words a service level stands over it; known in the transaction.
+        watch: the service levels of its tool.
     """
 
     run: RunRef
@@ -203,7 +240,7 @@ class Intent:
     first: bool = False
     step: int | None = None
     attempt: int = 1
-    cost: int = 0
+    cost: int | None = 0
     reservations: tuple[Reservation, ...] = ()
     rate: Rate | None = None
     breaker: Breaker | None = None
@@ -228,6 +265,10 @@ class Intent:
     who: Ask | None = None
     proposal: Mapping[str, Any] | None = None
     executes: str | None = None
+    workflow: str = ""
+    staged: bool = False
+    demoted: str | None = None
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -314,6 +355,13 @@ class Busy:
 
 
 @dataclass(frozen=True, slots=True)
+class Lost:
+    """Its owner is gone, and service levels have to count that: write it down, then begin again."""
+
+    effect: Effect
+
+
+@dataclass(frozen=True, slots=True)
 class Doubt:
     """It is not known whether the effect happened.
 
@@ -335,12 +383,16 @@ class Refused:
     counted: bool = False
 
 
-Answer = Started | Replay | Waiting | Drafted | Unproven | Edited | Busy | Doubt | Refused
+Answer = Started | Replay | Waiting | Drafted | Unproven | Edited | Busy | Lost | Doubt | Refused
 
 
 @dataclass(slots=True)
 class Settlement:
-    """How an attempt ended, to be written under its fence; *struck* if that speaks against its tool."""
+    """How an attempt ended, to be written under its fence; *struck* if that speaks against its tool.
+
+    Attributes:
+        watch: the service levels in which it counts; None where it does not, such as before a retry.
+    """
 
     run: RunRef
     key: str
@@ -360,6 +412,7 @@ class Settlement:
     ladder: Ladder | None = None
     breaker: Breaker | None = None
     struck: bool = False
+    watch: Watch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,6 +432,7 @@ class Interrupted:
         end: how it ended, if that is known already.
         began: the body may have begun.
         may_act: it may still be at work, in a thread of its own.
+        watch: the service levels of its tool.
     """
 
     run: RunRef
@@ -387,3 +441,4 @@ class Interrupted:
     end: Settlement | None
     began: bool
     may_act: bool
+    watch: Watch | None = None

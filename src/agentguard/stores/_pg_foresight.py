@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._pg_sql import table
+from ._pg_sql import table, tables
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -117,7 +117,7 @@ class Foresight:
             changed, turn = table(sql), self._turn
             self._forget(
                 lambda answer, key: (
-                    table(key[0]) == changed and (answer.verb == turn or not _is_own(answer, key))
+                    changed in tables(key[0]) and (answer.verb == turn or not _is_own(answer, key))
                 )
             )
 

@@ -33,6 +33,12 @@ def table(sql: str) -> str:
 
 
 @functools.lru_cache(maxsize=1024)
+def tables(sql: str) -> frozenset[str]:
+    """Return every table that *sql* reads or writes."""
+    return frozenset(_TABLE.findall(sql))
+
+
+@functools.lru_cache(maxsize=1024)
 def translate(sql: str, schema: str) -> str:
     """Return *sql* with `$1` for `?` and with the schema before the names of our tables.
 

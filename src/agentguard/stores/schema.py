@@ -21,23 +21,32 @@ _CIRCUITS = """CREATE TABLE circuits (tenant TEXT NOT NULL, name TEXT NOT NULL, 
     failures TEXT NOT NULL DEFAULT '[]', opened_at INTEGER, until INTEGER,
     probe_key TEXT, probe_fence INTEGER, tokens INTEGER NOT NULL DEFAULT 0,
     PRIMARY KEY (tenant, name)) STRICT, WITHOUT ROWID"""
-_SLOS = """CREATE TABLE slos (tenant TEXT NOT NULL, slo TEXT NOT NULL,
-    kind TEXT NOT NULL CHECK (kind IN ('tool','workflow')), name TEXT NOT NULL,
+_SLOS = """CREATE TABLE slos (tenant TEXT NOT NULL, slo TEXT NOT NULL, over TEXT NOT NULL,
     n INTEGER NOT NULL DEFAULT 0, good INTEGER NOT NULL DEFAULT 0, bad INTEGER NOT NULL DEFAULT 0,
-    stage TEXT, since INTEGER, since_n INTEGER, why TEXT,
+    at INTEGER NOT NULL, stage TEXT, since INTEGER, since_n INTEGER, why TEXT,
     override_until INTEGER, override_by TEXT, override_reason TEXT,
-    PRIMARY KEY (tenant, slo)) STRICT, WITHOUT ROWID"""
-_SLOS_DEMOTED = "CREATE INDEX slos_demoted ON slos (tenant, kind, name) WHERE stage IS NOT NULL"
-_OUTCOMES = """CREATE TABLE outcomes (tenant TEXT NOT NULL, slo TEXT NOT NULL, n INTEGER NOT NULL,
-    at INTEGER NOT NULL, good INTEGER NOT NULL, bad INTEGER NOT NULL, outcome TEXT NOT NULL,
+    PRIMARY KEY (tenant, slo, over)) STRICT, WITHOUT ROWID"""
+_SLOS_DEMOTED = "CREATE INDEX slos_demoted ON slos (tenant, over) WHERE stage IS NOT NULL"
+_OUTCOMES = """CREATE TABLE outcomes (tenant TEXT NOT NULL, slo TEXT NOT NULL, over TEXT NOT NULL,
+    n INTEGER NOT NULL, at INTEGER NOT NULL, good INTEGER NOT NULL, bad INTEGER NOT NULL,
+    verdict TEXT NOT NULL CHECK (verdict = 'good' OR verdict = 'bad'), outcome TEXT NOT NULL,
     run_id TEXT NOT NULL, step INTEGER,
-    PRIMARY KEY (tenant, slo, n)) STRICT, WITHOUT ROWID"""
-_OUTCOMES_BY_TIME = "CREATE INDEX outcomes_by_time ON outcomes (tenant, slo, at)"
+    PRIMARY KEY (tenant, slo, over, n)) STRICT, WITHOUT ROWID"""
+_OUTCOMES_BY_TIME = "CREATE INDEX outcomes_by_time ON outcomes (tenant, slo, over, at)"
+_OUTCOMES_OF_RUN = (
+    "CREATE INDEX outcomes_of_run ON outcomes (tenant, run_id, slo) WHERE step IS NULL"
+)
 _ARTIFACTS = """CREATE TABLE artifacts (tenant TEXT NOT NULL, kind TEXT NOT NULL,
     version TEXT NOT NULL, digest TEXT NOT NULL, value TEXT NOT NULL, cost INTEGER,
-    made_at INTEGER NOT NULL, expires_at INTEGER, run_id TEXT,
+    made_at INTEGER NOT NULL, expires_at INTEGER, run_id TEXT, seal BLOB NOT NULL,
     PRIMARY KEY (tenant, kind, version, digest)) STRICT, WITHOUT ROWID"""
-SINCE_2 = (_SLOS, _SLOS_DEMOTED, _OUTCOMES, _OUTCOMES_BY_TIME, _ARTIFACTS)
+_ARTIFACT_COUNTS = """CREATE TABLE artifact_counts (tenant TEXT NOT NULL, kind TEXT NOT NULL,
+    version TEXT NOT NULL, hits INTEGER NOT NULL, misses INTEGER NOT NULL, saved INTEGER NOT NULL,
+    PRIMARY KEY (tenant, kind, version)) STRICT, WITHOUT ROWID"""
+SINCE_2 = (
+    _SLOS, _SLOS_DEMOTED, _OUTCOMES, _OUTCOMES_BY_TIME, _OUTCOMES_OF_RUN, _ARTIFACTS,
+    _ARTIFACT_COUNTS,
+)  # fmt: skip
 """What version 3 has more than version 2: service levels, artifacts."""
 
 TABLES: tuple[str, ...] = (
