@@ -3,6 +3,9 @@
 from ._call import SemanticKernelHost
 from ._history import questions
 from ._kernel import guard_kernel
+from ._routed import RoutedServiceSelector
 from ._verifier import model_verifier
 
-__all__ = ["SemanticKernelHost", "guard_kernel", "model_verifier", "questions"]
+__all__ = [
+    "RoutedServiceSelector", "SemanticKernelHost", "guard_kernel", "model_verifier", "questions",
+]  # fmt: skip
