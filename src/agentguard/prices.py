@@ -153,7 +153,7 @@ def pricing(given: Any) -> Prices:
     if isinstance(given, Prices):
         return given
     if callable(given):
-        return Called(given)
+        return Called(cast("Callable[..., Any]", given))
     raise ConfigurationError(
         f"prices={given!r}: give a mapping of model to {_FORM}, a callable (model, input tokens,"
         " output tokens), an agentguard.prices.Prices, or 'genai-prices'"

@@ -88,10 +88,12 @@ not known. "-": not known, or nothing to divide by yet.
               show_default=True, help="What a row is for.")  # fmt: skip
 def costs(workflow: str | None, since: str | None, last: int | None, by: str) -> None:
     """Tell what workflows spent, and what a run that succeeded, or was verified, costs."""
-    window: dict[str, Any] = {"since": since or (None if last else _SINCE), "last": last}
-    none = f"no runs {_said(window)}; agentguard runs list shows what there is"
+    within = since or (None if last else _SINCE)
+    none = f"no runs {_said(within)}; agentguard runs list shows what there is"
+    chosen: dict[str, Any] = {
+        "workflow": workflow, "since": within, "last": last, "tenant": shell().tenant,
+    }  # fmt: skip
     with shell().guard() as guard:
-        chosen = {"workflow": workflow, "tenant": shell().tenant, **window}
         if by == "workflow":
             rows = spent(guard.store, **chosen)
             show_list(rows, _json, _columns(rows), none)
@@ -102,8 +104,8 @@ def costs(workflow: str | None, since: str | None, last: int | None, by: str) ->
               f"nothing went to a {by} in {count(len(runs), 'run')}")  # fmt: skip
 
 
-def _said(window: dict[str, Any]) -> str:
-    return f"within {window['since']}" if window["since"] else "yet"
+def _said(within: str | None) -> str:
+    return f"within {within}" if within else "yet"
 
 
 def _json(row: Spending) -> SpendingJson:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ..durations import seconds
 from ..ledger import spent as ledger
@@ -25,7 +25,7 @@ from .folding import fold
 from .totals import Amount, Part, RunSpending, Spending, total
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ..ledger.spent import SpentRun
     from ..model import Event
@@ -89,7 +89,7 @@ def run_spending(run: SpentRun) -> RunSpending:
     )  # fmt: skip
 
 
-def _amounts(run: SpentRun, steps: dict[int, Step]) -> Iterator[Amount]:
+def _amounts(run: SpentRun, steps: Mapping[int, Step]) -> Iterator[Amount]:
     again = _after_failed_verdicts(run.events)
     for event in run.events:
         what, nanos = part_of(event.kind, event.data)
@@ -145,24 +145,50 @@ def _is_refuted(step: Step) -> bool:
 def _after_failed_verdicts(events: Iterable[Event]) -> set[int]:
     """Return the model calls that came after a failed verdict, and before one that passed.
 
-    Verdicts that were written together are one word: a single no makes it a no.
+    Verdicts that were written together are one word: a single no makes it a no. One that could not
+    be had is none.
     """
     found: set[int] = set()
-    failed, before = False, None
+    failed, together = False, None
+    words = {word.event.seq: word for word in _words(events)}
     for event in events:
-        if event.kind == "verified" and not event.data.get("unavailable"):
-            no = not event.data["passed"]
-            failed = no or (failed and before == event.step)
+        word = words.get(event.seq)
+        if word is not None and not event.data.get("unavailable"):
+            failed = not word.passed or (failed and together == event.step)
         elif event.kind == "model.called" and failed:
             found.add(event.seq)
-        before = event.step if event.kind == "verified" else -1
+        together = event.step if event.kind == "verified" else -1
     return found
 
 
-def _is_verified(events: Sequence[Event], steps: dict[int, Step]) -> bool:
+class _Word(NamedTuple):
+    """A verdict: of which tool, by whom."""
+
+    event: Event
+    tool: str
+    verifier: str
+    passed: bool
+
+
+def _words(events: Iterable[Event], steps: Mapping[int, Step] | None = None) -> Iterator[_Word]:
+    """Yield what verifiers said; of plain reads the record has only that one was refused."""
+    refused: set[str] = set()
+    for event in events:
+        data, step = event.data, (steps or {}).get(event.step or 0)
+        if event.kind == "verified":
+            yield _Word(event, step.name if step else "", data["verifier"], data["passed"])
+        elif data.get("effect") == "read" and data.get("error") == "VerificationFailed":
+            refused.add(data["tool"])
+            yield _Word(event, data["tool"], "", passed=False)
+        elif data.get("outcome") == "succeeded" and data.get("tool") in refused:
+            refused.remove(data["tool"])
+            yield _Word(event, data["tool"], "", passed=True)
+
+
+def _is_verified(events: Sequence[Event], steps: Mapping[int, Step]) -> bool:
     """Return whether what a run did is confirmed, as far as anybody was asked.
 
-    Of one tool, a verifier's last word counts: a read that was refuted may be made again. A write
+    Of one tool, a verifier's last word counts: a read that was refused may be made again. A write
     that was refuted has to be undone.
     """
     stands = [step for step in steps.values() if step.outcome != UNDONE]
@@ -170,9 +196,7 @@ def _is_verified(events: Sequence[Event], steps: dict[int, Step]) -> bool:
         return False
     if any(step.kind == "write" and _is_refuted(step) for step in stands):
         return False
-    said: dict[tuple[str, str], bool] = {}
-    for event in events:
-        step = steps.get(event.step or 0)
-        if event.kind == "verified" and (step is None or step.outcome != UNDONE):
-            said[step.name if step else "", event.data["verifier"]] = event.data["passed"]
+    gone = {step.number for step in steps.values() if step.outcome == UNDONE}
+    said = {(word.tool, word.verifier): word.passed for word in _words(events, steps)
+            if word.event.step not in gone}  # fmt: skip
     return bool(said) and all(said.values())
