@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
-from ._metrics import verified
 from ._scope import SCOPE, VERSION, broken
 
 if TYPE_CHECKING:
@@ -25,21 +25,42 @@ _CONTENT = {
     "EVENT_ONLY": (False, True), "SPAN_AND_EVENT": (True, True),
 }  # fmt: skip
 
+_BY_NAME = "OTEL_PYTHON_LOGGER_PROVIDER"
 _LOGGER: Logger | None = None
 
 
-def tell(span: Span, verdicts: Iterable[Mapping[str, Any]], scrub: Callable[[Any], Any]) -> None:
-    """Count verdicts, and emit one event for each, below the span of what was evaluated.
+def heard() -> bool:
+    """Return whether anybody listens: whether a LoggerProvider is set."""
+    if _LOGGER is not None:
+        return True
+    if "opentelemetry._logs" not in sys.modules and _BY_NAME not in os.environ:
+        return False  # nobody has set one; to find that out need not load it
+    from opentelemetry._logs import get_logger_provider
+
+    return "Proxy" not in type(get_logger_provider()).__name__  # the API's own, which has no name
+
+
+def tell(
+    span: Span, verdicts: Iterable[Mapping[str, Any]], scrub: Callable[[Any], Any], *, emits: bool
+) -> None:
+    """Tell of verdicts, one event each, below the span of what was evaluated.
 
     Args:
         span: what was evaluated; it may not record, or have ended.
         verdicts: as the record keeps them.
         scrub: takes what is sensitive out of their reasons.
+        emits: whether anybody listens to events; those on the span have a switch of their own.
     """
+    mirrors = os.environ.get(_MIRROR, "").strip().lower() == "true" and span.is_recording()
+    if not emits and not mirrors:
+        return
     for verdict in verdicts:
-        verified(str(verdict["verifier"]), label(verdict))
         try:
-            _emit(span, _facts(verdict, scrub))
+            facts = _facts(verdict, scrub)
+            if emits:
+                _emit(span, facts)
+            if mirrors:
+                span.add_event(EVENT, facts)
         except Exception as error:  # noqa: BLE001 - no call fails because nobody takes its events
             broken(EVENT, error)
 
@@ -52,7 +73,7 @@ def label(verdict: Mapping[str, Any]) -> str:
 
 
 def content() -> tuple[bool, bool]:
-    """Return whether the standard switch allows content on spans, and in events."""
+    """Return whether the standard switch allows content on spans, and whether in events."""
     given = os.environ.get(_CAPTURE, "")
     return _CONTENT.get(given.strip().upper()) or _unknown(given)
 
@@ -94,8 +115,6 @@ def _emit(span: Span, facts: dict[str, Any]) -> None:
         severity_number=SeverityNumber.INFO, attributes=facts,
     )  # fmt: skip
     (_LOGGER or _logger()).emit(record)
-    if os.environ.get(_MIRROR, "").strip().lower() == "true":
-        span.add_event(EVENT, facts)
 
 
 @functools.cache

@@ -43,6 +43,7 @@ class Heard(NamedTuple):
 
     spans: bool = True
     metrics: bool = True
+    events: bool = True
 
 
 class Running(Protocol):
@@ -79,7 +80,7 @@ def heard() -> Heard:
     """Return for whom spans and metrics are made from now on."""
     own = isinstance(_TRACER, trace.ProxyTracer)  # as it is, unless somebody gave us a tracer
     nobody = own and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
-    return Heard(not nobody, _metrics.heard())
+    return Heard(not nobody, _metrics.heard(), _evaluations.heard())
 
 
 # The part of a run.
@@ -87,7 +88,7 @@ def heard() -> Heard:
 
 def start_workflow(run: Running) -> Span:
     """Start the span of one part of a run; one that records nothing if the run is not traced."""
-    run.heard = heard() if run.around.traced else Heard(spans=False, metrics=False)
+    run.heard = heard() if run.around.traced else Heard(spans=False, metrics=False, events=False)
     if not run.heard.spans:
         return trace.INVALID_SPAN
     attributes = {
@@ -127,7 +128,8 @@ def end_workflow(
     """
     if not run.around.traced:
         return
-    _evaluations.tell(span, run.verdicts, run.redactor.scrub)
+    if run.verdicts:
+        _verdicts(run, span, run.verdicts)
     if outcome is not None and seconds is not None and run.heard.metrics:
         _count_run(run, outcome, seconds)
     try:
@@ -138,9 +140,17 @@ def end_workflow(
         broken("a span", failure)
 
 
+def _verdicts(run: Running, span: Span, verdicts: Sequence[Mapping[str, Any]]) -> None:
+    """Count verdicts, and tell of them."""
+    if run.heard.metrics:
+        for verdict in verdicts:
+            _metrics.verified(str(verdict["verifier"]), _evaluations.label(verdict))
+    _evaluations.tell(span, verdicts, run.redactor.scrub, emits=run.heard.events)
+
+
 def model_refused(run: Running, error: BaseException) -> None:
     """Count that a model call was refused, and what the run turned to instead."""
-    if run.around.traced and _callfacts.is_first(error):
+    if run.heard.metrics and _callfacts.is_first(error):
         _callfacts.count(run.workflow, None, error, "", fresh=True)
 
 
@@ -243,7 +253,7 @@ class ToolSpan:
             fresh = error is not None and _callfacts.is_first(error)
             _callfacts.count(run.workflow, learned, error, tool.name, fresh=fresh)
         if learned is not None and learned.verdicts:
-            _evaluations.tell(self.span, learned.verdicts, run.redactor.scrub)
+            _verdicts(run, self.span, learned.verdicts)
         try:
             if self.span.is_recording():
                 self._tell(outcome, error, call, value)
@@ -255,7 +265,7 @@ class ToolSpan:
     def late(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
         """Tell verdicts on an answer that came after the span had ended."""
         if self._run.around.traced:
-            _evaluations.tell(self.span, verdicts, self._run.redactor.scrub)
+            _verdicts(self._run, self.span, verdicts)
 
     def _tell(
         self, outcome: str, error: BaseException | None, call: Call | None, value: Any
