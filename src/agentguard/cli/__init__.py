@@ -18,13 +18,14 @@ from . import (
     kill,
     policy,
     runs,
+    slo_status,
     store,
 )
 from .shell import CODES, Root
 
 _NOUNS = (
     demo.demo, doctor.doctor, check.check, runs.runs, approvals.approvals, effects.effects, policy.policy,
-    autonomy.autonomy, costs.costs, kill.kill, store.store, completion.completion,
+    autonomy.autonomy, costs.costs, kill.kill, slo_status.slo, store.store, completion.completion,
 )  # fmt: skip
 
 

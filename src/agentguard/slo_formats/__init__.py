@@ -1,0 +1,50 @@
+"""Service levels in the formats of other tools: each says what it could not carry."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from ..errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ..slos import Slo
+
+FORMATS: Final = ("openslo", "prometheus", "grafana", "sloth")
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A file for another tool.
+
+    Attributes:
+        text: what to write into it.
+        left_out: a sentence for each service level that the format cannot carry.
+    """
+
+    text: str
+    left_out: tuple[str, ...] = ()
+
+
+def export(slos: Sequence[Slo], to: str) -> Exported:
+    """Return *slos* in the format *to*, one of `FORMATS`.
+
+    Raises:
+        ConfigurationError: there are none, or the format can carry none of them.
+    """
+    from . import grafana, openslo, prometheus, sloth
+
+    if not slos:
+        raise ConfigurationError("there are no service levels; write slos: under agent_run:")
+    formats = {"openslo": openslo.written, "prometheus": prometheus.written,
+               "grafana": grafana.written, "sloth": sloth.written}  # fmt: skip
+    if to not in formats:
+        raise ConfigurationError(f"the format {to!r} is not known; known: {', '.join(FORMATS)}")
+    return formats[to](slos)
+
+
+def nothing_left(left_out: Sequence[str]) -> ConfigurationError:
+    """Return the error for a format that can carry none of the service levels."""
+    return ConfigurationError("nothing to export: " + "\n".join(left_out))

@@ -1,0 +1,62 @@
+"""Service levels of every shape, for tests that must hold for all of them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from hypothesis import strategies as st
+
+from agentguard.slos import SLIS, Burn, Demotion, Slo, Window, burns
+
+NAMES = st.from_regex(r"[A-Za-z]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?", fullmatch=True)
+SUBJECTS = st.from_regex(r"[^\W\d_][\w :'\"#{}-]{0,20}[\w\"'}]", fullmatch=True)
+TARGETS = st.decimals("0.01", "0.999", places=3)
+MINUTES = st.integers(5, 366 * 1440).map(lambda n: Window(seconds=n * 60))
+LASTS = st.integers(10, 5000).map(lambda n: Window(last=n))
+STAGES = st.sampled_from(["draft", "propose", "approve", None])
+RUNS = ("success", "failure", "escalated", "budget_exceeded", "aborted")
+CALLS = ("ok", "refuted", "error", "in_doubt", "denied", "rejected", "skipped_budget")
+
+
+@st.composite
+def demotions(draw: st.DrawFn) -> Demotion | None:
+    """Draw what follows."""
+    stages = draw(STAGES), draw(STAGES)
+    if stages == (None, None):
+        return None
+    after = draw(st.none() | st.integers(1, 999).map(lambda n: n * 60))
+    return Demotion(*stages, after, draw(st.none() | st.integers(1, 50)))
+
+
+@st.composite
+def slos(draw: st.DrawFn, windows: st.SearchStrategy[Window] = MINUTES | LASTS) -> Slo:
+    """Draw a service level."""
+    sli = draw(st.sampled_from(SLIS))
+    is_tool = sli == "correctness"
+    subject = draw(SUBJECTS)
+    limits = st.decimals("0.01", "5000", places=2)
+    plain = Slo(
+        draw(NAMES), sli, target=draw(TARGETS), window=draw(windows),
+        workflow=None if is_tool else subject, tool=subject if is_tool else None,
+        min_count=draw(st.integers(1, 10)),
+        at_most=draw(limits) if sli in ("cost", "latency") else None,
+        counts=draw(st.dictionaries(st.sampled_from(CALLS if is_tool else RUNS),
+                                    st.sampled_from(["good", "bad", "ignore"]), max_size=3)),
+        demote=draw(demotions()),
+    )  # fmt: skip
+    return with_rules(plain, draw(st.booleans()))
+
+
+def with_rules(slo: Slo, own: bool) -> Slo:  # noqa: FBT001 - drawn
+    """Give it rules of its own: the slowest of the default ones, a little slower."""
+    if not own:
+        return slo
+    last = burns(slo)[-1]
+    rule = Burn(last.long, last.short, (last.factor * Decimal("0.9")).normalize(), "page")
+    fields = {name: getattr(slo, name) for name in Slo.__dataclass_fields__}
+    return Slo(**{**fields, "burn": (rule,)})
+
+
+def slos_by_time() -> st.SearchStrategy[Slo]:
+    """Draw service levels over time."""
+    return slos(MINUTES)
