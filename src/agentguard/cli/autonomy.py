@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..autonomy import STAGES
+from .levels import demotion_line
 from .output import Column, Line, show_list, show_one
 from .shapes import iso
 from .shell import CODES, Group, decided_by, say, shell
@@ -31,9 +32,16 @@ def autonomy() -> None:
 
 @autonomy.command("list", epilog=_KEYS)
 def list_standings() -> None:
-    """List the tools that have earned a stage, are pinned, or have verified outcomes counted."""
+    """List the tools that have earned a stage, are pinned, or have verified outcomes counted.
+
+    What service levels have taken away is told on stderr; `agentguard slo status` says more.
+    """
     with shell().guard() as guard:
         found = guard.standings(tenant=shell().tenant)
+        demoted = guard.slos.status(tenant=shell().tenant)
+    for level in demoted:
+        if level.head.stage is not None:
+            say(demotion_line(level, configured=False))
     show_list(found, standing_json, _COLUMNS, "nothing is known of any tool: none is pinned, and no"
               " verified outcome was counted")  # fmt: skip
 
@@ -118,7 +126,7 @@ def change_json(change: StageChange) -> dict[str, Any]:
     return {
         "at": iso(change.at), "step": change.step, "tool": change.tool, "from": change.before,
         "to": change.after, "why": change.why, "by": change.by, "passed": change.passed,
-        "failed": change.failed, "reason": change.reason or None,
+        "failed": change.failed, "reason": change.reason or None, "slo": change.slo,
     }  # fmt: skip
 
 
@@ -126,8 +134,9 @@ def change_lines(page: Page) -> Iterator[Line]:
     """Yield how tools moved up and down in a run."""
     for change in page.changes:
         moved = f"{escaped(change.tool)}: {change.before or '-'} -> {change.after or '-'}"
-        total = change.passed + change.failed
-        counted = f", {change.passed} of {count(total, 'verified outcome')} passed" if total else ""
+        total, kind = change.passed + change.failed, "outcome" if change.slo else "verified outcome"
+        verb = "were good" if change.slo else "passed"
+        counted = f", {change.passed} of {count(total, kind)} {verb}" if total else ""
         who = "" if change.by.startswith("system:") else f" by {escaped(change.by)}"
         step = "" if change.step is None else f", step {change.step}"
         why = f": {escaped(change.reason)}" if change.reason else ""
