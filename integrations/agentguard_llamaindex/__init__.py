@@ -8,6 +8,7 @@ from agentguard_llama_workflows import LlamaIndexHost, tool_call
 from ._agents import guard_workflow
 from ._models import guard_llm
 from ._retriever import guard_retriever
+from ._routed import routed_llm
 from ._tools import guard_tools
 from ._verifier import model_verifier
 
@@ -18,6 +19,7 @@ __all__ = [
     "guard_tools",
     "guard_workflow",
     "model_verifier",
+    "routed_llm",
     "tool_call",
 ]
 

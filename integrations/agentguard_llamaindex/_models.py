@@ -30,7 +30,7 @@ def guard_llm(llm: LLMT) -> LLMT:
     Outside of any run it is the same as before. `guard_workflow` does this for the models of agents
     and for those that are attributes of a workflow; use it for others, such as `Settings.llm`.
     """
-    if isinstance(llm, _Guarded):
+    if isinstance(llm, Counted):
         return llm
     copied = llm.model_copy()
     object.__setattr__(copied, "__class__", _guarded_class(type(llm)))
@@ -43,7 +43,11 @@ def _guarded_class(kind: Any) -> Any:
     return type(kind)(kind.__name__, (_Guarded, kind), own)
 
 
-class _Guarded(LLM):
+class Counted:
+    """A model whose calls are reported already."""
+
+
+class _Guarded(Counted, LLM):
     """What a guarded model does differently. All other ways to call a model end in these."""
 
     def chat(self, *asked: Any, **options: Any) -> Any:
@@ -175,8 +179,22 @@ def _answer(run: Run, llm: LLM, answers: list[Any]) -> dict[str, Any]:
         return {}
     said = answers[-1]
     told = _message(run, llm, said.message) if hasattr(said, "message") else {"text": said.text}
+    return {"output": told, **_used(said)}
+
+
+def _used(said: Any) -> dict[str, int]:
+    """Return the tokens that the provider counted; Anthropic counts cached ones beside its input."""
     asked, answered = get_tokens_from_response(said)
-    return {"output": told, "input_tokens": asked or 0, "output_tokens": answered or 0}
+    raw = dict(said.raw or {})
+    used = dict(raw.get("usage") or raw.get("usage_metadata") or {})
+    read, written = (used.get(f"cache_{n}_input_tokens") or 0 for n in ("read", "creation"))
+    inside = dict(used.get("prompt_tokens_details") or {}).get("cached_tokens")
+    return {
+        "input_tokens": (asked or 0) + read + written,
+        "output_tokens": answered or 0,
+        "cached_tokens": inside or used.get("cached_content_token_count") or read,
+        "cache_write_tokens": written,
+    }
 
 
 def _message(run: Run, llm: Any, message: Any) -> dict[str, Any]:
