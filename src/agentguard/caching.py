@@ -308,6 +308,15 @@ def _use(
     return _Use(policy, guard.artifacts, run, name)
 
 
+def _repeats(run: Run, text: str) -> bool:
+    """Return whether *text* holds what a tool of the run declared sensitive."""
+    call = run.executed()
+    while call is not None:  # a read's arguments are hidden only when it has ended
+        run.redact_call(call.tool.name, call.arguments)
+        call = call.outer
+    return run.redactor.scrub(text) != text
+
+
 def _unavailable(kind: str, error: StoreUnavailable) -> None:
     _LOG.warning("cached %s goes on without its store: %s", kind, error.message)
 
@@ -403,7 +412,7 @@ class _Use:
         size = len(text.encode())
         if size > self.policy.max_bytes:
             return f"no: {size} bytes"
-        if self.run is not None and self.run.redactor.scrub(text) != text:
+        if self.run is not None and _repeats(self.run, text):
             return "no: it repeats what is sensitive"
         return None
 
