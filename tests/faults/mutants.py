@@ -19,6 +19,7 @@ from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from pathlib import Path
 from types import CodeType, ModuleType
 
+from tests.beside.seeded_bugs import BESIDE_MUTANTS
 from tests.conformance.seeded_bugs import ADAPTER_MUTANTS
 from tests.faults.seeded_bugs import BELOW, CORE_MUTANTS, Mutant
 from tests.faults.seeded_disks import DISK_MUTANTS
@@ -36,7 +37,7 @@ VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 MUTANTS: dict[str, Mutant] = {
     **CORE_MUTANTS, **DISK_MUTANTS, **POSTGRES_MUTANTS, **SIMULATION_MUTANTS,
     **ADAPTER_MUTANTS, **ENDING_MUTANTS, **UNDO_MUTANTS, **PLAN_MUTANTS, **STAGE_MUTANTS,
-    **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS,
+    **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS, **BESIDE_MUTANTS,
 }  # fmt: skip
 ROOTS = [ROOT / folder for folder in ("src", "integrations")]
 TESTS_FAILED = 1  # pytest's exit code
