@@ -12,6 +12,7 @@ from .errors import DecisionRefused, EffectInDoubt, GuardError
 from .ledger import settling
 from .ledger.compensating import REFUTED
 from .model import EffectState, Happened, NotHappened
+from .telemetry import told
 
 if TYPE_CHECKING:
     from ._runtime import Runtime
@@ -68,7 +69,10 @@ class Doubts:
         if end.error is not None and end.result_state != REFUTED:
             raise end.error  # the doubt stays: it happened, but not as it was meant
         ruled = await self._rule("happened", fence, end)
-        return ruled if isinstance(ruled, GuardError) else end
+        if isinstance(ruled, GuardError):
+            return ruled
+        told(self.call).verdicts.extend(end.verdicts)
+        return end
 
     async def _rule(self, ruling: str, fence: int, end: End) -> Effect | GuardError:
         return await self.runtime.commit(

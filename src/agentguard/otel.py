@@ -11,6 +11,7 @@ import atexit
 import os
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from .errors import ConfigurationError
@@ -34,6 +35,7 @@ def set_up(
     service_name: str, *, endpoint: str | None = None, headers: Mapping[str, str] | None = None,
     protocol: Protocol | None = None, timeout: float | None = None,
     resource: Mapping[str, str] | None = None, signals: Collection[Signal] = SIGNALS,
+    exporters: Mapping[Signal, Any] | None = None,
 ) -> Telemetry:  # fmt: skip
     """Send spans, metrics and events to a collector by OTLP, in batches, from now on.
 
@@ -47,14 +49,15 @@ def set_up(
         timeout: seconds for one export, its retries included.
         resource: more attributes of the process.
         signals: `traces`, `metrics`, `logs`; Phoenix takes traces alone.
+        exporters: signal → an exporter of the SDK that gets it instead of the collector.
 
     Raises:
         ConfigurationError: a provider is set already, or a package is missing.
     """
     wanted = _wanted(signals)
-    exporters = _exporters(_protocol(protocol), _base(endpoint), headers, _seconds(timeout))
+    makers = _exporters(_protocol(protocol), _base(endpoint), headers, _seconds(timeout))
     _refuse_to_replace(wanted)
-    made = _Made(service_name, resource, wanted, exporters)
+    made = _Made(service_name, resource, wanted, {**makers, **_given(exporters or {})})
     telemetry = Telemetry(made.providers)
     for set_it in made.setters:
         set_it()
@@ -180,6 +183,16 @@ def _wanted(signals: Collection[Signal]) -> list[Signal]:
                 f"set_up: there is no signal {signal!r}; there are {', '.join(SIGNALS)}"
             )
     return [signal for signal in SIGNALS if signal in chosen]
+
+
+def _given(exporters: Mapping[Signal, Any]) -> dict[Signal, Callable[[], Any]]:
+    """Return what hands over exporters that are made already."""
+    _wanted(list(exporters))
+    return {signal: partial(_as_it_is, exporter) for signal, exporter in exporters.items()}
+
+
+def _as_it_is(exporter: Any) -> Any:
+    return exporter
 
 
 def _protocol(given: str | None) -> str:
