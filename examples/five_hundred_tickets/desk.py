@@ -10,7 +10,9 @@ import httpx
 
 from agentguard import (
     Happened,
+    Principal,
     Unknown,
+    budget,
     compensated_by,
     current_run,
     falls_back_to,
@@ -23,6 +25,7 @@ from agentguard.verifiers import ledger_reconciliation
 
 Json = dict[str, Any]
 TIMEOUT_S = 1.0
+AGENT = Principal(agent="refund-agent", scopes=frozenset({"refunds:write"}))
 
 
 class Services:
@@ -79,9 +82,16 @@ def refund_tool(services: Services) -> Callable[..., Json]:
     def void(result: Json) -> Json:
         return services.void(result)
 
-    @tool_contract(effect="write", timeout=TIMEOUT_S, isolation="thread")
+    @tool_contract(
+        effect="write",
+        scopes=["refunds:write"],
+        facts={"refund_usd": "amount_usd"},
+        timeout=TIMEOUT_S,
+        isolation="thread",
+    )
     @idempotent(key="refund:{ticket_id}:{amount_usd}", reconcile=services.find)
     @requires_approval(when="amount_usd > 50", roles=["finance"])
+    @budget(max_calls=3, max_spend_usd="1000", cost="amount_usd")
     @verified_by(ledger_reconciliation(services.asked, services.paid, owner="controlling"))
     @compensated_by(void)
     @falls_back_to("ticket", on=("tool_timeout", "verifier_unavailable", "effect_in_doubt"))

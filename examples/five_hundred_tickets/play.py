@@ -11,15 +11,16 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from agentguard import ApprovalRequired, Guard, GuardError, Principal
+from agentguard import ApprovalRequired, Guard, GuardError
 from agentguard.tickets import FileTickets
 
 from ..refund_and_close_ticket.world import World
-from .desk import Services, refund_tool
+from .desk import AGENT, Services, refund_tool
 from .judge import table, truth
 from .script import Ticket, calls, tickets, write
 
 WORKFLOW = "refund_and_close_ticket"
+CONFIG = Path(__file__).with_name("agent_run.yaml")
 
 
 class Desk:
@@ -100,9 +101,10 @@ def play(folder: Path, count: int, say: Callable[[str], None]) -> int:
     found = tickets(count)
     folder.mkdir(parents=True, exist_ok=True)
     write(found, folder / "tickets.json")
-    guard = Guard(
-        f"sqlite:///{folder}/agentguard.db",
-        principal=Principal(agent="refund-agent"),
+    guard = Guard.from_config(
+        CONFIG,
+        store=f"sqlite:///{folder}/agentguard.db",
+        principal=AGENT,
         tickets=FileTickets(folder / "filed.jsonl"),
     )
     with World(folder, tickets=folder / "tickets.json") as world, contextlib.closing(guard):

@@ -290,5 +290,7 @@ def test_verified_outcomes_tell_how_many_more_are_needed() -> None:
     report = grade(worked(count=10))
     (found,) = [f for f in report.findings if f.id == "verification.outcomes"]
     assert found.status == "unknown"
-    assert found.evidence.startswith("10 of 10 runs that wrote were verified (100.0 %), surely 78.")
+    assert found.evidence.startswith(
+        "10 of 10 runs that wrote were verified (100.0 %), surely at least 78."
+    )
     assert found.action == "20 more verified runs, then check again"

@@ -89,7 +89,7 @@ def _predictable(sample: Sample, project: Project) -> Said:
     costs = [run.info.spent_usd for run in sample.completed if run.verified is not False]
     known = [usd for usd in costs if usd > 0]
     if len(known) < RUNS_NEEDED:
-        return too_few(len(known), "nothing to compare", what="completed run with a cost")
+        return too_few(len(known), "only those count that cost something", what="completed run")
     middle, high = median(known), quantile(known, 95)
     told = f"median ${_usd(middle)}, p95 ${_usd(high)} of {len(known):,} completed runs"
     return holds(high <= SPREAD * middle, told, f"{told}: more than {SPREAD} times the median",

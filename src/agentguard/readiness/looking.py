@@ -116,12 +116,12 @@ def enough(count: int, said: Said, *, needed: int = RUNS_NEEDED, what: str = "ru
     """Let a pass stand if *count* is enough for one; else say how many more are needed."""
     if said.status != "pass" or count >= needed:
         return said
-    return too_few(count, said.evidence, needed=needed, what=what)
+    return too_few(count, f"so far: {said.evidence}", needed=needed, what=what)
 
 
 def too_few(count: int, seen: str, *, needed: int = RUNS_NEEDED, what: str = "run") -> Said:
     """Say what was *seen*, and how many more are needed."""
-    evidence = f"{counted(count, what)}, and {needed} are needed; so far: {seen}"
+    evidence = f"{counted(count, what)}, and {needed} are needed; {seen}"
     return unknown(evidence, f"{counted(needed - count, f'more {what}')}, then check again")
 
 

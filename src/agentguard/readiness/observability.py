@@ -80,7 +80,9 @@ def _time(sample: Sample, project: Project) -> Said:
     del project
     times = [run.seconds for run in sample.completed]
     if len(times) < TIMED:
-        return too_few(len(times), "nothing to compare", needed=TIMED, what="completed run")
+        return too_few(
+            len(times), "half of them is held against the other", needed=TIMED, what="completed run"
+        )
     half = len(times) // 2
     before, after = times[:half], times[half:]
     ratios = {
@@ -125,7 +127,7 @@ def _within(slo: Slo, ended: Sequence[Seen], asked: Sequence[Seen], told: str) -
         f"{told}, and {slo.name} allows {may}", "agentguard slo status",
     )  # fmt: skip
     few = len(ended) < RUNS_NEEDED
-    return too_few(len(ended), said.evidence) if few else enough(len(ended), said)
+    return too_few(len(ended), f"so far: {said.evidence}") if few else enough(len(ended), said)
 
 
 CHECKS = (

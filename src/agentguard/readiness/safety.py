@@ -233,7 +233,10 @@ def _explained(sample: Sample, project: Project) -> Said:
         open_ones = counted(len(sample.doubts), "doubt")
         told = f"nobody has ruled on {open_ones}: {names}"
         return failed(told, "agentguard effects list --state in_doubt, then effects resolve")
-    ruled = f"{seen.by_hook} ruled on by hooks, {seen.by_people} by people"
+    answered = max(0, seen.doubts - seen.by_hook - seen.by_people)
+    ruled = (
+        f"{seen.by_hook} ruled on by hooks, {seen.by_people} by people, {answered} answered late"
+    )
     share = percent(seen.doubts, seen.writes)
     told = f"{counted(seen.doubts, 'doubt')} ({share} of writes), {ruled}, none open"
     return enough(seen.writes, passed(told), what="write")

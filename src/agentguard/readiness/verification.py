@@ -51,8 +51,8 @@ def _outcomes(sample: Sample, project: Project) -> Said:
     count, good = len(told), sum(told)
     low, high = wilson(good, count)
     seen = (
-        f"{good:,} of {count:,} runs that wrote were verified ({percent(good, count)}), surely"
-        f" {100 * low:.1f} %"
+        f"{good:,} of {count:,} runs that wrote were verified ({percent(good, count)}), surely at"
+        f" least {100 * low:.1f} %"
     )
     if low >= SURE and count >= RUNS_NEEDED:
         return passed(seen)
