@@ -54,14 +54,18 @@ def question(asked: Sequence[Any], redact: Redact) -> list[dict[str, Any]]:
 
 
 def model(serialized: Any, told: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the model's name and the most it may answer, wherever the provider says so."""
+    """Return the model's name, the most it may answer and the prompt, wherever somebody says so."""
     asked: Mapping[str, Any] = told.get("invocation_params") or {}
     known: Mapping[str, Any] = told.get("metadata") or {}
     name = known.get("ls_model_name") or asked.get("model") or asked.get("model_name")
     most = known.get("ls_max_tokens") or asked.get("max_tokens")
+    hub = (repo := known.get("lc_hub_repo")) and f"{known.get('lc_hub_owner') or '-'}/{repo}"
+    prompt = known.get("prompt_name") or hub
+    version = known.get("prompt_version") or known.get("lc_hub_commit_hash")
     return {
         "model": str(name or (serialized or {}).get("name") or "unknown"),
         "max_output_tokens": most if isinstance(most, int) else None,
+        "prompt": (str(prompt), version) if prompt else None,
     }
 
 
@@ -89,6 +93,7 @@ def usage(result: LLMResult) -> dict[str, int]:
         "input_tokens": counted.get("input_tokens") or 0,
         "output_tokens": counted.get("output_tokens") or 0,
         "cached_tokens": details.get("cache_read") or 0,
+        "cache_write_tokens": details.get("cache_creation") or 0,
     }
 
 

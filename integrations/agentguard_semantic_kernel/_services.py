@@ -110,11 +110,10 @@ async def _reported(service: Any, asked: Any, settings: Any) -> AsyncGenerator[l
 
     contents = [TextContent(text=asked)] if isinstance(asked, str) else asked
     messages = [_told(content, redact) for content in contents]
-    if PROMPT.get() and messages:
-        messages[0]["prompt"] = PROMPT.get()
     model = getattr(settings, "ai_model_id", None) or service.ai_model_id
-    most = _limit(settings)
-    await turn.reports.astarted(call, model=model, messages=messages, max_output_tokens=most)
+    await turn.reports.astarted(
+        call, model=model, messages=messages, max_output_tokens=_limit(settings), prompt=PROMPT.get()
+    )  # fmt: skip
     try:
         yield said
     except BaseException as error:

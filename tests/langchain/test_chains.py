@@ -227,3 +227,45 @@ def test_langchain_alone_is_enough() -> None:
     )
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
     assert said.stdout.decode().strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "prompt"),
+    [
+        ({"prompt_name": "answer", "prompt_version": 7}, ("answer", "7")),
+        ({"prompt_name": "answer"}, ("answer", None)),
+        ({"lc_hub_owner": "acme", "lc_hub_repo": "reply", "lc_hub_commit_hash": "c0ffee"},
+         ("acme/reply", "c0ffee")),
+        ({"thread_id": "t"}, (None, None)),
+    ],
+)  # fmt: skip
+def test_the_prompt_stands_in_the_metadata(
+    guard: Guard, metadata: dict[str, Any], prompt: tuple[str | None, str | None]
+) -> None:
+    """As whoever calls the model, or LangSmith's hub, names it."""
+    with guard.run("chain", run_id="r-1") as run, reporting(run):
+        MODEL.invoke(ASK, {"metadata": metadata})
+    (data,) = (e.data for e in guard.runs.events("r-1") if e.kind == "model.called")
+    assert (data.get("prompt_name"), data.get("prompt_version")) == prompt
+
+
+def test_tokens_in_and_out_of_the_cache_are_told(guard: Guard) -> None:
+    """As LangChain counts them: both are part of the input."""
+
+    class Caching(Scripted):
+        """A model whose provider keeps prompts."""
+
+        def _generate(self, *given: Any, **more: Any) -> Any:
+            found = super()._generate(*given, **more)
+            said: Any = found.generations[0].message
+            said.usage_metadata = {
+                "input_tokens": 100, "output_tokens": 1, "total_tokens": 101,
+                "input_token_details": {"cache_read": 60, "cache_creation": 30},
+            }  # fmt: skip
+            return found
+
+    with guard.run("chain", run_id="r-1") as run, reporting(run):
+        Caching(script=[say("hi")]).invoke(ASK)
+    (data,) = (e.data for e in guard.runs.events("r-1") if e.kind == "model.called")
+    told = [data[f"{name}_tokens"] for name in ("input", "cached", "cache_write")]
+    assert told == [100, 60, 30]

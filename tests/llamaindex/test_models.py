@@ -260,3 +260,30 @@ async def test_a_model_outside_of_any_run_is_the_model(guard: Guard) -> None:
     assert isinstance(guarded, Scripted)
     assert str(await guarded.achat(ASK)) == str(model.chat(ASK))
     assert guard.runs.list() == []
+
+
+@pytest.mark.parametrize(
+    ("usage", "told"),
+    [
+        ({"prompt_tokens": 100, "prompt_tokens_details": {"cached_tokens": 60}}, (100, 60, None)),
+        ({"input_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30},
+         (100, 60, 30)),
+        ({"prompt_token_count": 100, "cached_content_token_count": 60}, (100, 60, None)),
+        ({"prompt_tokens": 100}, (100, 0, None)),
+    ],
+    ids=["openai", "anthropic", "google", "none"],
+)  # fmt: skip
+def test_cached_tokens_are_told_as_part_of_the_input(
+    guard: Guard, usage: dict[str, Any], told: tuple[int, int, int | None]
+) -> None:
+    """Whichever way the provider counts them."""
+
+    class Caching(Scripted):
+        def _next(self, messages: Any) -> ChatResponse:
+            return super()._next(messages).model_copy(update={"raw": {"usage": usage}})
+
+    with guard.run("ask", run_id="r-1"):
+        guard_llm(Caching(script=["done"])).chat(ASK)
+    data = model_calls(guard)[0].data
+    found = (data["input_tokens"], data["cached_tokens"], data.get("cache_write_tokens"))
+    assert found == told

@@ -250,9 +250,9 @@ async def test_the_prompt_that_was_rendered_is_named(guard: Guard, *, stream: bo
         else:
             await kernel.invoke(prompt, name="ann")
         await Talk(kernel).ask("and now?")
-    first, second = (content["input"][0] for content in contents(guard))
-    assert first["prompt"] == "texts-greet"
-    assert "prompt" not in second
+    first, second = called(guard)
+    assert first["prompt_name"] == "texts-greet"
+    assert "prompt_name" not in second
 
 
 async def test_tokens_in_pieces_are_counted_once(guard: Guard) -> None:
