@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from .... import Guard
+from ....config import Settings
+from ....slos import Demotion, Slo, Window
 from ....templates import Template
 from ..scene import call
+from ..stage import PRINCIPAL
 from ..world import tools_of
 
 if TYPE_CHECKING:
@@ -16,6 +22,12 @@ ORDER = call("order", "T-1")
 DESK = Template(
     "desk", [{"tool": "order", "arguments": {"ticket": "{ticket}"}}, {"tool": "close"}], ["ticket"]
 )
+
+
+LEVEL = Slo(
+    "talks", "success", workflow="conformance", target=Decimal("0.9"), window=Window(last=20),
+    min_count=3, demote=Demotion(),
+)  # fmt: skip
 
 
 class Operations:
@@ -60,6 +72,34 @@ class Operations:
         again = stage.play([ORDER], conversation="answered", budget=asks)
         assert again.told["call-1"] == "ordered for T-1"
         assert stage.world.effects == ["order T-1"]
+
+    def test_a_workflow_that_spent_its_error_budget_waits_for_people(self, stage: Stage) -> None:
+        """Failed runs in another process make the next write wait here, which knows no such level."""
+        outcome = stage.play([call("look", "T-1", "call-0")], conversation="before", run_id="r-0")
+        assert outcome.said == "done"
+        spend_error_budget(stage)
+        outcome = stage.play([ORDER])
+        assert stage.world.effects == ["look T-1"]
+        (draft,) = stage.waiting()
+        assert draft.stage == "draft"
+        stage.decide(draft.id)
+        with watcher(stage) as watching:
+            watching.slos.override("talks", by="dana", reason="the cause is mended", hours=1)
+        outcome = stage.play([call("order", "T-2")], conversation="after", run_id="r-2")
+        assert outcome.told["call-1"] == "ordered for T-2"
+
+
+def watcher(stage: Stage) -> contextlib.closing[Guard]:
+    """Return a guard on the same store that watches the level, for a `with` block."""
+    return contextlib.closing(Guard(stage.url, config=Settings(slos=(LEVEL,)), principal=PRINCIPAL))
+
+
+def spend_error_budget(stage: Stage) -> None:
+    """Let runs of the workflow fail in a process that watches its service level."""
+    with watcher(stage) as watching:
+        for number in range(4):
+            with contextlib.suppress(OSError), watching.run("conformance", run_id=f"bad-{number}"):
+                raise OSError("the desk is closed")
 
 
 def taken_back(stage: Stage) -> Any:
