@@ -315,7 +315,7 @@ def counts(tx: Tx, head: Head, asked_of: Iterable[Window]) -> dict[Window, Count
         first = tx.now - window.size * _SECOND if window.last is None else head.n - window.last
         values += [*head.place, first]
     parts = [_part(number, window) for number, window in enumerate(begun)]
-    for number, good, bad in tx.rows(" UNION ALL ".join(parts), values) if parts else ():
+    for number, good, bad in tx.rows(" UNION ALL ".join(parts), tuple(values)) if parts else ():
         found[begun[number]] = Counts(head.good - good, head.bad - bad)
     return found
 
