@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given
-from hypothesis import settings as options
+from hypothesis import settings as trials
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
@@ -50,7 +50,9 @@ def counting(**said: Any) -> tuple[Any, list[Any]]:
     """A cached function, and what it was really called with."""
     calls: list[Any] = []
 
-    @cached("summary", **{"version": "p1", **said})
+    options: dict[str, Any] = {"version": "p1", **said}
+
+    @cached("summary", **options)
     def summarize(text: Any, words: int = 10) -> Any:
         calls.append(text)
         return {"text": text, "words": words}
@@ -631,7 +633,11 @@ def test_artifacts_are_pruned_by_age_kind_and_version(guard: Guard, clock: FakeC
     for version, ttl in (("1", None), ("2", 60)):
         summarize, _ = counting(version=version, ttl=ttl)
         summarize("a")
-    other = cached("other", version="1")(lambda: 1)
+
+    @cached("other", version="1")
+    def other() -> int:
+        return 1
+
     clock.advance(120)
     other()
     prune = guard.artifacts.prune
@@ -677,7 +683,7 @@ VALUES = st.recursive(
 )
 
 
-@options(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@trials(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(VALUES)
 def test_what_is_found_is_what_is_made(guard: Guard, value: Any) -> None:
     """For every value: made, kept and found it is equal and of the same type."""

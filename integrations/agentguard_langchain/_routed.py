@@ -9,7 +9,7 @@ from langchain_core.language_models import BaseChatModel
 from agentguard.hosting import RoutedModels
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import AsyncIterator, Mapping
 
     from agentguard import Guard
 
@@ -96,6 +96,6 @@ class RoutedChatModel(BaseChatModel):
     stream_events, astream_events = _asked("stream_events"), _asked("astream_events")
     _generate = _asked("_generate")
 
-    async def astream(self, *args: Any, **options: Any) -> Any:
+    async def astream(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
         async for chunk in self._now(await self.routes.amodel()).astream(*args, **options):
             yield chunk

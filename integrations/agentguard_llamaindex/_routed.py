@@ -31,7 +31,8 @@ def routed_llm(guard: Guard | None, role: str, *, models: Mapping[str, LLM]) -> 
         models: the models, by alias or by name.
     """
     counted = {name: guard_llm(model) for name, model in models.items()}
-    return RoutedLLM(routes=RoutedModels(role, guard, counted))
+    made: LLM = _KIND(routes=RoutedModels(role, guard, counted))
+    return made
 
 
 class RoutedLLM(Counted, FunctionCallingLLM):
@@ -47,6 +48,9 @@ class RoutedLLM(Counted, FunctionCallingLLM):
     def metadata(self) -> Any:
         """What the model says about itself that would be asked now."""
         return self.routes.model().metadata
+
+
+_KIND: Any = RoutedLLM  # what it lacks is set below
 
 
 def _asked(way: str) -> Any:
@@ -72,7 +76,7 @@ _ASYNC_WAYS = """achat acomplete astream_chat astream_complete achat_with_tools
 
 # Set from outside: what stands in the class would get spans of its own beside the real model's.
 for _way in _WAYS.split():
-    setattr(RoutedLLM, _way, _asked(_way))
+    setattr(_KIND, _way, _asked(_way))
 for _way in _ASYNC_WAYS.split():
-    setattr(RoutedLLM, _way, _awaited(_way))
-update_abstractmethods(RoutedLLM)
+    setattr(_KIND, _way, _awaited(_way))
+update_abstractmethods(_KIND)

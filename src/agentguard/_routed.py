@@ -35,7 +35,8 @@ class RoutedModels:
     @property
     def name(self) -> str:
         """The model's name; nothing where nobody can say it yet."""
-        return "" if active_run() is self._guard is None else self.route().model
+        nobody = self._guard is None and active_run() is None
+        return "" if nobody else self.route().model
 
     def route(self) -> Route:
         """Return where calls of the role go now.

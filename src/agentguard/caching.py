@@ -73,10 +73,10 @@ class Artifacts:
     def __init__(self, store: Store) -> None:
         self.store = store
         self._keys: dict[str, bytes] = {}
-        self._renew()
+        self.renew()
         _ALL.add(self)
 
-    def _renew(self) -> None:
+    def renew(self) -> None:
         """Begin to count anew: what was counted before a fork is the parent's."""
         self._lock, self._since = threading.Lock(), time.monotonic()
         self._counted: dict[Group, tuple[int, int, int]] = {}
@@ -161,7 +161,7 @@ _ALL: weakref.WeakSet[Artifacts] = weakref.WeakSet()
 
 def _after_fork_in_child() -> None:
     for shelf in list(_ALL):
-        shelf._renew()  # noqa: SLF001 - of this module
+        shelf.renew()
 
 
 os.register_at_fork(after_in_child=_after_fork_in_child)
@@ -314,7 +314,8 @@ def _repeats(run: Run, text: str) -> bool:
     while call is not None:  # a read's arguments are hidden only when it has ended
         run.redact_call(call.tool.name, call.arguments)
         call = call.outer
-    return run.redactor.scrub(text) != text
+    scrubbed: str = run.redactor.scrub(text)
+    return scrubbed != text
 
 
 def _unavailable(kind: str, error: StoreUnavailable) -> None:
@@ -382,8 +383,9 @@ class _Use:
         self.value = decode(text)
         if why is None:
             why = await self._kept(runtime, text, cost)
-        more = {} if why is None else {"kept": why}
-        more |= {"damaged": True} if self._damaged else {}
+        more: dict[str, Any] = {} if why is None else {"kept": why}
+        if self._damaged:
+            more["damaged"] = True
         await self._tell(runtime, {"result": "miss", "cost_nanos": cost, **more})
         return self.value
 

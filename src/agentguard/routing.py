@@ -160,10 +160,10 @@ def _problems(settings: Routed) -> Iterator[tuple[str, str]]:
     if verifier is not None and _same(settings, verifier, heavier.to):
         yield where, "is the model that verifies: it would confirm what it proposes; name another"
     for role in heavier.roles:
-        alias = settings.routing.get(f"{role}_model")
-        if alias is None:
+        light = settings.routing.get(f"{role}_model")
+        if light is None:
             yield "routing.escalation", f"is for the {role}, and no {role}_model is named; add it"
-        elif _same(settings, alias, heavier.to):
+        elif _same(settings, light, heavier.to):
             yield where, f"is what the {role} has already; name a heavier model"
 
 

@@ -44,7 +44,7 @@ CONFIG = """agent_run:
     escalation: {to: high_reasoning}
 """
 LIGHT, HEAVY, JUDGE = "gpt-5.1-nano", "gpt-5.1", "claude-5"
-ASK = [HumanMessage("hello")]
+ASK: list[Any] = [HumanMessage("hello")]
 
 
 @pytest.fixture(name="guard")
@@ -64,6 +64,14 @@ def models(kind: type[Scripted] = Scripted, **scripts: Any) -> dict[str, Any]:
         alias: kind(script=scripts.get(alias, [say(name)]), model_name=name)
         for alias, name in named.items()
     }
+
+
+def _text(said: Any) -> str:
+    return str(said.content)
+
+
+def _formed(schema: Any) -> Any:
+    return lambda said: schema(text=_text(said))
 
 
 def asked(guard: Guard, run_id: str = "r") -> list[str]:
@@ -199,7 +207,7 @@ def test_structured_output_is_the_real_models(guard: Guard) -> None:
 
     class Forming(Scripted):
         def with_structured_output(self, schema: Any, **_: Any) -> Any:
-            return self | RunnableLambda(lambda said: schema(text=str(said.content)))
+            return self | RunnableLambda(_formed(schema))
 
     model = routed_model(guard, "planner", models=models(Forming)).with_structured_output(Answer)
     with guard.run(run_id="r") as run, reporting(run):
@@ -212,8 +220,8 @@ def test_a_verifier_of_the_routed_model_verifies(guard: Guard) -> None:
     judge = '{"passed": true, "confidence": 0.9, "reason": "fits"}'
 
     class Judging(Scripted):
-        def with_structured_output(self, _schema: Any, **_: Any) -> Any:
-            return self | RunnableLambda(lambda said: str(said.content))
+        def with_structured_output(self, schema: Any, **_: Any) -> Any:
+            return self | RunnableLambda(_text)
 
     known = models(Judging, judge=[say(judge)])
     verifier = model_verifier(routed_model(guard, "verifier", models=known), "It was paid.")
@@ -248,7 +256,7 @@ def test_a_verifier_of_a_proposers_role_is_refused(guard: Guard, role: str) -> N
 
 def test_outside_of_runs_the_guard_says_which_model(guard: Guard) -> None:
     """Nothing escalates there."""
-    model = routed_model(guard, "executor", models=models())
+    model: Any = routed_model(guard, "executor", models=models())
     assert model.invoke(ASK).content == LIGHT
     assert model.model_name == "openai:gpt-5.1-nano"
 
@@ -256,7 +264,7 @@ def test_outside_of_runs_the_guard_says_which_model(guard: Guard) -> None:
 def test_without_run_and_guard_it_is_told(guard: Guard) -> None:
     """A configured guard is no answer: it may be another one's."""
     configure(guard)
-    model = routed_model(None, "executor", models=models())
+    model: Any = routed_model(None, "executor", models=models())
     with pytest.raises(ConfigurationError, match="give the guard"):
         model.invoke(ASK)
     assert model.model_name == ""
@@ -292,7 +300,9 @@ async def test_events_of_a_stream_name_the_real_model(guard: Guard) -> None:
     model = routed_model(guard, "executor", models=models(Streaming))
     async with guard.run(run_id="r") as run, reporting(run):
         events = [event async for event in model.astream_events(ASK, version="v2")]
-    names = {e["metadata"].get("ls_model_name") for e in events if "chat_model" in e["event"]}
+    names = {
+        e.get("metadata", {}).get("ls_model_name") for e in events if "chat_model" in e["event"]
+    }
     assert (names, asked(guard)) == ({LIGHT}, [LIGHT])
 
 

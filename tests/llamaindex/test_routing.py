@@ -142,8 +142,8 @@ async def test_the_executor_of_an_agent_escalates_after_a_failed_verdict(
     agent: Any = FunctionAgent(
         name="payer", description="Pays.", tools=[tool(refuting(False, True))], llm=llm
     )
-    workflow = agent if kind == "FunctionAgent" else AgentWorkflow(agents=[agent])
-    await guard_workflow(workflow, guard, run_id="r").run("pay")
+    workflow: Any = agent if kind == "FunctionAgent" else AgentWorkflow(agents=[agent])
+    await guard_workflow(workflow, guard, run_id="r").run(user_msg="pay")
     assert asked(guard) == [LIGHT, HEAVY, HEAVY]
     [moved] = [e.data for e in guard.runs.events("r") if e.kind == "model.routed"]
     assert (moved["from"], moved["to"]) == ("openai:gpt-5.1-nano", "openai:gpt-5.1")
@@ -164,18 +164,17 @@ async def test_over_budget_it_does_not_escalate_and_a_resumed_run_keeps_it(guard
     assert asked(guard) == [LIGHT, LIGHT, HEAVY, HEAVY]
 
 
-async def test_it_is_the_model_of_all_as_settings_llm(guard: Guard) -> None:
+async def test_it_is_the_model_of_all_as_settings_llm(
+    guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """`Settings.llm` is asked through whatever uses it, and refused by the budget."""
-    before = Settings._llm
+    monkeypatch.setattr(Settings, "_llm", None)
     Settings.llm = routed_llm(guard, "planner", models=models())
-    try:
-        async with guard.run(run_id="r", max_model_calls=1):
-            assert str(await Settings.llm.acomplete("hello")) == HEAVY
-            assert Settings.llm.metadata.model_name == HEAVY
-            with pytest.raises(BudgetExceeded):
-                await Settings.llm.acomplete("hello")
-    finally:
-        Settings._llm = before
+    async with guard.run(run_id="r", max_model_calls=1):
+        assert str(await Settings.llm.acomplete("hello")) == HEAVY
+        assert Settings.llm.metadata.model_name == HEAVY
+        with pytest.raises(BudgetExceeded):
+            await Settings.llm.acomplete("hello")
     assert asked(guard) == [HEAVY]
 
 

@@ -156,7 +156,8 @@ def test_settings_follow_the_service(guard: Guard) -> None:
     kernel = Kernel(services=[service])
     given = Settings(ai_model_id="gpt-old", temperature=0.5)
     selector = RoutedServiceSelector(guard)
-    for settings in ({"default": given}, {"x": PromptExecutionSettings(), "fast_cheap": given}):
+    ways: list[Any] = [{"default": given}, {"x": PromptExecutionSettings(), "fast_cheap": given}]
+    for settings in ways:
         arguments = KernelArguments(settings=settings)
         _, found = selector.select_ai_service(kernel, None, arguments)
         assert (found.ai_model_id, found.temperature) == (LIGHT, 0.5)

@@ -8,6 +8,7 @@ import click
 
 from . import (
     approvals,
+    artifacts,
     autonomy,
     check,
     completion,
@@ -25,7 +26,8 @@ from .shell import CODES, Root
 
 _NOUNS = (
     demo.demo, doctor.doctor, check.check, runs.runs, approvals.approvals, effects.effects, policy.policy,
-    autonomy.autonomy, costs.costs, kill.kill, slo_status.slo, store.store, completion.completion,
+    autonomy.autonomy, costs.costs, artifacts.artifacts,
+    kill.kill, slo_status.slo, store.store, completion.completion,
 )  # fmt: skip
 
 
