@@ -43,17 +43,17 @@ def test_the_desk_meets_the_minimum_bar(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.slow
-def test_an_agent_that_makes_mistakes_is_not_scale_ready(
+def test_a_hundred_tickets_with_mistakes_are_not_enough(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """A hundred tickets with their mistakes: duplicates are explained, outcomes are not good enough."""
+    """Duplicates and doubts are explained; for outcomes that are surely good more runs are needed."""
     words = ["-m", "examples.five_hundred_tickets", "--tickets", "100", "--dir", str(tmp_path)]
     subprocess.run([sys.executable, *words], cwd=ROOT, check=True, capture_output=True, timeout=100)
     found = graded(monkeypatch, DESK, f"sqlite:///{tmp_path}/agentguard.db", code=0)
     standing = {f["id"]: f["status"] for f in found["findings"] if f["level"] == "scale"}
     assert standing["safety.duplicates"] == standing["safety.doubts"] == "pass"
     assert standing["governance.audit"] == standing["governance.decisions"] == "pass"
-    assert standing["verification.outcomes"] == "fail"
+    assert standing["verification.outcomes"] != "pass"
 
 
 def test_the_demo_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:

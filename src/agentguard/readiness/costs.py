@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ..prices import Tokens, prices_of
 from .looking import (
     RUNS_NEEDED,
     counted,
@@ -25,6 +27,7 @@ from .values import Check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ..config import Settings
     from .project import Project
     from .sample import Sample
     from .subjects import Subject
@@ -46,17 +49,25 @@ def _limit(name: str, key: str, example: str) -> Callable[[Project], Said]:
 
 def _prices(project: Project) -> Said:
     settings = project.settings
+    mend = "prices: genai-prices under costs:, or models: {NAME: {input_usd: ..., output_usd: ...}}"
     if project.prices:
         return passed("the guard that was given has prices")
     if settings.model_prices or settings.prices:
+        missing = _unpriced(settings)
         named = [*sorted(settings.model_prices), *filter(None, [settings.prices])]
-        return passed(f"prices of {', '.join(named)}")
+        wrong = f"nobody says what {', '.join(missing)} costs"
+        return holds(not missing, f"prices of {', '.join(named)}", wrong, mend)
     if settings.limits.max_model_calls == 0:
         return passed("no run may call a model")
-    return failed(
-        "nobody says what models cost, so no run has a cost that is complete",
-        "prices: genai-prices under costs:, or models: {NAME: {input_usd: ..., output_usd: ...}}",
-    )
+    return failed("nobody says what models cost, so no run has a cost that is complete", mend)
+
+
+def _unpriced(settings: Settings) -> list[str]:
+    """Return the models behind roles that have no price; of an alias alone nothing is known."""
+    prices = prices_of(None, settings.prices, settings.model_prices)
+    behind = {settings.models[a].model for a in settings.routing.values() if a in settings.models}
+    now = dt.datetime.now(dt.UTC)
+    return sorted(model for model in behind if prices.price(model, Tokens(1, 1), now) is None)
 
 
 def _routing(project: Project) -> Said:
@@ -98,7 +109,7 @@ def _predictable(sample: Sample, project: Project) -> Said:
 
 def _complete(sample: Sample, project: Project) -> Said:
     del project
-    partly = [run for run in sample.runs if not run.info.cost_complete]
+    partly = [run for run in sample.runs if not run.complete]
     runs = counted(len(sample.runs), "run")
     if partly:
         return failed(f"in {len(partly):,} of {runs} a price was not known, such as {partly[-1].info.id}",
@@ -148,7 +159,8 @@ CHECKS = (
           "Room is reserved before each call, so the limit is never overshot.",
           in_file("max_spend_usd", _limit("max_spend", "max_spend_usd", "0.40"))),
     Check("cost.prices", "cost controls", "minimum", "Prices of models are known",
-          "A cost that nobody knows is not zero: it makes the cost of its run incomplete.",
+          "A cost that nobody knows is not zero: it makes the cost of its run incomplete."
+          " Models behind roles are looked up; of an alias alone nothing is known.",
           in_file("costs", _prices)),
     Check("cost.routing", "cost controls", "minimum", "Which model does what is said",
           "Planning and checking need not cost the same.",

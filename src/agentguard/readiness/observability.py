@@ -5,10 +5,10 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ..slos import outcome_of
 from .looking import (
     RUNS_NEEDED,
     counted,
-    enough,
     failed,
     holds,
     in_file,
@@ -72,7 +72,7 @@ def _slos(project: Project) -> Said:
 def _of_workflow(project: Project) -> list[Slo]:
     return [
         slo for slo in project.settings.slos
-        if project.workflow is None or slo.workflow in (None, project.workflow)
+        if slo.workflow is not None and project.workflow in (None, slo.workflow)
     ]  # fmt: skip
 
 
@@ -110,24 +110,25 @@ def _seconds(times: Sequence[Decimal]) -> str:
 
 def _escalation(sample: Sample, project: Project) -> Said:
     ended = sample.ended
-    asked = [run for run in ended if run.escalated]
-    told = f"people were needed in {len(asked):,} of {counted(len(ended), 'run')}"
-    told += f" ({percent(len(asked), len(ended))})"
+    asked = sum(run.escalated for run in ended)
+    told = f"people were needed in {asked:,} of {counted(len(ended), 'run')}"
+    told += f" ({percent(asked, len(ended))})"
     slo = next((slo for slo in _of_workflow(project) if slo.sli == "escalation"), None)
     if slo is None:
         mend = "slos: {escalation: {workflow: NAME, sli: escalation, target: 0.8, window: 28d}}"
         return unknown(f"{told}; nobody says how many are fine", mend)
-    return _within(slo, ended, asked, told)
+    return _within(slo, ended, told)
 
 
-def _within(slo: Slo, ended: Sequence[Seen], asked: Sequence[Seen], told: str) -> Said:
-    may = f"{100 * slo.budget:.1f} %"
-    said = holds(
-        len(asked) <= slo.budget * len(ended), f"{told}; {slo.name} allows {may}",
-        f"{told}, and {slo.name} allows {may}", "agentguard slo status",
-    )  # fmt: skip
-    few = len(ended) < RUNS_NEEDED
-    return too_few(len(ended), f"so far: {said.evidence}") if few else enough(len(ended), said)
+def _within(slo: Slo, ended: Sequence[Seen], told: str) -> Said:
+    counted_so = [outcome_of(slo, run.fact) for run in ended]
+    bad, valid = counted_so.count("bad"), len(counted_so) - counted_so.count(None)
+    may = f"{slo.name} allows {100 * slo.budget:.1f} %"
+    if valid < RUNS_NEEDED:
+        return too_few(valid, f"so far: {told}; {may}")
+    return holds(
+        bad <= slo.budget * valid, f"{told}; {may}", f"{told}; {may}", "agentguard slo status"
+    )
 
 
 CHECKS = (

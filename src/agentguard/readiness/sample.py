@@ -9,14 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import StoreUnavailable
 from ..ledger import queries
+from ..ledger.autonomy import OPERATIONS
+from ..ledger.spent import SpentRun
+from ..model import dollars, nanos
 from ..outcomes import run_outcome
-from ..record import costs_of
+from ..record.spending import run_spending
+from ..slos import Fact
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
     from ..model import Effect, Event, RunInfo
     from ..protocols import Store, Tx
+    from ..record.totals import RunSpending
 
 NEWEST: Final = 500
 """So many of the newest runs are read where nobody says otherwise."""
@@ -63,8 +68,9 @@ class Seen:
     Attributes:
         outcome: one of `outcomes.RUN_OUTCOMES`.
         scopes: what the agent was allowed; None if nobody said so.
-        verified: whether it succeeded and every verifier that was asked said yes; None where it
+        verified: whether it succeeded and verifiers confirmed what stands of it; None where it
             wrote nothing and nothing was verified.
+        complete: whether everything it spent is known.
         retry_usd: of what it spent, what second and later attempts cost.
         broken: one sentence on what is wrong with its hash chain.
         tools: whose calls it made.
@@ -75,6 +81,7 @@ class Seen:
     outcome: str
     scopes: tuple[str, ...] | None
     verified: bool | None
+    complete: bool
     retry_usd: Decimal
     broken: str | None
     tools: frozenset[str]
@@ -95,6 +102,12 @@ class Seen:
     def escalated(self) -> bool:
         """Whether people were needed."""
         return self.asked or self.outcome == "escalated"
+
+    @property
+    def fact(self) -> Fact:
+        """What service levels know of it."""
+        usd = self.info.spent_usd if self.complete else None
+        return Fact(self.outcome, usd, self.seconds, self.escalated)
 
     @property
     def seconds(self) -> Decimal:
@@ -175,8 +188,8 @@ def _names(
     """Return the newest runs by tenant and id, and how many there are."""
     whose = "tenant = ?" if tenant else "tenant IN (SELECT tenant FROM tenants)"
     of_it = " AND workflow = ?" if workflow else ""
-    chosen = f"FROM runs WHERE {whose} AND started_at >= ?{of_it}"
-    values = [value for value in (tenant, begin, workflow) if value is not None]
+    chosen = f"FROM runs WHERE {whose} AND started_at >= ? AND run_id <> ?{of_it}"
+    values = [value for value in (tenant, begin, OPERATIONS, workflow) if value is not None]
     order = " ORDER BY started_at DESC, run_id DESC LIMIT ?"
     rows = tx.rows(f"SELECT tenant, run_id {chosen}{order}", (*values, newest))
     names = [(row[0], row[1]) for row in rows]
@@ -211,13 +224,16 @@ def seen_of(info: RunInfo, events: list[Event], broken: str | None = None) -> Se
     """Return a run as the checks see it; of one whose chain is *broken* nothing else is believed."""
     data: Mapping[str, Any] = next((e.data for e in events if e.kind == "run.started"), {})
     scopes, outcome = data.get("scopes"), _outcome(info, events)
-    tally = _tally(events)
+    tally, spent = _tally(events), _spending(info, events)
+    said = tally.writes or any(event.kind == "verified" for event in events)
+    again = sum(amount.nanos or 0 for amount in spent.amounts if amount.retry)
     return Seen(
         info=info,
         outcome=outcome,
         scopes=None if scopes is None else tuple(scopes),
-        verified=_verified(events, tally, outcome),
-        retry_usd=costs_of(events).retry,
+        verified=spent.verified if said else None,
+        complete=spent.complete,
+        retry_usd=dollars(again),
         broken=broken,
         tools=frozenset(event.data["tool"] for event in events if event.data.get("tool")),
         asked=any(event.kind == "approval.requested" for event in events),
@@ -234,12 +250,14 @@ def _outcome(info: RunInfo, events: list[Event]) -> str:
     return str(told or run_outcome(info.status, None, ending))
 
 
-def _verified(events: list[Event], tally: Tally, outcome: str) -> bool | None:
-    """Only the last word of each verifier on each step counts."""
-    said = {(e.step, e.data["verifier"]): e.data["passed"] for e in events if e.kind == "verified"}
-    if not said and not tally.writes:
-        return None
-    return outcome == "success" and bool(said) and all(said.values())
+def _spending(info: RunInfo, events: list[Event]) -> RunSpending:
+    """Return what it spent and whether it is verified, as `agentguard costs` counts it."""
+    began = int(info.started_at.timestamp())
+    spent, held = nanos(info.spent_usd), nanos(info.held_usd)
+    return run_spending(
+        SpentRun(info.tenant, info.id, info.workflow, info.status, began, spent, held,
+                 info.cost_complete, tuple(events))
+    )  # fmt: skip
 
 
 def _tally(events: Iterable[Event]) -> Tally:

@@ -60,8 +60,9 @@ def _outcomes(sample: Sample, project: Project) -> Said:
         return failed(f"{seen}; {100 * SURE:.0f} % are needed",
                       "agentguard runs list --status failed; agentguard effects list")  # fmt: skip
     more = _missing(good, count)
+    least = f", of {RUNS_NEEDED} runs at least" if count < RUNS_NEEDED else ""
     return unknown(
-        f"{seen}; {100 * SURE:.0f} % are needed, of {RUNS_NEEDED} runs at least",
+        f"{seen}; {100 * SURE:.0f} % are needed{least}",
         f"{more:,} more verified runs, then check again",
     )
 
@@ -88,8 +89,8 @@ CHECKS = (
           "When it times out or is refused, the run drafts, files a ticket or asks, and stops.",
           every_write(_fallback)),
     Check("verification.outcomes", "verification", "scale", "Outcomes are verified consistently",
-          f"Of the runs that wrote, {SURE:%} succeeded with a yes of every verifier: Wilson's"
-          f" lower bound at 95 %, of {RUNS_NEEDED} runs at least. A run without a verdict"
-          " counts as not verified.",
+          f"Of the runs that wrote, {SURE:%} succeeded and were confirmed, or what was refuted"
+          f" was undone: Wilson's lower bound at 95 %, of {RUNS_NEEDED} runs at least. A run"
+          " without a verdict counts as not verified.",
           newest_runs(_outcomes)),
 )  # fmt: skip
