@@ -8,6 +8,7 @@ slow or refuses costs data, never a call.
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import threading
 import time
@@ -149,6 +150,7 @@ class _Made:
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
+        _drop_quietly()
         provider = TracerProvider(resource=self.resource, shutdown_on_exit=False)
         provider.add_span_processor(BatchSpanProcessor(exporter))
         self.providers["traces"] = provider
@@ -169,10 +171,21 @@ class _Made:
         from opentelemetry.sdk._logs import LoggerProvider
         from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 
+        _drop_quietly()
         provider = LoggerProvider(resource=self.resource, shutdown_on_exit=False)
         provider.add_log_record_processor(BatchLogRecordProcessor(exporter))
         self.providers["logs"] = provider
         self.setters.append(lambda: _logs.set_logger_provider(provider))
+
+
+def _drop_quietly() -> None:
+    """Let a full queue drop what has no room without a warning for each, in the call's own time.
+
+    The exporters still tell, in threads of their own, that the collector does not take anything.
+    """
+    logger = logging.getLogger("opentelemetry.sdk._shared_internal")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
 
 
 def _wanted(signals: Collection[Signal]) -> list[Signal]:

@@ -222,18 +222,15 @@ class ToolSpan:
             return
         if self.span is not current:  # what the body calls hangs below this span
             self._token = otel_context.attach(trace.set_span_in_context(self.span))
-        self._introduce(ref)
+        if not self._own:
+            self._complete(ref)
 
-    def _introduce(self, ref: CallRef | None) -> None:
-        """Say what no sampler needs; a span of somebody else is completed."""
+    def _complete(self, ref: CallRef | None) -> None:
+        """Add to a span of somebody else what it does not say itself."""
         try:
-            description = _description(self._tool.function)
-            facts = {"gen_ai.tool.description": description} if description else {}
-            if not self._own:
-                known: Any = getattr(self.span, "attributes", None) or {}
-                ours = _start_facts(self._run, self._tool, ref)
-                facts = {n: v for n, v in {**ours, **facts}.items() if n not in known}
-            self.span.set_attributes(facts)
+            known = _attributes(self.span)
+            facts = _start_facts(self._run, self._tool, ref)
+            self.span.set_attributes({n: v for n, v in facts.items() if n not in known})
         except Exception as error:  # noqa: BLE001 - no call fails because its span cannot be told
             broken("a span", error)
 
@@ -340,14 +337,23 @@ def _start_facts(run: Running, tool: Tool, ref: CallRef | None) -> dict[str, Any
     }
     if ref is not None:
         attributes["gen_ai.tool.call.id"] = ref.id
+    if description := _description(tool.function):
+        attributes["gen_ai.tool.description"] = description
     return attributes
 
 
-@functools.lru_cache(maxsize=1024)
 def _description(function: Callable[..., Any]) -> str:
-    """Return the first paragraph of a tool's docstring; adapters' own wrappers say nothing of it."""
-    if str(getattr(function, "__module__", "")).startswith(SCOPE):
+    """Return the first paragraph of a tool's docstring; one that cannot be hashed has none."""
+    try:
+        return _described(function)
+    except TypeError:
         return ""
+
+
+@functools.lru_cache(maxsize=1024)
+def _described(function: Callable[..., Any]) -> str:
+    if str(getattr(function, "__module__", "")).startswith(SCOPE):
+        return ""  # an adapter's own wrapper says nothing of the tool
     text = inspect.getdoc(function) or ""
     return text.partition("\n\n")[0][:_LONGEST_DESCRIPTION]
 

@@ -100,7 +100,7 @@ def agent(environment: Mapping[str, str] | None = None, **options: Any) -> dict[
         env=environment, capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     found: dict[str, Any] = json.loads(told.stdout.splitlines()[-1])
-    return {**found, "dropped": "Queue full, dropping Span" in told.stderr}
+    return {**found, "said": told.stderr}
 
 
 def test_all_three_signals_arrive(collector: Collector) -> None:
@@ -221,12 +221,13 @@ def test_no_collector_keeps_a_process(
 ) -> None:
     """With a dead, silent or refusing collector every call is made and recorded, and the end is quick.
 
-    There are more calls than the queue holds: spans without room are dropped, calls are not.
+    There are more calls than the queue holds: spans without room are dropped, and calls are not.
     """
     endpoint = {"dead": dead_port(), "silent": silent, "refusing": refusing.url}[kind]
     environment = {"OTEL_BSP_MAX_QUEUE_SIZE": "64", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "16"}
     told = agent(environment, endpoint=endpoint, protocol=protocol, calls=200, shutdown=0.2)
-    assert (told["paid"], told["on record"], told["dropped"]) == (200, 200, True)
+    assert (told["paid"], told["on record"]) == (200, 200)
+    assert "Queue full" not in told["said"]  # a warning for each would cost each call its time
     assert told["took"] < 1
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from decimal import Decimal
 from typing import Any
 
 import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
@@ -407,6 +408,26 @@ def test_a_processor_that_breaks_reaches_no_call(seen: Watched, when: str) -> No
     (effect,) = seen.guard.effects.list()
     assert effect.state == "succeeded"
     assert seen.guard.runs.show("r").status == "succeeded"
+
+
+def test_spans_that_nobody_takes_are_dropped(seen: Watched) -> None:
+    """While an exporter is stuck, calls go on; what its queue has no room for is lost, as a span."""
+    go, taken = threading.Event(), list[str]()
+
+    class Stuck(InMemorySpanExporter):
+        def export(self, spans: Any) -> Any:
+            go.wait()
+            taken.extend(span.name for span in spans)
+            return super().export(spans)
+
+    batches = BatchSpanProcessor(Stuck(), max_queue_size=8, max_export_batch_size=4)
+    seen.provider.add_span_processor(batches)
+    with seen.guard.run("w", run_id="r", loops="off"):
+        assert [look(str(number)) for number in range(50)] == [str(n) for n in range(50)]
+    go.set()
+    batches.shutdown()
+    assert seen.guard.runs.show("r").tool_calls == 50
+    assert 8 <= len(taken) <= 12
 
 
 def test_a_sampler_that_breaks_reaches_no_call(monkeypatch: pytest.MonkeyPatch) -> None:
