@@ -37,6 +37,8 @@ def main(words: Sequence[str] | None = None) -> int:
     """Play the demo; 0 only if what happened with agentguard is what was asked for."""
     arguments = _parser().parse_args(words)
     try:
+        if arguments.slo:
+            return service_level(arguments.dir)
         return (resume if arguments.resume else play)(arguments.dir)
     except KeyboardInterrupt:
         return 130
@@ -59,7 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--dir", type=Path, default=DEFAULT, metavar="DIRECTORY", help=told)
     told = f"let a worker take up ticket {YOURS} again, on which you have decided"
     parser.add_argument("--resume", action="store_true", help=told)
+    told = "instead: payments go down, a service level takes autonomy away and gives it back"
+    parser.add_argument("--slo", action="store_true", help=told)
     return parser
+
+
+def service_level(directory: Path) -> int:
+    """Play the other demo: autonomy that is taken away, and comes back."""
+    from . import slo_demo
+
+    clear(directory)
+    return slo_demo.play(directory, Screen(directory))
 
 
 def play(directory: Path) -> int:
