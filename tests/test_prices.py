@@ -118,7 +118,7 @@ def test_the_version_of_a_table_is_what_it_says() -> None:
 
     def version(table: Any) -> str | None:
         price = pricing(table).price("m", Tokens(1, 1), NOW)
-        return price and price.version
+        return None if price is None else price.version
 
     assert version({"m": ("1.0", 2)}) == version({"m": {"input_usd": 1, "output_usd": "2.00"}})
     assert version({"m": ("1", "2")}) != version({"m": ("1", "3")})
@@ -443,7 +443,7 @@ def test_genai_prices_load_with_the_first_price(monkeypatch: pytest.MonkeyPatch)
         return SimpleNamespace(total_price=Decimal(1), auto_update_timestamp=NOW)
 
     fake = SimpleNamespace(calc_price=calc_price, Usage=lambda **_: None, __version__="9")
-    monkeypatch.setitem(sys.modules, "genai_prices", fake)  # type: ignore[arg-type] # like a module
+    monkeypatch.setitem(sys.modules, "genai_prices", fake)
     monkeypatch.setattr("agentguard._genai_prices.find_spec", importlib.util.find_spec)
     monkeypatch.setattr(fake, "__spec__", SimpleNamespace(), raising=False)
     guard = Guard("memory://", prices="genai-prices")

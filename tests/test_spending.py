@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 import pytest
@@ -398,7 +399,7 @@ def test_a_cost_that_a_tool_cannot_tell_is_unknown(guard: Guard) -> None:
 def test_median_and_the_ninety_fifth_of_a_hundred(guard: Guard) -> None:
     """Of verified runs at 1.50 to 5.50 dollars, 3.50 is the middle and 5.50 the dear end."""
     for calls in (5, 1, 3, 2, 4):
-        go(guard, *[ask] * calls, lambda calls=calls: place(f"o-{calls}"))
+        go(guard, *[ask] * calls, partial(place, f"o-{calls}"))
     go(guard, *[ask] * 9)  # not verified
     found = only(guard)
     assert (found.verified, found.median_usd, found.p95_usd) == (5, usd("3.50"), usd("5.50"))

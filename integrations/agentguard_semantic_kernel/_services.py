@@ -109,10 +109,9 @@ async def _reported(service: Any, asked: Any, settings: Any) -> AsyncGenerator[l
         return turn.run.redact_call(name, dict(item.parse_arguments() or {}))
 
     contents = [TextContent(text=asked)] if isinstance(asked, str) else asked
-    messages = [_told(content, redact) for content in contents]
-    model = getattr(settings, "ai_model_id", None) or service.ai_model_id
     await turn.reports.astarted(
-        call, model=model, messages=messages, max_output_tokens=_limit(settings), prompt=PROMPT.get()
+        call, prompt=PROMPT.get(), model=getattr(settings, "ai_model_id", None) or service.ai_model_id,
+        messages=[_told(content, redact) for content in contents], max_output_tokens=_limit(settings),
     )  # fmt: skip
     try:
         yield said

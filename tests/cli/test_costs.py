@@ -33,7 +33,7 @@ def ask(guard: Guard, workflow: str, model: str = "m", **more: object) -> None:
         call = run.model_started(model=model, messages=["?"], prompt=("refund", "7"))
         run.model_finished(call, output="!", input_tokens=1_000_000, cached_tokens=250_000)
         if "ticket" in more:
-            repay(more["ticket"])
+            repay(str(more["ticket"]))
         if "minutes" in more:
             run.add_human_minutes(str(more["minutes"]), by="ann")
         if "fails" in more:
