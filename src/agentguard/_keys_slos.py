@@ -87,9 +87,8 @@ def _positive(**limits: int) -> WithJsonSchema:
 SloName = Annotated[
     str,
     like(
-        r"^[A-Za-z]([A-Za-z0-9_-]*[A-Za-z0-9])?$",
+        r"^[A-Za-z]([A-Za-z0-9_-]{0,61}[A-Za-z0-9])?$",
         "1 to 63 letters, digits, - and _, the first a letter, so that metrics can carry it",
-        63,
     ),
 ]
 _Target = Annotated[Decimal, BeforeValidator(_target), _positive(maximum=1)]

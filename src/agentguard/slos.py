@@ -21,6 +21,7 @@ __all__ = [
     "SLIS",
     "TOOL_OUTCOMES",
     "Burn",
+    "Counted",
     "Counts",
     "Demotion",
     "Fact",

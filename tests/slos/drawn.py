@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from decimal import Decimal
+from typing import get_args
 
 from hypothesis import strategies as st
 
-from agentguard.slos import SLIS, Burn, Demotion, Slo, Window, burns
+from agentguard.slos import SLIS, Burn, Counted, Demotion, Slo, Window, burns
 
 NAMES = st.from_regex(r"[A-Za-z]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 SUBJECTS = st.from_regex(r"[^\W\d_][\w :'\"#{}-]{0,20}[\w\"'}]", fullmatch=True)
@@ -14,8 +16,18 @@ TARGETS = st.decimals("0.01", "0.999", places=3)
 MINUTES = st.integers(5, 366 * 1440).map(lambda n: Window(seconds=n * 60))
 LASTS = st.integers(10, 5000).map(lambda n: Window(last=n))
 STAGES = st.sampled_from(["draft", "propose", "approve", None])
-RUNS = ("success", "failure", "escalated", "budget_exceeded", "aborted")
-CALLS = ("ok", "refuted", "error", "in_doubt", "denied", "rejected", "skipped_budget")
+RUNS: tuple[str, ...] = ("success", "failure", "escalated", "budget_exceeded", "aborted")
+CALLS: tuple[str, ...] = (
+    "ok",
+    "refuted",
+    "error",
+    "in_doubt",
+    "denied",
+    "rejected",
+    "skipped_budget",
+)
+
+HOW: st.SearchStrategy[Counted] = st.sampled_from(get_args(Counted))
 
 
 @st.composite
@@ -40,8 +52,7 @@ def slos(draw: st.DrawFn, windows: st.SearchStrategy[Window] = MINUTES | LASTS) 
         workflow=None if is_tool else subject, tool=subject if is_tool else None,
         min_count=draw(st.integers(1, 10)),
         at_most=draw(limits) if sli in ("cost", "latency") else None,
-        counts=draw(st.dictionaries(st.sampled_from(CALLS if is_tool else RUNS),
-                                    st.sampled_from(["good", "bad", "ignore"]), max_size=3)),
+        counts=draw(st.dictionaries(st.sampled_from(CALLS if is_tool else RUNS), HOW, max_size=3)),
         demote=draw(demotions()),
     )  # fmt: skip
     return with_rules(plain, draw(st.booleans()))
@@ -53,8 +64,7 @@ def with_rules(slo: Slo, own: bool) -> Slo:  # noqa: FBT001 - drawn
         return slo
     last = burns(slo)[-1]
     rule = Burn(last.long, last.short, (last.factor * Decimal("0.9")).normalize(), "page")
-    fields = {name: getattr(slo, name) for name in Slo.__dataclass_fields__}
-    return Slo(**{**fields, "burn": (rule,)})
+    return replace(slo, burn=(rule,))
 
 
 def slos_by_time() -> st.SearchStrategy[Slo]:

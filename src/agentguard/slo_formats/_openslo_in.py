@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 _READ: Final = ("SLO", "SLI", "AlertPolicy", "AlertCondition")
 _PASSED_OVER: Final = ("Service", "DataSource", "AlertNotificationTarget")
 _OURS: Final = "agentguard/"
-_TIME: Final = re.compile(r"([1-9][0-9]{0,4})([mhdw])")
+_TIME: Final = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
 _UNITS: Final = {"m": 1, "h": 60, "d": 1440, "w": 10_080}
 _SHORTER: Final = 12  # a short window is a twelfth of the long one, as in the SRE workbook
 _LINE: Final = re.compile(r"^[^\n]*?:[0-9]+: ", re.MULTILINE)
