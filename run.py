@@ -96,6 +96,12 @@ def fresh(arguments: list[str]) -> int:
     return subprocess.call([sys.executable, "-m", "tests.fresh", *arguments], cwd=ROOT)
 
 
+def phoenix(arguments: list[str]) -> int:
+    """Show the demo run on each runtime to Arize Phoenix and read it back; for the night."""
+    prepare("test", "sources")
+    return python("-m", "tests.phoenix", *arguments)
+
+
 def lock(arguments: list[str]) -> int:
     """Make the lock files again; --upgrade moves to newer versions."""
     prepare("tools")
@@ -199,7 +205,7 @@ def say(sentence: str) -> None:
 
 VERBS = {
     verb.__name__: verb
-    for verb in (demo, test, lint, docs, conformance, faults, bench, fresh, lock)
+    for verb in (demo, test, lint, docs, conformance, faults, bench, fresh, phoenix, lock)
 }
 
 

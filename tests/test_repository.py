@@ -148,5 +148,6 @@ def test_run_py_without_a_verb_lists_its_verbs() -> None:
         "faults",
         "bench",
         "fresh",
+        "phoenix",
         "lock",
     ]

@@ -1,13 +1,14 @@
 """Play one story on each runtime, then hold the records against each other.
 
-`python -m examples.each_runtime [plain] [langgraph] [semantic_kernel] [llamaindex]`
+`python -m examples.each_runtime [plain] [langgraph] [semantic_kernel] [llamaindex]`; with
+`--otlp http://127.0.0.1:4318` or `--phoenix http://127.0.0.1:6006` a backend sees it, too.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ def main(words: Sequence[str] | None = None) -> int:
     """Play; 0 only if the records are equal and what happened is what was asked for."""
     arguments = _parser().parse_args(words)
     try:
-        return compare(arguments.runtime, arguments.dir)
+        return compare(arguments.runtime, arguments.dir, watch(arguments))
     except KeyboardInterrupt:
         return 130
     except (DemoBroken, GuardError, OSError, WorldBroken) as error:
@@ -45,7 +46,17 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("runtime", nargs="*", type=_named, default=RUNTIMES, help=told)
     told = "where everything is kept, made anew each time (default: %(default)s)"
     parser.add_argument("--dir", type=Path, default=DEFAULT, metavar="DIRECTORY", help=told)
+    told = "send telemetry to a collector that takes OTLP over HTTP there"
+    parser.add_argument("--otlp", default="", metavar="URL", help=told)
+    told = "send traces, and verdicts as annotations, to an Arize Phoenix there"
+    parser.add_argument("--phoenix", default="", metavar="URL", help=told)
     return parser
+
+
+def watch(arguments: argparse.Namespace) -> list[str]:
+    """Return the words by which workers are told where telemetry goes."""
+    asked = (("--otlp", arguments.otlp), ("--phoenix", arguments.phoenix))
+    return [word for option, url in asked if url for word in (option, url)]
 
 
 def _named(name: str) -> Runtime:
@@ -55,7 +66,7 @@ def _named(name: str) -> Runtime:
     return known[name]
 
 
-def compare(wanted: Sequence[Runtime], directory: Path) -> int:
+def compare(wanted: Sequence[Runtime], directory: Path, watch: Sequence[str] = ()) -> int:
     """Play on each runtime that is there, and tell what records and journals say."""
     clear(directory)
     screen = Screen(directory)
@@ -64,7 +75,9 @@ def compare(wanted: Sequence[Runtime], directory: Path) -> int:
         "Tools, services, agent_run.yaml, the script of the model and what goes wrong are the same"
         " for all. The agent is another each time: on_plain.py, on_langgraph.py and so on."
     )
-    played = list(_played(screen, dict.fromkeys(wanted), directory))
+    played = list(
+        _played(screen, dict.fromkeys(wanted), partial(play, directory=directory, watch=watch))
+    )
     if not played:
         raise DemoBroken("none of these runtimes is installed")
     timelines(screen, played)
@@ -75,7 +88,9 @@ def compare(wanted: Sequence[Runtime], directory: Path) -> int:
     return code
 
 
-def _played(screen: Screen, wanted: Iterable[Runtime], directory: Path) -> Iterator[Played]:
+def _played(
+    screen: Screen, wanted: Iterable[Runtime], playing: Callable[[Runtime], Played]
+) -> Iterator[Played]:
     """Play side by side, and tell one after the other."""
     there = []
     for runtime in wanted:
@@ -85,7 +100,7 @@ def _played(screen: Screen, wanted: Iterable[Runtime], directory: Path) -> Itera
         else:
             there.append(runtime)
     with ThreadPoolExecutor(AT_ONCE) as pool, screen.busy("playing"):
-        for played in pool.map(partial(play, directory=directory), there):
+        for played in pool.map(playing, there):
             screen.say(f"\n{played.runtime.title}: on_{played.runtime.name}.py", "bold")
             for mishap in MISHAPS:
                 screen.say(f"  {mishap.ticket_id}  {mishap.story}")

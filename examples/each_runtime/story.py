@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -118,11 +118,17 @@ class Played:
     broken: list[str]
 
 
-def play(runtime: Runtime, directory: Path) -> Played:
-    """Let everything happen on one runtime, with two services of its own."""
+def play(runtime: Runtime, directory: Path, watch: Sequence[str] = ()) -> Played:
+    """Let everything happen on one runtime, with two services of its own.
+
+    Args:
+        runtime: whose agent works.
+        directory: where everything is kept.
+        watch: words that tell the worker where its telemetry goes.
+    """
     home = directory / runtime.name
     store = f"sqlite:///{(home / 'agentguard.db').resolve()}"
-    with Side(home, store, ("examples.each_runtime.worker", runtime.name)) as side:
+    with Side(home, store, ("examples.each_runtime.worker", runtime.name, *watch)) as side:
         notes = {mishap.ticket_id: mishap.live(side) for mishap in MISHAPS}
         return Played(runtime, notes, seen(store), happened(side.world), side.broken_records())
 

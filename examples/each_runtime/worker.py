@@ -1,8 +1,8 @@
 """A worker: takes jobs from standard input, one a line, and hands each to a runtime's agent.
 
-`python -m examples.each_runtime.worker RUNTIME DIRECTORY --store URL`. A job is a run and a ticket,
-such as `r-1001 T-1001`; it is answered with one line of JSON. What a worker that died had begun,
-the next one goes on with.
+`python -m examples.each_runtime.worker RUNTIME DIRECTORY --store URL [--otlp URL] [--phoenix URL]`.
+A job is a run and a ticket, such as `r-1001 T-1001`; it is answered with one line of JSON. What a
+worker that died had begun, the next one goes on with.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 from agentguard import Guard, GuardError
 
 from .desk import guard_of
+from .watched import watched
 
 
 def work(runtime: Any, guard: Guard, directory: Path, run_id: str, ticket_id: str) -> Any:
@@ -40,12 +41,17 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("runtime", help="the agent's module, without on_")
     parser.add_argument("directory", type=Path, help="where conversations are kept")
     parser.add_argument("--store", required=True, help="agentguard's store")
+    parser.add_argument("--otlp", default="", help="a collector that takes OTLP over HTTP")
+    parser.add_argument("--phoenix", default="", help="an Arize Phoenix")
     arguments = parser.parse_args(words)
-    runtime = importlib.import_module(f".on_{arguments.runtime}", __package__)
-    guard = guard_of(arguments.store)
-    for line in sys.stdin:
-        done = work(runtime, guard, arguments.directory, *line.split())
-        print(json.dumps(done), flush=True)
+    with watched(arguments.runtime, otlp=arguments.otlp, phoenix=arguments.phoenix) as telemetry:
+        runtime = importlib.import_module(f".on_{arguments.runtime}", __package__)
+        guard = guard_of(arguments.store)
+        for line in sys.stdin:
+            done = work(runtime, guard, arguments.directory, *line.split())
+            if telemetry:  # it may be killed in its next job
+                telemetry.flush()
+            print(json.dumps(done), flush=True)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""One story on four runtimes: the same record, and in the world everything once."""
+"""One story on four runtimes: the same record, in the world everything once, one tree of spans."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,13 @@ from examples.each_runtime.__main__ import compare, main
 from examples.each_runtime.desk import CONFIGURATION
 from examples.each_runtime.report import unequal, unlike
 from examples.each_runtime.story import MISHAPS, RUNTIMES, Played, Runtime, play
+from examples.each_runtime.watched import project_of
 
 from agentguard import Guard
 from agentguard.model import Event
+from tests.collectors import rotel, sink
+from tests.collectors.told import STORY, VERIFIED, Judged, complaints, root_of
+from tests.collectors.tree import calls, parts
 from tests.support import ROOT
 
 pytestmark = pytest.mark.slow
@@ -33,11 +38,12 @@ ABSENT = Runtime("absent", "Absent", ("no_such_framework",), "pip install no-suc
 
 @dataclass(frozen=True)
 class Seen:
-    """What the example has left, and said."""
+    """What the example has left, said, and told a backend."""
 
     folder: Path
     code: int
     said: str
+    end: sink.Sink
 
     def events(self, name: str, ticket_id: str) -> Sequence[Event]:
         """Return the record of a ticket's run on one runtime."""
@@ -56,17 +62,57 @@ class Seen:
                 counted.update(db.execute("SELECT effect, ticket_id FROM journal").fetchall())
         return counted
 
+    def spans(self, name: str) -> list[sink.Span]:
+        """Return the spans of one runtime."""
+        return [s for s in self.end.spans if s.source["service.name"] == project_of(name)]
+
+    def verdicts(self, name: str) -> list[Judged]:
+        """Return the verdicts of one runtime."""
+        return [
+            Judged(
+                log.span_id,
+                str(log.attributes["gen_ai.evaluation.name"]),
+                str(log.attributes["gen_ai.evaluation.score.label"]),
+            )
+            for log in self.end.logs
+            if log.source["service.name"] == project_of(name)
+        ]
+
+    def counted(self, name: str, metric: str, *labels: str) -> Counter[tuple[str, ...]]:
+        """Add up a counter of all workers of one runtime, each by what it has said last."""
+        last: dict[Any, tuple[tuple[str, ...], int]] = {}
+        for point in self.end.points:
+            if point.name == metric and point.source["service.name"] == project_of(name):
+                series = (point.source["service.instance.id"], *sorted(point.attributes.items()))
+                value = max(last.get(series, ((), 0))[1], int(point.value))
+                last[series] = tuple(str(point.attributes[label]) for label in labels), value
+        found: Counter[tuple[str, ...]] = Counter()
+        for key, value in last.values():
+            found[key] += value
+        return found
+
 
 @pytest.fixture(scope="module", name="seen")
 def played_once(tmp_path_factory: pytest.TempPathFactory) -> Seen:
-    """Play all four for all tests here."""
-    folder = tmp_path_factory.mktemp("runtimes") / "kept"
-    command = [sys.executable, "-m", "examples.each_runtime", "--dir", str(folder)]
-    done = subprocess.run(
-        command, cwd=ROOT, check=False, capture_output=True, text=True, timeout=120
-    )
-    assert not done.stderr
-    return Seen(folder, done.returncode, done.stdout)
+    """Play all four for all tests here, with a collector that hands on to a backend."""
+    folder = tmp_path_factory.mktemp("runtimes")
+    command = [sys.executable, "-m", "examples.each_runtime", "--dir", str(folder / "kept")]
+    with sink.listening() as end, rotel.collector(end.url, folder) as collector:
+        done = subprocess.run(
+            [*command, "--otlp", collector.http],
+            cwd=ROOT, check=False, capture_output=True, text=True, timeout=240,
+        )  # fmt: skip
+        assert not done.stderr
+        seen = Seen(folder / "kept", done.returncode, done.stdout, end)
+        assert end.until(lambda _: all(map(partial(has_arrived, seen), NAMES)))
+    return seen
+
+
+def has_arrived(seen: Seen, name: str) -> bool:
+    """Tell whether the backend has all of one runtime that it can have."""
+    roots = [root_of(seen.spans(name), *key) for key in STORY]
+    ended = seen.counted(name, "agentguard.runs").total()
+    return all(roots) and len(seen.verdicts(name)) >= len(VERIFIED) and ended >= len(STORY)
 
 
 @pytest.fixture(scope="module", name="one")
@@ -123,6 +169,57 @@ def test_the_undecorated_tool_is_guarded(seen: Seen, name: str) -> None:
     ]
     policy = Guard.from_config(CONFIGURATION, store="memory://").settings.version
     assert begun == [("crm-find_tickets", "allow", policy)] * len(TICKETS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_sees_what_happened(seen: Seen, name: str) -> None:
+    """Through a collector arrive, on each runtime: parts, one span a call, outcomes, verdicts."""
+    assert complaints(seen.spans(name), seen.verdicts(name)) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_backend_sees_an_approval_in_two_parts(seen: Seen, name: str) -> None:
+    """The refund waits in one trace and is made in the next, under one approval and one key."""
+    first, second = parts(seen.spans(name), "r-1003")
+    waited, made = calls(seen.spans(name), first)[-1], calls(seen.spans(name), second)[0]
+    assert second.links == (first.span_id,)
+    assert second.trace_id != first.trace_id
+    for fact in ("approval.id", "idempotency.key_sha256", "run.id"):
+        assert waited.attributes[f"agentguard.{fact}"] == made.attributes[f"agentguard.{fact}"]
+    told = [each.attributes["agentguard.approval.status"] for each in (waited, made)]
+    assert told == ["pending", "approved"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_killed_part_is_linked_though_it_could_not_tell(seen: Seen, name: str) -> None:
+    """Of a killed worker's part no span can come; the part that goes on names it all the same."""
+    (second,) = parts(seen.spans(name), "r-1001")
+    assert second.attributes["agentguard.run.part"] == 2
+    assert len(second.links) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_call_has_one_id_and_one_span(seen: Seen, name: str) -> None:
+    """Within a trace no call of the model's has two spans, whatever instruments the runtime."""
+    spans = seen.spans(name)
+    found = Counter(
+        (call.trace_id, call.attributes["gen_ai.tool.call.id"])
+        for key in STORY
+        if (root := root_of(spans, *key))
+        for call in calls(spans, root)
+    )
+    assert [key for key, count in found.items() if count > 1] == []
+    assert len(found) == sum(len(made) for _, made in STORY.values())
+
+
+def test_the_runtimes_count_alike(seen: Seen) -> None:
+    """Metrics of calls are the same for each runtime, and none has an id in it."""
+    labels = ("gen_ai.tool.name", "agentguard.tool.outcome")
+    counted = [seen.counted(name, "agentguard.tool_calls", *labels) for name in NAMES]
+    assert counted[0]["issue_refund", "ok"] == 2
+    assert counted[1:] == counted[:1] * 3
+    told = {label for point in seen.end.points for label in point.attributes}
+    assert [label for label in told if label.endswith((".id", "sha256"))] == []
 
 
 def test_the_table_has_a_column_for_each(seen: Seen) -> None:

@@ -129,7 +129,7 @@ def play(extra: str, version: str, program: Path) -> Line:
 def steps(extra: str, program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
     """Make the environment, install, call; return how the last step ended that was taken."""
     checkout = folder / "agentguard"
-    copied = shutil.ignore_patterns(".git", ".venv", ".*cache", "__pycache__")
+    copied = shutil.ignore_patterns(".git", ".venv*", ".*cache", "__pycache__")
     shutil.copytree(ROOT, checkout, ignore=copied)  # a build must leave nothing in the checkout
     what = str(checkout) if extra == "none" else f"{checkout}[{extra}]"
     python = folder / "venv" / ("Scripts" if os.name == "nt" else "bin") / "python"

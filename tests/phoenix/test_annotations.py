@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,8 +25,32 @@ from opentelemetry.trace import (
 from agentguard.errors import ConfigurationError
 from agentguard.phoenix import AnnotationExporter
 from tests.collectors.rotel import free_ports
+from tests.collectors.sink import spans_in
+from tests.support import ROOT
 
+EVENT = "gen_ai.evaluation.result"
 NAME, LABEL = "gen_ai.evaluation.name", "gen_ai.evaluation.score.label"
+KIND = "agentguard.verifier.kind"
+Attributes = dict[str, Any]
+WATCHED = """
+import sys
+from agentguard import Guard, idempotent, tool_contract, verified_by
+from agentguard.otel import set_up
+from agentguard.phoenix import AnnotationExporter
+
+@tool_contract(effect="write")
+@idempotent(key="close:{ticket}")
+@verified_by(lambda arguments, result: result == "closed")
+def close(ticket: str) -> str:
+    return "closed"
+
+with set_up(
+    "support", endpoint=sys.argv[1], signals=["traces", "logs"],
+    exporters={"logs": AnnotationExporter(sys.argv[1])},
+):
+    with Guard("memory://").run("close_tickets"):
+        close("T-1")
+"""
 
 
 class Phoenix(ThreadingHTTPServer):
@@ -67,6 +93,9 @@ class Answering(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         """Answer it."""
+        if self.path == "/v1/traces":
+            self.take_spans()
+            return
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.keys.append(self.headers["Authorization"])
         assert self.path == "/v1/span_annotations?sync=true"
@@ -77,6 +106,14 @@ class Answering(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(said)))
         self.end_headers()
         self.wfile.write(said.encode())
+
+    def take_spans(self) -> None:
+        """Take spans by OTLP."""
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        self.server.spans |= {span.span_id for span in spans_in(body)}
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
     def log_message(self, *_: Any) -> None:
         """Say nothing."""
@@ -110,18 +147,12 @@ def tell(exporter: AnnotationExporter, *verdicts: LogRecord) -> float:
     return took
 
 
-def verdict(span: int, *, sampled: bool = True, event: str = "", **said: Any) -> LogRecord:
-    """Make the log record of a verdict on a span."""
+def verdict(span: int, said: Attributes | None = None, *, sampled: bool = True) -> LogRecord:
+    """Make the log record of a verdict on a span; *said* goes before what it says as a rule."""
     flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
     seen = NonRecordingSpan(SpanContext(7, span, is_remote=False, trace_flags=flags))
-    kind = said.pop("kind", "rule")
-    return LogRecord(
-        event_name=event or "gen_ai.evaluation.result",
-        attributes={
-            NAME: "books_agree", LABEL: "pass", "agentguard.verifier.kind": kind, **said,
-        },
-        context=set_span_in_context(seen),
-    )  # fmt: skip
+    attributes = {NAME: "books_agree", LABEL: "pass", KIND: "rule", **(said or {})}
+    return LogRecord(event_name=EVENT, attributes=attributes, context=set_span_in_context(seen))
 
 
 def test_a_verdict_becomes_an_annotation_of_its_span(
@@ -130,7 +161,7 @@ def test_a_verdict_becomes_an_annotation_of_its_span(
     """Name, label, score and explanation arrive at the span that was judged, with our attributes."""
     phoenix.spans = {f"{18:016x}"}
     score = {"gen_ai.evaluation.score.value": 0.75, "gen_ai.evaluation.explanation": "they differ"}
-    tell(exporter, verdict(18, **score, **{LABEL: "fail"}))
+    tell(exporter, verdict(18, {**score, LABEL: "fail"}))
     assert phoenix.taken == [
         {
             "span_id": "0000000000000012",
@@ -146,7 +177,7 @@ def test_a_verdict_becomes_an_annotation_of_its_span(
 def test_who_judged_is_told(phoenix: Phoenix, exporter: AnnotationExporter) -> None:
     """A rule annotates as code, a model as a model, a person as a person."""
     phoenix.spans = {f"{1:016x}"}
-    tell(exporter, *(verdict(1, kind=kind) for kind in ("rule", "model", "person")))
+    tell(exporter, *(verdict(1, {KIND: kind}) for kind in ("rule", "model", "person")))
     assert [each["annotator_kind"] for each in phoenix.taken] == ["CODE", "LLM", "HUMAN"]
 
 
@@ -189,14 +220,15 @@ def test_only_verdicts_on_spans_that_are_kept_are_sent(
     phoenix: Phoenix, exporter: AnnotationExporter
 ) -> None:
     """Other logs, verdicts outside a trace and verdicts on spans that were not sampled stay away."""
-    tell(exporter, verdict(1, event="app.started"), verdict(0), verdict(1, sampled=False))
+    other = LogRecord(event_name="app.started", context=verdict(1).context)
+    tell(exporter, other, verdict(0), verdict(1, sampled=False))
     assert phoenix.asked == 0
 
 
 def test_the_reserved_name_is_gone_around(phoenix: Phoenix, exporter: AnnotationExporter) -> None:
     """A verifier called note, which Phoenix keeps for itself, gets a longer name."""
     phoenix.spans = {f"{1:016x}"}
-    tell(exporter, verdict(1, **{NAME: "note"}))
+    tell(exporter, verdict(1, {NAME: "note"}))
     assert [each["name"] for each in phoenix.taken] == ["note (verifier)"]
 
 
@@ -216,6 +248,15 @@ def test_nobody_waits_for_a_phoenix_that_is_not_there() -> None:
     took = tell(AnnotationExporter(f"http://127.0.0.1:{nobody}"), *map(verdict, range(1, 9)))
     assert took < 0.5
     assert time.perf_counter() - began < 5
+
+
+def test_one_call_sets_up_both(phoenix: Phoenix) -> None:
+    """An application that sets up traces and this exporter has its verdict at its tool's span."""
+    address = f"http://127.0.0.1:{phoenix.server_port}"
+    subprocess.run([sys.executable, "-c", WATCHED, address], check=True, cwd=ROOT)
+    (taken,) = phoenix.taken
+    assert taken["span_id"] in phoenix.spans
+    assert taken["result"] == {"label": "pass", "score": 1.0}
 
 
 @pytest.mark.parametrize(
