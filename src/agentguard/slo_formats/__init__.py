@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ..errors import ConfigurationError
+from ._exported import Exported
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ..slos import Slo
 
+__all__ = ["FORMATS", "Exported", "export"]
+
 FORMATS: Final = ("openslo", "prometheus", "grafana", "sloth")
-
-
-@dataclass(frozen=True, slots=True)
-class Exported:
-    """A file for another tool.
-
-    Attributes:
-        text: what to write into it.
-        left_out: a sentence for each service level that the format cannot carry.
-    """
-
-    text: str
-    left_out: tuple[str, ...] = ()
 
 
 def export(slos: Sequence[Slo], to: str) -> Exported:
@@ -43,8 +32,3 @@ def export(slos: Sequence[Slo], to: str) -> Exported:
     if to not in formats:
         raise ConfigurationError(f"the format {to!r} is not known; known: {', '.join(FORMATS)}")
     return formats[to](slos)
-
-
-def nothing_left(left_out: Sequence[str]) -> ConfigurationError:
-    """Return the error for a format that can carry none of the service levels."""
-    return ConfigurationError("nothing to export: " + "\n".join(left_out))

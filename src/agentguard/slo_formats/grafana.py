@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Final
 
-from . import Exported
+from ._exported import Exported
 from .prometheus import OUTCOMES, not_by_time
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError
 from ..slos import burns
-from . import Exported, nothing_left
+from ._exported import Exported, nothing_left
 from ._openslo_in import read
 from ._openslo_words import (
     ALERTS,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .._wilson import ONE_SIDED
 from ..slos import Window, burns, windows
-from . import Exported, nothing_left
+from ._exported import Exported, nothing_left
 from ._writing import number, yaml
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from . import Exported, nothing_left
+from ._exported import Exported, nothing_left
 from ._openslo_words import slug
 from ._writing import yaml
 from .prometheus import labels, not_by_time, outcomes
