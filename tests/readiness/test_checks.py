@@ -172,6 +172,19 @@ def tampered(folder: Path) -> Project:
     return found
 
 
+def test_a_run_whose_row_was_changed_is_not_whole(tmp_path: Path) -> None:
+    """What a run spent stands in its row: changing that is seen like changing an event."""
+    shop = Shop(f"sqlite:///{tmp_path}/shop.db").work(3)
+    with sqlite3.connect(tmp_path / "shop.db") as file:
+        file.execute("UPDATE runs SET spent = 1 WHERE run_id = 'r-T-1'")
+    file.close()
+    report = grade(shop.project())
+    shop.guard.close()
+    (found,) = [f for f in report.findings if f.id == "governance.audit"]
+    assert found.status == "fail"
+    assert "r-T-1" in found.evidence
+
+
 def worked(change: Callable[[Shop], object] = lambda _shop: None, count: int = 50) -> Project:
     """Return the shop after a change and so many refunds."""
     shop = Shop()
@@ -280,7 +293,8 @@ def test_few_runs_are_no_pass() -> None:
     assert passing == {"governance.decisions"}
     (found,) = [f for f in report.findings if f.id == "governance.audit"]
     assert (
-        found.evidence == "8 runs, and 30 are needed; so far: the hash chains of 8 runs are whole"
+        found.evidence
+        == "8 runs, and 30 are needed; so far: hash chains and rows of 8 runs are whole"
     )
     assert found.action == "22 more runs, then check again"
 

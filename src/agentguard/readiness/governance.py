@@ -132,7 +132,7 @@ def _audit(sample: Sample, project: Project) -> Said:
     if broken:
         more = counted(len(broken), "run")
         return failed(f"{broken[0]} ({more} in all)", "agentguard doctor; restore a backup")
-    whole = f"the hash chains of {counted(len(sample.runs), 'run')} are whole"
+    whole = f"hash chains and rows of {counted(len(sample.runs), 'run')} are whole"
     return enough(len(sample.runs), passed(whole))
 
 
@@ -174,8 +174,8 @@ CHECKS = (
           "draft, propose, approve or auto: auto by decision, not by default.",
           in_file("autonomy", _autonomy)),
     Check("governance.audit", "governance", "scale", "The record of every run is whole",
-          "Each event follows from the one before by its hash, so that an audit can rest on"
-          f" it. Needs {RUNS_NEEDED} runs.",
+          "Each event follows from the one before by its hash, and each run's row bears its"
+          f" seal. Needs {RUNS_NEEDED} runs.",
           newest_runs(_audit)),
     Check("governance.decisions", "governance", "scale",
           "Every decision has a name and a reason",

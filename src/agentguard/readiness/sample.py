@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 from ..errors import StoreUnavailable
 from ..ledger import queries
 from ..ledger.autonomy import OPERATIONS
+from ..ledger.runs import SELECT_SEALED
+from ..ledger.sealed import check_seal
 from ..ledger.spent import SpentRun
-from ..model import dollars, nanos
+from ..model import Event, dollars, nanos
 from ..outcomes import run_outcome
 from ..record.spending import run_spending
 from ..slos import Fact
@@ -19,7 +21,7 @@ from ..slos import Fact
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ..model import Effect, Event, RunInfo
+    from ..model import Effect, RunInfo
     from ..protocols import Store, Tx
     from ..record.totals import RunSpending
 
@@ -72,7 +74,7 @@ class Seen:
             wrote nothing and nothing was verified.
         complete: whether everything it spent is known.
         retry_usd: of what it spent, what second and later attempts cost.
-        broken: one sentence on what is wrong with its hash chain.
+        broken: one sentence on what is wrong with its hash chain or its row.
         tools: whose calls it made.
         asked: whether a call of it was put before people.
     """
@@ -203,12 +205,20 @@ def _runs(tx: Tx, names: list[tuple[str, str]]) -> list[Seen]:
 
 def _run(tx: Tx, tenant: str, run_id: str) -> Iterator[Seen]:
     for info in queries.run(tx, tenant, run_id):
-        broken = queries.broken_link(tx, tenant, run_id)
+        broken, events = queries.broken_link(tx, tenant, run_id), list[Event]()
         try:
+            _check_row(tx, tenant, run_id)
             events = [] if broken else queries.events(tx, tenant, run_id)
         except StoreUnavailable as error:
-            events, broken = [], error.message
+            broken = error.message
         yield seen_of(info, events, broken)
+
+
+def _check_row(tx: Tx, tenant: str, run_id: str) -> None:
+    """Hold the run's row against its seal: what it spent stands there."""
+    row = tx.row(f"{SELECT_SEALED} WHERE tenant = ? AND run_id = ?", (tenant, run_id))
+    if row is not None:
+        check_seal(f"run {run_id}", row[:-1], row[-1])
 
 
 def _doubts(tx: Tx, tenant: str | None, workflow: str | None) -> list[Effect]:

@@ -1,0 +1,127 @@
+"""What is graded as a tool: decorated functions, those of a policy file, and frameworks' tool objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from agentguard import Guard, budget, tool_contract, workflow
+from agentguard.config import loads
+from agentguard.readiness import grade, project_of, subject_of
+from tests.readiness.shop import GOOD, good, refund, settings, tool
+
+
+def of_langchain(function: Any) -> Any:
+    """Make a tool of LangChain."""
+    from langchain_core.tools import tool as made
+
+    return made(function)
+
+
+def of_llamaindex(function: Any) -> Any:
+    """Make a tool of LlamaIndex."""
+    from llama_index.core.tools import FunctionTool
+
+    return FunctionTool.from_defaults(fn=function)
+
+
+def of_semantic_kernel(function: Any) -> Any:
+    """Make a function of a kernel."""
+    from semantic_kernel.functions import KernelFunctionFromMethod, kernel_function
+
+    return KernelFunctionFromMethod(method=kernel_function(function), plugin_name="shop")
+
+
+@pytest.mark.parametrize("make", [of_langchain, of_llamaindex, of_semantic_kernel])
+def test_a_frameworks_tool_is_graded_as_its_function(make: Callable[[Any], Any]) -> None:
+    """The tool objects of three frameworks are looked into for the function that is guarded."""
+    found = subject_of(make(tool()), settings())
+    assert (found.name, found.effect, found.error) == ("refund", "write", None)
+    assert found.file == subject_of(tool(), settings()).file
+
+
+POLICY = """\
+agent_run:
+  tools:
+    refund:
+      effect: write
+      scopes: ["refunds:write"]
+      idempotency: {key: "refund:{ticket_id}"}
+"""
+
+
+@pytest.mark.parametrize("make", [lambda function: function, of_langchain])
+def test_a_policy_in_the_file_declares(make: Callable[[Any], Any]) -> None:
+    """A function that nobody has decorated is what the file says of it."""
+    found = subject_of(make(refund), loads(POLICY))
+    assert (found.effect, found.error) == ("write", None)
+    assert found.key is not None
+    assert found.contract is not None
+    assert found.contract.scopes == ("refunds:write",)
+
+
+def test_a_policy_that_does_not_fit_its_function_is_told() -> None:
+    """A key over an argument that there is not makes the tool one that cannot be used."""
+    found = subject_of(refund, loads(POLICY.replace("{ticket_id}", "{order_id}")))
+    assert found.error is not None
+    assert "'order_id', which is none of its arguments" in found.error
+
+
+def test_what_cannot_be_used_is_unknown_where_it_matters() -> None:
+    """Of a tool that cannot be used its schema and its rules are unknown; what is declared counts."""
+
+    @tool_contract(effect="write", facts={"refund_usd": "amount_usd"})
+    def keyless(ticket_id: str, amount_usd: Decimal) -> str:
+        return f"{ticket_id} {amount_usd}"
+
+    report = grade(good(keyless))
+    standing = report.standings("minimum")
+    assert standing["safety.declared"] == standing["safety.key"] == "fail"
+    assert standing["safety.input"] == standing["governance.approvals"] == "unknown"
+
+
+def test_a_guard_among_the_tools_brings_what_it_knows() -> None:
+    """A guard tells its settings, who acts under it, and whether it knows prices."""
+    guard = Guard("memory://", config=settings(), prices={"planner": (1, 2)})
+    project = project_of([guard, tool()], None)
+    assert project.settings is guard.settings
+    assert project.principals == (guard.principal,)
+    assert project.prices
+    assert [subject.name for subject in project.subjects] == ["refund"]
+
+
+def test_the_budget_of_a_workflow_limits_its_runs() -> None:
+    """Limits that stand on a function with `@workflow` count like those of the file."""
+
+    @workflow(name="refund")
+    @budget(max_steps=9, max_model_calls=3, max_spend_usd="0.40")
+    def work(ticket_id: str) -> str:
+        return ticket_id
+
+    text = "\n".join(line for line in GOOD.splitlines() if not line.startswith("  max_")) + "\n"
+    assert "cost.steps" in grade(good(text=text)).below("minimum")
+    report = grade(good(tool(), work, text=text))
+    assert report.below("minimum") == []
+    (steps,) = [f for f in report.findings if f.id == "cost.steps"]
+    assert steps.evidence == "limited by @budget on work"
+
+
+PRICED = """\
+agent_run:
+  routing: {planner_model: heavy}
+  models: {heavy: "openai:gpt-9"}
+  costs:
+    models: {"gpt-8": {input_usd: 1, output_usd: 2}}
+"""
+
+
+def test_a_model_behind_a_role_needs_a_price() -> None:
+    """Prices of other models are none of the one that is used."""
+    report = grade(good(text=PRICED))
+    (found,) = [f for f in report.findings if f.id == "cost.prices"]
+    assert (found.status, found.evidence) == ("fail", "nobody says what openai:gpt-9 costs")
+    report = grade(good(text=PRICED.replace('"gpt-8"', '"gpt-9"')))
+    assert report.standings("minimum")["cost.prices"] == "pass"
