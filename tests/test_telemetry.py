@@ -22,6 +22,7 @@ from agentguard import (
     Guard,
     NoEffect,
     Principal,
+    _scope,
     budget,
     config,
     idempotent,
@@ -615,4 +616,4 @@ def test_traces_can_be_switched_off(seen: Recorder) -> None:
 def test_the_version_on_spans_is_the_one_that_is_installed() -> None:
     """What spans say of agentguard's version is what pyproject.toml says."""
     project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
-    assert project["project"]["version"] == telemetry.VERSION
+    assert project["project"]["version"] == _scope.VERSION

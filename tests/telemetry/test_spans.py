@@ -145,7 +145,8 @@ def test_no_span_is_open_while_people_think(seen: Watched) -> None:
     assert first.end_time is not None
     assert second.start_time is not None
     assert first.end_time <= second.start_time
-    assert second.links[0].context.span_id == first.get_span_context().span_id
+    before: Any = first.get_span_context()
+    assert second.links[0].context.span_id == before.span_id
 
 
 def test_a_draft_of_the_agents_stage_is_no_error(seen: Watched) -> None:
@@ -420,7 +421,7 @@ def test_spans_that_nobody_takes_are_dropped(seen: Watched) -> None:
             taken.extend(span.name for span in spans)
             return super().export(spans)
 
-    batches = BatchSpanProcessor(Stuck(), max_queue_size=8, max_export_batch_size=4)
+    batches: Any = BatchSpanProcessor(Stuck(), max_queue_size=8, max_export_batch_size=4)
     seen.provider.add_span_processor(batches)
     with seen.guard.run("w", run_id="r", loops="off"):
         assert [look(str(number)) for number in range(50)] == [str(n) for n in range(50)]
