@@ -31,7 +31,7 @@ FLOORS = (
     """approval budget compensation contract fallback idempotency identity verification
     verifiers""",
     """_entry hosting policies stages enforcement executions operations rollback guard questions retrieval
-    caching _routed testing record estimates workflows slo_formats _binding phoenix otel
+    artifacts caching _routed testing record estimates workflows slo_formats _binding phoenix otel
     readiness""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",

@@ -23,7 +23,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from agentguard import Guard, Principal, current_run, idempotent, tool_contract
-from agentguard.caching import FLUSH_AFTER, Rate, cached
+from agentguard.artifacts import FLUSH_AFTER, Rate
+from agentguard.caching import cached
 from agentguard.errors import ConfigurationError, ContractViolation
 from agentguard.ledger import artifacts
 from agentguard.testing import FakeClock, override
@@ -368,7 +369,7 @@ def test_a_damaged_row_is_never_believed(
     assert (calls, [fact.get("damaged") for fact in told(guard)]) == (
         ["a", "a"], [is_seen or None, None],
     )  # fmt: skip
-    assert ("is not as it was written" in caplog.text) is is_seen
+    assert ("it is not as it was written" in caplog.text) is is_seen
     assert True in [found.intact for found in guard.artifacts.list()]
 
 

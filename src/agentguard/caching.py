@@ -5,12 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
-import os
-import threading
-import time
-import weakref
 from dataclasses import dataclass
-from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _metrics, durations
@@ -22,149 +17,22 @@ from .codec import MAX_RESULT_BYTES, NotStorable, decode, encode
 from .declaration import DEFAULT_GUARD, declaration_of
 from .errors import ConfigurationError, ContractViolation, StoreUnavailable
 from .ledger import artifacts
-from .ledger.artifacts import Artifact, Kept, Made, Wish
+from .ledger.artifacts import Kept, Made
 from .ledger.values import Draft
-from .model import dollars, nanos
+from .model import nanos
 from .run import active_run
 
 if TYPE_CHECKING:
-    import builtins
     from collections.abc import Callable
 
-    from .ledger.artifacts import Group, Name
-    from .protocols import Store
+    from .artifacts import Artifacts
+    from .ledger.artifacts import Name
     from .run import Run
 
 F = TypeVar("F", bound="Callable[..., Any]")
-FLUSH_AFTER = 64
-"""So many look-ups are counted in memory at the most, before a write takes them along."""
-FLUSH_SECONDS = 10.0
 _LONGEST = 200
 _MICROS = 1_000_000
 _LOG = logging.getLogger("agentguard")
-_SHARE = Decimal("0.0001")
-
-
-@dataclass(frozen=True, slots=True)
-class Rate:
-    """How often artifacts of one kind and version were found.
-
-    Attributes:
-        saved_usd: what making those cost that were found, as far as that is known.
-    """
-
-    tenant: str
-    kind: str
-    version: str
-    hits: int
-    misses: int
-    saved_usd: Decimal
-
-    @property
-    def share(self) -> Decimal:
-        """Found of all that were looked for."""
-        total = self.hits + self.misses
-        return (Decimal(self.hits) / total).quantize(_SHARE) if total else Decimal(0)
-
-
-class Artifacts:
-    """What functions with `cached` have made: `guard.artifacts`."""
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._keys: dict[str, bytes] = {}
-        self.renew()
-        _ALL.add(self)
-
-    def renew(self) -> None:
-        """Begin to count anew: what was counted before a fork is the parent's."""
-        self._lock, self._since = threading.Lock(), time.monotonic()
-        self._counted: dict[Group, tuple[int, int, int]] = {}
-
-    def rates(self, *, tenant: str | None = None) -> builtins.list[Rate]:
-        """Return hits and misses by tenant, kind and version; those of other processes as written."""
-        self.flush()
-        found = self.store.read(artifacts.rates, tenant)
-        return [
-            Rate(*group, hits, misses, dollars(saved)) for group, (hits, misses, saved) in found
-        ]
-
-    def list(
-        self, kind: str | None = None, *, tenant: str | None = None, limit: int = 100
-    ) -> builtins.list[Artifact]:
-        """Return what is kept, the newest first, without its values."""
-        return self.store.read(artifacts.listed, tenant, kind, limit)
-
-    def prune(
-        self, kind: str | None = None, *, version: str | None = None, older_than: str | None = None,
-        expired: bool = False, tenant: str | None = None, dry_run: bool = False,
-    ) -> int:  # fmt: skip
-        """Remove artifacts, and return how many; each condition that is given must hold.
-
-        Args:
-            kind: of this kind.
-            version: of this version.
-            older_than: made longer ago than this, such as `30d`.
-            expired: only those whose time is over.
-            tenant: of this tenant.
-            dry_run: only count them.
-        """
-        age = None if older_than is None else durations.seconds(older_than, "older_than")
-        wish = Wish(tenant, kind, version, None if age is None else int(age * _MICROS), expired)
-        if dry_run:
-            return self.store.read(artifacts.old, wish)
-        return self.store.transact(artifacts.prune, wish)
-
-    def flush(self) -> None:
-        """Write what was counted in memory."""
-        run_inline(self.write(InlineRuntime()))
-
-    def close(self) -> None:
-        """Write what was counted, if the store still takes it: it is closed after this."""
-        try:
-            self.flush()
-        except StoreUnavailable as error:
-            _LOG.warning("look-ups of artifacts were not counted: %s", error.message)
-
-    # For `cached`.
-
-    def key(self, tenant: str) -> bytes:
-        """Return the tenant's secret for hashes."""
-        found = self._keys.get(tenant)
-        if found is None:
-            found = self._keys[tenant] = self.store.transact(artifacts.key_of, tenant)
-        return found
-
-    def count(self, group: Group, *, hit: bool, saved: int = 0) -> bool:
-        """Count a look-up in memory; return whether it is time to write."""
-        with self._lock:
-            hits, misses, nanos_saved = self._counted.get(group, (0, 0, 0))
-            self._counted[group] = hits + hit, misses + (not hit), nanos_saved + saved
-            waiting = sum(h + m for h, m, _ in self._counted.values())
-            return waiting >= FLUSH_AFTER or time.monotonic() - self._since > FLUSH_SECONDS
-
-    def drain(self) -> dict[Group, tuple[int, int, int]]:
-        """Take what was counted, to write it."""
-        with self._lock:
-            taken, self._counted, self._since = self._counted, {}, time.monotonic()
-            return taken
-
-    async def write(self, runtime: Runtime) -> None:
-        """Write what was counted."""
-        taken = self.drain()
-        if taken:
-            await runtime.commit(self.store, artifacts.count, taken)
-
-
-_ALL: weakref.WeakSet[Artifacts] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for shelf in list(_ALL):
-        shelf.renew()
-
-
-os.register_at_fork(after_in_child=_after_fork_in_child)
 
 
 @dataclass(frozen=True, slots=True)
@@ -353,16 +221,18 @@ class _Use:
         return hit
 
     def _takes(self, found: Kept) -> bool:
-        try:
-            if found.value is not None:
+        why = "it is not as it was written"
+        if found.value is not None:
+            try:
                 self.value = decode(found.value)
+            except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+                why = f"{type(error).__name__}: {error}"  # its seal fits: another codec has written it
+            else:
                 return True
-        except (ArithmeticError, LookupError, TypeError, ValueError):
-            pass  # sealed by somebody whose codec knows more than ours
         self._damaged = True
         _LOG.warning(
-            "an artifact of the kind %s is not as it was written and is made anew: %s",
-            self.policy.kind, self.name[3][:12],
+            "an artifact of the kind %s is made anew (%s): %s",
+            self.policy.kind, why, self.name[3][:12],
         )  # fmt: skip
         return False
 
@@ -442,4 +312,4 @@ class _Use:
             await run.flush(runtime)
 
 
-__all__ = ["Artifact", "Artifacts", "Rate", "cached"]
+__all__ = ["cached"]

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from decimal import Decimal
     from pathlib import Path
 
-    from .caching import Artifacts
+    from .artifacts import Artifacts
     from .estimates import Estimate
     from .fallback import Fallback
     from .protocols import Clock, Store
@@ -384,7 +384,7 @@ class Guard:
     @functools.cached_property
     def artifacts(self) -> Artifacts:
         """What functions with `agentguard.caching.cached` have made."""
-        from .caching import Artifacts
+        from .artifacts import Artifacts
 
         return Artifacts(self.store)
 

@@ -13,7 +13,7 @@ from .shell import CODES, Group, careful, confirmed, say, shell
 from .text import count, escaped, instant
 
 if TYPE_CHECKING:
-    from ..caching import Artifact, Rate
+    from ..artifacts import Artifact, Rate
 
 _LISTED = (
     "JSON keys: tenant, kind, version, digest, bytes, cost_usd, made_at, expires_at, run_id,"
