@@ -165,7 +165,10 @@ def _crossed(run: RunInfo, own: Mapping[str, Any]) -> Iterator[str]:
             if used[name] > limit:
                 yield f"it used {used[name]} of {name}={limit}"
     if _limits(run, own)["max_spend_usd"] and not run.cost_complete:
-        yield "what it spent is not known, since a model it called has no price (Guard(prices=…))"
+        yield (
+            "what it spent is not known, since a model it called has no price (Guard(prices=…)) or"
+            " told no tokens, or a tool or a person has no price"
+        )
 
 
 def _limits(run: RunInfo, own: Mapping[str, Any]) -> dict[str, list[Any]]:
