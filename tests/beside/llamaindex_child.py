@@ -6,7 +6,8 @@ import asyncio
 from contextlib import closing
 from typing import Any
 
-from llama_index.core.tools import FunctionTool
+from llama_index.core.tools import AsyncBaseTool, FunctionTool, ToolMetadata, ToolOutput
+from pydantic import BaseModel
 from workflows import Workflow, step
 from workflows.events import StartEvent, StopEvent
 
@@ -84,6 +85,40 @@ async def talk(recorder: Recorder, kind: str, way: str, colour: str) -> None:
             await handler
 
 
+class Payment(BaseModel):
+    """What a payment needs."""
+
+    to: str
+    amount: int
+
+
+class PayTool(AsyncBaseTool):
+    """A tool that has its body in methods."""
+
+    @property
+    def metadata(self) -> ToolMetadata:
+        """What the model is told."""
+        return ToolMetadata(name="pay", description="Pay.", fn_schema=Payment)
+
+    def call(self, *_: Any, **given: Any) -> ToolOutput:
+        """Never called: an agent awaits its tools."""
+        raise NotImplementedError
+
+    async def acall(self, *_: Any, **given: Any) -> ToolOutput:
+        """Pay."""
+        told = work(f"{given['to']}")
+        return ToolOutput(content=told, tool_name="pay", raw_input=given, raw_output=told)
+
+
+async def of_a_class(recorder: Recorder) -> None:
+    """Let an agent call a tool that is not made from a function."""
+    name = "a tool of a class: ok"
+    with recorder.case(name), closing(Guard("memory://", principal=WHO)) as guard:
+        tools = guard_tools([PayTool()], guard, effect="write", key="pay:{to}")
+        guarded = guard_workflow(agent(KINDS[0], SCRIPTS["ok"], tools), guard)
+        await guarded.run(user_msg="hello", run_id=name)
+
+
 def outer(to: str) -> str:
     """Pay *to* by a tool inside a tool that is not guarded."""
     return str(decorated(asynchronous=False)[0](to=to, amount=5))
@@ -129,6 +164,7 @@ async def main() -> None:
             await talk(recorder, KINDS[0], way, colour)
     await talk(recorder, KINDS[1], "decorated", "async")
     await by_hand(recorder)
+    await of_a_class(recorder)
     show(recorder)
 
 
