@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from tests.collectors.sink import Span
-from tests.collectors.tree import calls, parts
+from tests.collectors.tree import calls, drawn, parts
 
 READ = (("get_ticket", "ok"), ("crm-find_tickets", "ok"))
 TOLD = (("comment_ticket", "ok"), ("close_ticket", "ok"))
@@ -35,6 +35,17 @@ def complaints(spans: Sequence[Span], verdicts: Iterable[Judged]) -> list[str]:
     """List what differs between what a backend has of one runtime and what happened."""
     found = [each for key in STORY for each in _of_part(spans, *key)]
     return found + list(_of_verdicts(spans, set(verdicts)))
+
+
+def pictured(spans: Sequence[Span], verdicts: Iterable[Judged]) -> Iterator[str]:
+    """Yield the lines that show what a backend has of one runtime, as the documents have them."""
+    said: dict[str, list[str]] = {}
+    for each in verdicts:
+        said.setdefault(each.span_id, []).append(f"{each.verifier}: {each.label}")
+    for run_id, part in STORY:
+        root = root_of(spans, run_id, part)
+        assert root is not None
+        yield from ("```text", f"{run_id}, part {part}", *drawn(spans, root, said), "```", "")
 
 
 def root_of(spans: Sequence[Span], run_id: str, part: int) -> Span | None:

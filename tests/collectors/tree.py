@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from tests.collectors.sink import Span
 
@@ -31,15 +31,26 @@ def calls(spans: Iterable[Span], part: Span) -> list[Span]:
     ]
 
 
-def drawn(spans: Sequence[Span], root: Span, depth: str = "") -> Iterator[str]:
-    """Draw a span and all that hangs below it, one a line."""
+def drawn(
+    spans: Sequence[Span], root: Span, verdicts: Mapping[str, Sequence[str]], depth: str = ""
+) -> Iterator[str]:
+    """Draw a span and all that hangs below it, one a line.
+
+    Args:
+        spans: among which those below it are found.
+        root: the span.
+        verdicts: span id → what verifiers said of it.
+        depth: what is drawn before the lines of its children.
+    """
     below = sorted((s for s in spans if s.parent_id == root.span_id), key=lambda span: span.began)
     if not depth:
         yield line(root.name, root)
     for each in below:
         last = each is below[-1]
         yield line(f"{depth}{'└─' if last else '├─'} {each.name}", each)
-        yield from drawn(spans, each, f"{depth}{'   ' if last else '│  '}")
+        inside = f"{depth}{'   ' if last else '│  '}"
+        yield from (f"{inside}   verdict of {said}" for said in verdicts.get(each.span_id, ()))
+        yield from drawn(spans, each, verdicts, inside)
 
 
 def line(name: str, span: Span) -> str:
@@ -50,17 +61,13 @@ def line(name: str, span: Span) -> str:
 def facts(span: Span) -> Iterator[str]:
     """Yield what is told of a span: its kind, how it ended, and why."""
     said = span.attributes
-    yield str(said.get("openinference.span.kind", "-")).ljust(6)
+    yield str(said.get("openinference.span.kind", "UNKNOWN")).ljust(7)
     yield str(said.get("agentguard.run.outcome") or said.get("agentguard.tool.outcome") or "-")
-    for name, label in TOLD:
-        if name in said:
-            yield f"{label} {said[name]}"
-
-
-TOLD = (
-    ("agentguard.run.part", "part"),
-    ("agentguard.policy.rule", "rule"),
-    ("agentguard.approval.status", "approval"),
-    ("agentguard.idempotency.replayed", "replayed"),
-    ("error.type", "error"),
-)
+    if said.get("agentguard.run.part"):
+        yield f"part {said['agentguard.run.part']}"
+    if said.get("agentguard.approval.status"):
+        yield f"{said['agentguard.approval.status']}, because {said['agentguard.policy.rule']}"
+    if said.get("agentguard.idempotency.replayed"):
+        yield "answered from the record"
+    if said.get("error.type"):
+        yield f"error {said['error.type']}"

@@ -25,7 +25,7 @@ from examples.each_runtime.watched import project_of
 from agentguard import Guard
 from agentguard.model import Event
 from tests.collectors import rotel, sink
-from tests.collectors.told import STORY, VERIFIED, Judged, complaints, root_of
+from tests.collectors.told import STORY, VERIFIED, Judged, complaints, pictured, root_of
 from tests.collectors.tree import calls, parts
 from tests.support import ROOT
 
@@ -175,6 +175,15 @@ def test_the_undecorated_tool_is_guarded(seen: Seen, name: str) -> None:
 def test_a_backend_sees_what_happened(seen: Seen, name: str) -> None:
     """Through a collector arrive, on each runtime: parts, one span a call, outcomes, verdicts."""
     assert complaints(seen.spans(name), seen.verdicts(name)) == []
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES, ids=NAMES)
+def test_the_published_trees_are_what_arrives(seen: Seen, runtime: Runtime) -> None:
+    """The trees in the documents, read back from Phoenix, are those that come through Rotel."""
+    page = (ROOT / "docs" / "observability" / "span-trees.md").read_text("utf-8")
+    section = page.partition(f"## {runtime.title}\n\n")[2].partition("## ")[0]
+    now = "\n".join(pictured(seen.spans(runtime.name), seen.verdicts(runtime.name)))
+    assert now.strip() == section.strip(), "python3 run.py phoenix --publish writes it again"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -39,13 +39,14 @@ class Seen:
     """What Phoenix has of one runtime.
 
     Attributes:
-        annotations: of its spans, as the API tells them.
+        annotations: of its spans, as the API tells them, and `verdicts` what they say.
         wrong: what differs from what happened.
     """
 
     runtime: Runtime
     spans: list[Span]
     annotations: list[Any]
+    verdicts: list[Judged]
     wrong: list[str]
 
 
@@ -97,7 +98,11 @@ def played(phoenix: Phoenix, runtime: Runtime, folder: Path) -> Seen:
     )
     judged = [Judged(a["span_id"], a["name"], a["result"]["label"]) for a in annotations]
     return Seen(
-        runtime, spans, annotations, [*complaints(spans, judged), *unlike(spans, annotations)]
+        runtime,
+        spans,
+        annotations,
+        judged,
+        [*complaints(spans, judged), *unlike(spans, annotations)],
     )
 
 

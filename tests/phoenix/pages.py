@@ -7,14 +7,14 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from examples.each_runtime.story import Runtime
 from examples.each_runtime.watched import project_of
 
 from tests.collectors.sink import Span
-from tests.collectors.told import STORY, root_of
-from tests.collectors.tree import drawn
+from tests.collectors.told import Judged, pictured, root_of
+from tests.collectors.tree import calls
 from tests.phoenix.server import Phoenix, say
 from tests.support import ROOT
 
@@ -24,7 +24,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 WORDS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run"
     " --disable-background-networking --disable-component-update --disable-sync"
-    " --hide-scrollbars --window-size=1500,850 --virtual-time-budget=20000"
+    " --force-prefers-reduced-motion --hide-scrollbars --window-size=1600,900 --virtual-time-budget=20000"
 )
 SHOWN = ("r-1003", 2)
 """The part that the picture shows: a person has said yes, the refund is made and verified."""
@@ -36,8 +36,10 @@ Written by `python3 run.py phoenix --publish`: every line was read back over the
 effects found again. `r-1003` waited for a person, whose yes its second part used. The first part of
 `r-1001` ended with its worker, killed before it could tell; the second goes on where it was.
 
-A line is a span: its name, its kind in Phoenix, how it came out, and what there is to say. Below a
-tree stand the annotations of its spans: the verdicts. [How to set this up](../observability.md).
+A line is a span: its name, its kind in Phoenix, how it came out, and what there is to say. A
+verdict is an annotation of the span above it. On every CI run the same trees, line for line, arrive
+through Rotel; there the second parts are linked to the first, which Phoenix does not keep.
+[How to set this up](../observability.md).
 """
 
 
@@ -55,7 +57,7 @@ class Seen(Protocol):
         ...
 
     @property
-    def annotations(self) -> list[Any]:
+    def verdicts(self) -> list[Judged]:
         """The annotations of its spans."""
         ...
 
@@ -69,7 +71,7 @@ def publish(phoenix: Phoenix, seen: Sequence[Seen]) -> None:
     for each in seen:
         root = root_of(each.spans, *SHOWN)
         if each.runtime.name == "langgraph" and root is not None:
-            photograph(phoenix, each.runtime.name, root)
+            photograph(phoenix, each.runtime.name, root, calls(each.spans, root)[0])
 
 
 def lines(seen: Sequence[Seen]) -> Iterator[str]:
@@ -77,31 +79,9 @@ def lines(seen: Sequence[Seen]) -> Iterator[str]:
     yield HEAD.format(version=version())
     for each in seen:
         yield f"## {each.runtime.title}\n"
-        for run_id, part in STORY:
-            root = root_of(each.spans, run_id, part)
-            assert root is not None
-            yield f"```text\n{run_id}, part {part}"
-            yield from trees(each, root)
-            yield "```\n"
-    if (FOLDER / PICTURE).exists() or browser():
-        yield "## The page\n"
-        yield f"The second part of `r-1003` on LangGraph.\n\n![A trace in Phoenix]({PICTURE})"
-    yield ""
-
-
-def trees(seen: Seen, root: Span) -> Iterator[str]:
-    """Draw a part, and its annotations."""
-    yield from drawn(seen.spans, root)
-    names = {span.span_id: span for span in seen.spans if span.trace_id == root.trace_id}
-    for each in seen.annotations:
-        if span := names.get(each["span_id"]):
-            result = " ".join(f"{key} {value}" for key, value in said(each["result"]))
-            yield f"annotation of {span.name}: {each['name']}, by {each['annotator_kind']}, {result}"
-
-
-def said(result: Any) -> Iterator[tuple[str, Any]]:
-    """Yield what an annotation says."""
-    return ((key, value) for key, value in result.items() if value is not None)
+        yield from pictured(each.spans, each.verdicts)
+    yield "## The page\n"
+    yield f"The second part of `r-1003` on LangGraph.\n\n![A trace in Phoenix]({PICTURE})\n"
 
 
 def version() -> str:
@@ -115,13 +95,15 @@ def browser() -> str | None:
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
-def photograph(phoenix: Phoenix, runtime: str, root: Span) -> None:
-    """Take a picture of a trace's page, if there is a browser."""
+def photograph(phoenix: Phoenix, runtime: str, root: Span, refund: Span) -> None:
+    """Take a picture of a trace's page with the refund before it, if there is a browser."""
     program = browser()
     if program is None:
         say(f"no picture: none of {', '.join(BROWSERS)} is there")
         return
-    page = f"{phoenix.url}/projects/{phoenix.project(project_of(runtime))}/traces/{root.trace_id}"
+    project = project_of(runtime)
+    page = f"{phoenix.url}/projects/{phoenix.project(project)}/traces/{root.trace_id}"
+    page += f"?selectedSpanNodeId={phoenix.node(project, refund.span_id)}"
     with tempfile.TemporaryDirectory(prefix="agentguard-browser-") as folder:
         taken = Path(folder) / PICTURE
         words = [program, *WORDS.split(), f"--user-data-dir={folder}/profile"]

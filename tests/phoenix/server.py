@@ -75,6 +75,11 @@ class Phoenix:
         """Return the id of a project, as its pages are called."""
         return str(self.get(f"projects/{name}")["data"]["id"])
 
+    def node(self, project: str, span_id: str) -> str:
+        """Return the id of a span, as its pages are called."""
+        found = self._all(f"projects/{project}/spans", limit=1000)
+        return next(str(each["id"]) for each in found if each["context"]["span_id"] == span_id)
+
     def _all(self, path: str, **words: Any) -> list[Any]:
         found: list[Any] = []
         cursor: dict[str, str] = {}
