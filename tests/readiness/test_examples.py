@@ -66,6 +66,7 @@ def test_the_demo_is_told_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_every_other_example_has_declared_tools(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tools from elsewhere are graded by the section of the file that says what they may do."""
     found = graded(monkeypatch, "examples.langgraph_tools.shop:TOOLS")

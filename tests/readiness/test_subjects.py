@@ -35,6 +35,7 @@ def of_semantic_kernel(function: Any) -> Any:
     return KernelFunctionFromMethod(method=kernel_function(function), plugin_name="shop")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [of_langchain, of_llamaindex, of_semantic_kernel])
 def test_a_frameworks_tool_is_graded_as_its_function(make: Callable[[Any], Any]) -> None:
     """The tool objects of three frameworks are looked into for the function that is guarded."""

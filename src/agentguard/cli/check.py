@@ -48,6 +48,7 @@ _REST: tuple[tuple[Status, str], ...] = (
     ("waived", "waived"), ("unknown", "unknown"), ("fail", "failed"),
 )  # fmt: skip
 _STATES = {"pass": "ok", "waived": "duplicate", "unknown": "note", "fail": "failed"}
+_WIDEST = max(map(len, STATUSES))
 _CONFIG = "agent_run.yaml"
 
 
@@ -193,7 +194,7 @@ def _lines(findings: Sequence[Finding]) -> Iterator[Line]:
     """Tell one check: how it stands, what was seen of which tools, and what to do."""
     worst = max((finding.status for finding in findings), key=STATUSES.index)
     for number, title in enumerate(dict.fromkeys(map(_title, findings))):
-        yield Line("" if number else worst, title, _STATES[worst])
+        yield Line("" if number else worst.ljust(_WIDEST), title, _STATES[worst])
     for status in reversed(STATUSES):
         chosen = [finding for finding in findings if finding.status == status]
         for same in _alike(chosen):

@@ -105,7 +105,11 @@ def _ratio(one: Decimal, other: Decimal) -> Decimal:
 
 
 def _seconds(times: Sequence[Decimal]) -> str:
-    return f"median {median(times):.1f} s, p90 {quantile(times, 90):.1f} s"
+    return f"median {_took(median(times))}, p90 {_took(quantile(times, 90))}"
+
+
+def _took(seconds: Decimal) -> str:
+    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
 
 
 def _escalation(sample: Sample, project: Project) -> Said:
