@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema
 import pytest
 
 from agentguard import (
@@ -15,11 +16,11 @@ from agentguard import (
     tool_contract,
     verified_by,
 )
-from agentguard.config import Settings, loads
+from agentguard.config import Settings, json_schema, loads
 from agentguard.errors import ConfigurationError
 from agentguard.model import Verdict, VerifierIdentity
 from agentguard.routing import Escalation, Route, Target
-from tests.test_config import ARTICLE, refusal, under
+from tests.test_config import ARTICLE, plain, refusal, under
 
 MODELS = """models:
   high_reasoning: "openai:gpt-5.1"
@@ -175,6 +176,16 @@ def test_the_keys_are_read() -> None:
 def test_what_leads_nowhere_is_refused_with_its_line(lines: str, sentence: str) -> None:
     """Unknown aliases, and heavier models that are not heavier, are refused with the mend."""
     assert refusal(under(lines)).split("\n")[0] == sentence
+
+
+def test_editors_are_told_the_same() -> None:
+    """The JSON Schema takes what is read, and marks what is refused."""
+    schema = json_schema()
+    jsonschema.validate(plain(under(MODELS + HEAVIER)), schema)
+    for line in ("models: {a: 5}", "models: {a: {modl: x}}", "routing: {escalation: {after: 1}}"):
+        assert refusal(under(line))
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(plain(under(line)), schema)
 
 
 def test_models_and_escalation_are_part_of_the_policys_version() -> None:

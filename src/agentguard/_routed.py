@@ -80,13 +80,14 @@ class RoutedModels:
             raise self._unknown(route)
         try:
             made = self._models[route.model] = self._make(route.model)
-        except ValueError as error:
-            raise self._unknown(route) from error
+        except (ImportError, ValueError) as error:
+            first = str(error).strip().partition("\n")[0]
+            raise self._unknown(route, f" ({first})") from error
         return made
 
-    def _unknown(self, route: Route) -> ConfigurationError:
+    def _unknown(self, route: Route, why: str = "") -> ConfigurationError:
         alias = "" if route.alias == route.model else f" ({route.alias})"
         return ConfigurationError(
-            f"there is no model {route.model}{alias} for the {self._role}: name it in models=, or"
+            f"there is no model {route.model}{alias} for the {self._role}{why}: name it in models=, or"
             " under models in agent_run.yaml"
         )
