@@ -29,6 +29,7 @@ from agentguard import (
     tool_contract,
     verified_by,
 )
+from agentguard.caching import cached
 from agentguard.config import loads
 from agentguard.ledger.spent import runs_of
 from agentguard.protocols import Tx
@@ -329,6 +330,21 @@ def test_without_model_calls_there_is_no_share(guard: Guard) -> None:
     """A share of nothing is not zero."""
     go(guard, lambda: flaky(0))
     assert (only(guard).cached_tokens_share, only(guard).artifact_hit_rate) == (None, None)
+
+
+def test_artifacts_that_were_found_saved_what_they_had_cost(guard: Guard) -> None:
+    """One summary is made for 20 cents and found twice; what was found is not spent."""
+
+    @cached("summary", version="1", cost="0.20")
+    def summarize(text: str) -> str:
+        return text[:3]
+
+    for _ in range(3):
+        go(guard, ask, lambda: summarize("a long text"))
+    found = only(guard)
+    assert (found.artifact_hits, found.artifact_misses) == (2, 1)
+    assert (found.artifact_hit_rate, found.saved_usd) == (usd("0.6667"), usd("0.40"))
+    assert found.usd == usd("3.00")
 
 
 def test_tenants_never_mix(guard: Guard) -> None:

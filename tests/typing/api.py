@@ -45,6 +45,9 @@ from agentguard import (
 )
 from agentguard.hosting import CallRef, Host, ModelCall, Run, active_run, register_injected
 from agentguard.model import Approval, Effect, Event, Limits, RunInfo, Usage
+from agentguard.prices import Price, Prices, Tokens, genai_prices
+from agentguard.prompts import Prompt
+from agentguard.record import Spending, spent
 from agentguard.testing import (
     Case,
     FakeClock,
@@ -206,9 +209,11 @@ def runs(guard: Guard) -> None:
         run.waiting("for a person")
         with run.tool_call("call-1", occurrence=1):
             look_up("T-1")
-        started = run.model_started(model="m", messages=[], call_id="x", max_output_tokens=9)
+        started = run.model_started(model="m", messages=[], call_id="x", max_output_tokens=9,
+                                    prompt=("p", None))  # fmt: skip
         assert_type(started, ModelCall)
-        run.model_finished(started, output="", input_tokens=1, output_tokens=1, cached_tokens=0)
+        run.model_finished(started, output="", input_tokens=1, output_tokens=1, cached_tokens=0,
+                           cache_write_tokens=0)  # fmt: skip
     assert_type(guard.runs.list(status="waiting", tenant="acme", limit=5), list[RunInfo])
     assert_type(guard.runs.show("r-1"), RunInfo)
     assert_type(guard.runs.events("r-1", after=3), list[Event])
@@ -220,8 +225,18 @@ async def async_runs(guard: Guard) -> None:
     """Enter a run on an event loop."""
     async with guard.run("w", max_spend_usd="0.40", max_seconds=2.5) as run:
         assert_type(run, Run)
-        started = await run.amodel_started(model="m", messages=[])
+        started = await run.amodel_started(model="m", messages=[], prompt=Prompt("p", "1"))
         await run.amodel_finished(started, error=OSError())
+
+
+def costs(guard: Guard) -> None:
+    """Ask what models cost, and what results do."""
+    now = dt.datetime.now(dt.UTC)
+    assert_type(guard.prices, Prices)
+    assert_type(genai_prices().price("m", Tokens(1, 1), now), Price | None)
+    (found,) = spent(guard.store, workflow="w", since="7d", last=100, tenant="acme")
+    assert_type(found, Spending)
+    assert_type(found.per_verified, Decimal | None)
 
 
 def operations(guard: Guard) -> None:
