@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, localcontext
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
 from ._wilson import DIGITS
@@ -104,6 +105,7 @@ _MINUTE: Final = 60
 _REACHABLE: Final = Decimal("0.75")
 
 
+@lru_cache(maxsize=256)
 def default_burns(window: Window, budget: Decimal, min_count: int) -> tuple[Burn, ...]:
     """Return the rules of a service level that names none, none of them out of reach.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import Final
 
 DIGITS: Final = 50
@@ -13,6 +14,7 @@ ONE_SIDED: Final = Decimal("1.6448536269514722")
 """The 95 % point: each bound by itself holds with 95 %."""
 
 
+@lru_cache(maxsize=1024)  # a judgement asks for the same few shares many times
 def bounds(hits: int, count: int, z: Decimal = ONE_SIDED) -> tuple[Decimal, Decimal]:
     """Return Wilson's bounds of the share of which *hits* of *count* were seen.
 
