@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from semantic_kernel.connectors.ai.prompt_execution_settings import PromptExecutionSettings
-from semantic_kernel.exceptions import KernelServiceNotFoundError
 from semantic_kernel.services import AIServiceSelector
 
-from agentguard import ConfigurationError
 from agentguard.hosting import RoutedModels
 
 if TYPE_CHECKING:
@@ -44,7 +42,8 @@ class RoutedServiceSelector(AIServiceSelector):
     ) -> Any:
         """Return the service of the role, and the settings that were given for it."""
         name = getattr(function, "fully_qualified_name", "")
-        service = _service(kernel, self._roles.get(name, self._others).route(), type_)
+        services = kernel.get_services_by_type(type_)
+        service = self._roles.get(name, self._others).service(services)
         own = getattr(function, "prompt_execution_settings", None) or {}
         given = {**own, **(getattr(arguments, "execution_settings", None) or {})}
         found = given.get(service.service_id) or next(iter(given.values()), None)
@@ -56,19 +55,3 @@ class RoutedServiceSelector(AIServiceSelector):
         ):  # connectors write the first service's into what was given
             settings.ai_model_id = service.ai_model_id
         return service, settings
-
-
-def _service(kernel: Any, route: Any, kind: Any) -> Any:
-    try:
-        return kernel.get_service(route.service, type=kind)
-    except KernelServiceNotFoundError:
-        services = kernel.get_services_by_type(kind)
-    names = (route.model, route.model.partition(":")[2])
-    for service in services.values():
-        if service.ai_model_id in names:
-            return service
-    known = ", ".join(services) or "none"
-    raise ConfigurationError(
-        f"the kernel has no service {route.service!r} for the {route.role}, and none of the model"
-        f" {route.model}; it has {known}: add it, or say service: under models in agent_run.yaml"
-    )

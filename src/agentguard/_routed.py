@@ -72,6 +72,24 @@ class RoutedModels:
         """Like `model`, on an event loop."""
         return self._ready(await self.aroute())
 
+    def service(self, services: Mapping[str, Any]) -> Any:
+        """Return the one of a kernel's services, by their ids, that is asked now.
+
+        Raises:
+            ConfigurationError: it is not among them.
+        """
+        route = self.route()
+        names = (route.model, route.model.partition(":")[2])
+        same = [s for s in services.values() if getattr(s, "ai_model_id", None) in names]
+        found = services.get(route.service) or next(iter(same), None)
+        if found is not None:
+            return found
+        known = ", ".join(services) or "none"
+        raise ConfigurationError(
+            f"the kernel has no service {route.service!r} for the {route.role}, and none of the model"
+            f" {route.model}; it has {known}: add it, or say service: under models in agent_run.yaml"
+        )
+
     def _ready(self, route: Route) -> Any:
         found = self._models.get(route.alias, self._models.get(route.model))
         if found is not None:
