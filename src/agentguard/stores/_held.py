@@ -18,6 +18,7 @@ T = TypeVar("T")
 _OURS = frozenset({
     "meta", "tenants", "owners", "runs", "events", "leaves", "effects", "approvals", "votes",
     "budgets", "rates", "switches", "autonomy", "circuits", "artifacts", "artifact_counts",
+    "slos", "outcomes",
 })  # fmt: skip
 _WRITES = frozenset({sqlite3.SQLITE_INSERT, sqlite3.SQLITE_UPDATE, sqlite3.SQLITE_DELETE})
 _NEVER = frozenset({sqlite3.SQLITE_TRANSACTION, sqlite3.SQLITE_ATTACH, sqlite3.SQLITE_DETACH})

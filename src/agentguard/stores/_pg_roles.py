@@ -11,14 +11,15 @@ APP, READER, ADMIN = "app", "reader", "admin"
 _READ = (
     "meta", "owners", "runs", "events", "leaves", "effects", "approvals", "votes",
     "budgets", "rates", "switches", "autonomy", "circuits", "artifacts", "artifact_counts",
+    "slos", "outcomes",
 )  # fmt: skip
 _APP = (
     ("INSERT, UPDATE", (
         "runs", "effects", "approvals", "budgets", "rates", "autonomy", "circuits",
-        "artifact_counts",
+        "artifact_counts", "slos",
     )),
     ("INSERT, UPDATE, DELETE", ("owners", "artifacts")),
-    ("INSERT", ("events", "votes", "switches")),
+    ("INSERT", ("events", "votes", "switches", "outcomes")),
     ("INSERT, UPDATE (position)", ("leaves",)),
     ("INSERT, UPDATE (tenant)", ("tenants",)),  # so that its row can be locked
 )  # fmt: skip
