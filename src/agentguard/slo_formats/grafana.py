@@ -22,6 +22,7 @@ _SLI: Final = f"slo:period_sli:ratio{_OF}"
 _LEFT: Final = f"slo:period_error_budget_remaining:ratio{_OF}"
 _WORKFLOW: Final = "gen_ai_workflow_name"
 _TOOL: Final = "gen_ai_tool_name"
+_ENDED: Final = 'agentguard_runs_total{agentguard_run_outcome!="pending"}'  # not parts that wait
 _SMALL: Final = 4  # panels in the first row
 _WIDE, _HIGH, _NARROW, _LOW = 12, 8, 6, 5
 _SCHEMA: Final = 38  # Grafana 10; newer ones read it and bring it up
@@ -148,7 +149,7 @@ def _share(counter: str, by: str, label: str, good: str, valid: str) -> str:
 
 def _cost() -> str:
     usd, runs = (f"sum by ({_WORKFLOW}) (increase({counter}[1d]))"
-                 for counter in ("agentguard_cost_usd_total", "agentguard_runs_total"))  # fmt: skip
+                 for counter in ("agentguard_cost_usd_total", _ENDED))  # fmt: skip
     return f"{usd} / ({runs} > 0)"
 
 
