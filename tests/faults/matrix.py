@@ -38,7 +38,7 @@ class Result:
     """What a trial has found.
 
     Attributes:
-        fault: its number, F1 to F23.
+        fault: its number, F1 to F24.
         what: what is done to the worker, the store or the machine.
         store: what lay under the ledger.
         points: how many places, images, schedules, kills or attacks were tried.
@@ -231,6 +231,14 @@ ROWS = (
         "faults/test_rollback.py",
     ),
     Row("F23", "postgres", "SIGKILL in undos and rollbacks", "undos:postgres"),
+    Row(
+        "F24",
+        "sqlite",
+        "SIGKILL in outcomes that take autonomy away",
+        "error_budgets:sqlite",
+        "faults/test_error_budgets.py",
+    ),
+    Row("F24", "postgres", "SIGKILL in outcomes that take autonomy away", "error_budgets:postgres"),
 )
 
 

@@ -22,8 +22,10 @@ from types import CodeType, ModuleType
 from tests.beside.seeded_bugs import BESIDE_MUTANTS
 from tests.conformance.seeded_bugs import ADAPTER_MUTANTS
 from tests.faults.seeded_bugs import BELOW, CORE_MUTANTS, Mutant
+from tests.faults.seeded_costs import COST_MUTANTS
 from tests.faults.seeded_disks import DISK_MUTANTS
 from tests.faults.seeded_endings import ENDING_MUTANTS
+from tests.faults.seeded_levels import LEVEL_MUTANTS
 from tests.faults.seeded_plans import PLAN_MUTANTS
 from tests.faults.seeded_postgres import POSTGRES_MUTANTS
 from tests.faults.seeded_runaway import RUNAWAY_MUTANTS
@@ -37,7 +39,7 @@ VARIABLE, PLACES = "AGENTGUARD_MUTANT", "AGENTGUARD_PLACES"
 MUTANTS: dict[str, Mutant] = {
     **CORE_MUTANTS, **DISK_MUTANTS, **POSTGRES_MUTANTS, **SIMULATION_MUTANTS,
     **ADAPTER_MUTANTS, **ENDING_MUTANTS, **UNDO_MUTANTS, **PLAN_MUTANTS, **STAGE_MUTANTS,
-    **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS, **BESIDE_MUTANTS,
+    **COST_MUTANTS, **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS, **BESIDE_MUTANTS, **LEVEL_MUTANTS,
 }  # fmt: skip
 ROOTS = [ROOT / folder for folder in ("src", "integrations")]
 TESTS_FAILED = 1  # pytest's exit code

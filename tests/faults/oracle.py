@@ -41,6 +41,7 @@ def _problems(guard: Guard, world: World, denied: Iterable[str]) -> list[str]:
         *_starts(world, rows),
         *_undos(rows),
         *_stages(world),
+        *_levels(world),
         *_reads(world),
         *([] if guard.store.check() == "ok" else ["the file is broken"]),
     ]
@@ -237,11 +238,37 @@ def _stages(world: World) -> Iterator[str]:
     """What was counted for a tool is what verifiers have said since its stage was changed."""
     changes = _facts(world, "autonomy.changed")
     for row in read(world, "SELECT * FROM autonomy"):
-        own = [event for event in changes if event["tool"] == row["tool"]]
+        own = [e for e in changes if "slo" not in e and e["tool"] == row["tool"]]
         counted = row["passed"] + row["failed"] + sum(e["passed"] + e["failed"] for e in own)
         said = [e for e in _facts(world, "verified") if e["actor"].startswith("agent:")]
         if counted != len(said):
             yield f"{row['tool']}: {counted} outcomes counted, {len(said)} verified"
+
+
+def _levels(world: World) -> Iterator[str]:
+    """What a service level counted is what the record tells, and so is what it took away."""
+    told = [e for e in _facts(world, "autonomy.changed") if "slo" in e]
+    ends = _facts(world, "step.finished")
+    lost = [e for e in _facts(world, "effect.in_doubt") if e["reason"] == "owner_lost"]
+    for row in read(world, "SELECT * FROM slos"):
+        rows = read(world, "SELECT * FROM outcomes ORDER BY n")
+        bad = sum(one["verdict"] == "bad" for one in rows)
+        if (len(rows), bad) != (row["n"], row["bad"]) or row["n"] != row["good"] + row["bad"]:
+            yield f"{row['slo']}: {row['n']} outcomes on its row, {len(rows)} of their own"
+        if row["n"] != len(ends) + len(lost):
+            yield f"{row['slo']}: {row['n']} outcomes counted, {len(ends)} ends and {len(lost)} lost"
+        if (row["stage"] is not None, len(told)) != (bool(bad), int(bool(bad))):
+            yield f"{row['slo']}: {bad} bad outcomes, stage {row['stage']}, told {len(told)} times"
+    yield from _unasked(world, told)
+
+
+def _unasked(world: World, told: Rows) -> Iterator[str]:
+    """Name the writes that began after autonomy was gone and that nobody had approved."""
+    used = {(e["run_id"], e["step"]) for e in _facts(world, "approval.used")}
+    since = min((event["at"] for event in told), default=None)
+    for event in _facts(world, "step.started") if since is not None else ():
+        if event["at"] > since and (event["run_id"], event["step"]) not in used:
+            yield f"phantom: step {event['step']} began unasked after autonomy was gone"
 
 
 def _undos(rows: Rows) -> Iterator[str]:

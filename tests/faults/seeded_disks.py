@@ -65,7 +65,7 @@ DISK_MUTANTS: dict[str, Mutant] = {
     "a key that is not found is free": bug(
         f"{MATRIX}[F17 sqlite]",
         "duplicate: T-",
-        change("        rows.check_free(tx, intent.run.tenant, intent.key)\n", ""),
+        change("        rows.check_free(tx, tenant, intent.key)\n", ""),
         places="aimed at ag1_",
     ),
     "lost commits are not missed": bug(

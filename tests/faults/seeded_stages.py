@@ -12,11 +12,11 @@ STAGE_MUTANTS: dict[str, Mutant] = {
         f"{AUTONOMY}a_failed_verdict_takes_a_tool_down_at_once",
         '"error": "verification_failed"',
         change(
-            "    return halted, earned\n",
+            "    return Standing(halted, earned, demoted)\n",
             "    late = globals().setdefault('_LATE', {})",
             "    seen = late.get((tenant, tool), earned)",
             "    late[tenant, tool] = earned",
-            "    return halted, seen\n",
+            "    return Standing(halted, seen, demoted)\n",
         ),
     ),
     "a draft can be executed without approval": bug(

@@ -65,7 +65,7 @@ VERIFICATION_MUTANTS: dict[str, Mutant] = {
     "a run's no is not its end": bug(
         f"{SPEC}a_run_that_is_not_confirmed_has_failed",
         "'succeeded' == 'failed'",
-        change("            status, why = self._ending(no)", "            pass"),
+        change("            status, why, kind = self._ending(no)", "            pass"),
     ),
     "a model sees what is sensitive": bug(
         "test_verifiers.py::test_a_model_sees_nothing_sensitive",

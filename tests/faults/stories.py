@@ -311,6 +311,35 @@ async def earned(worker: Worker) -> None:
         await worker.call(pay, "refuted")
 
 
+BURNT = """\
+agent_run:
+  slos:
+    pays: {tool: pay, target: 0.9, last: 20, min: 1, demote: {burning: approve, exhausted: approve,
+      restore: {good: 99}}}
+"""
+
+
+async def burnt(worker: Worker) -> None:
+    """Three writes, of which the second is refused and takes autonomy away: the third waits."""
+
+    def act(ticket: str) -> str:
+        if ticket == "refused":
+            raise NoEffect("no funds", retryable=False)
+        return worker.act(ticket)
+
+    worker.guard = Guard(worker.world.url, config=config.loads(BURNT))
+    pay = worker.payer(act)
+    async with worker.run():
+        for name in ("T-1", "refused", "T-2"):
+            with contextlib.suppress(NoEffect):
+                await worker.call(pay, name)
+            for waiting in worker.guard.approvals.list("pending"):
+                worker.guard.approvals.decide(waiting.id, "approve", by="dana", reason="looked")
+                worker.points.reach("after a person's word")
+                with contextlib.suppress(NoEffect):
+                    await worker.call(pay, name)
+
+
 Story = Callable[[Worker], Coroutine[Any, Any, None]]
 STORIES: dict[str, Story] = {
     story.__name__: story
@@ -328,5 +357,6 @@ STORIES: dict[str, Story] = {
         planned,
         drafted,
         earned,
+        burnt,
     )
 }

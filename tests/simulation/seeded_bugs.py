@@ -71,7 +71,7 @@ SIMULATION_MUTANTS: dict[str, Mutant] = {
         "verbs",
         "phantom: ",
         change(
-            "stopped = compensating.forbids(tx, log, intent) or switched or intent.refusal",
+            "stopped = compensating.forbids(tx, log, intent) or stands.halted or intent.refusal",
             "stopped = compensating.forbids(tx, log, intent) or intent.refusal",
         ),
     ),

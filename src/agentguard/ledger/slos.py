@@ -117,7 +117,7 @@ def fact_of(end: Settlement) -> Fact:
 
 
 def _outcome(end: Settlement) -> str:
-    wrong = any(not v["passed"] and not v.get("unavailable") for v in end.verdicts)
+    wrong = any(not said["passed"] for said in end.verdicts if not said.get("unavailable"))
     if end.result_state == REFUTED or wrong:
         return "refuted"
     if end.state is EffectState.SUCCEEDED:

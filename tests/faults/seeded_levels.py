@@ -1,0 +1,97 @@
+"""The seeded bugs of service levels: counted wrongly, enforced late, given back too early."""
+
+from __future__ import annotations
+
+from tests.faults.seeded_bugs import APART, Mutant, bug, change
+
+DEMOTION = "enforcement/test_demotion.py::test_"
+COUNTING = "enforcement/test_counting.py::test_"
+SERVER = (
+    "enforcement/test_races.py::"
+    "test_on_a_server_the_demotion_waits_for_starts_that_have_looked_already"
+)
+KILLED = "faults/test_error_budgets.py::test_an_outcome_and_what_it_takes_away_stand_together"
+
+LEVEL_MUTANTS: dict[str, Mutant] = {
+    "a demotion waits for no start": bug(
+        SERVER,
+        "while a start was on its way",
+        change(
+            "    if watch is not None and _may_be_bad(watch, status):\n"
+            "        switches.hold_up(tx)\n",
+            "",
+        ),
+        change(
+            '            switches.hold_up(tx)\n            return move(tx, slo, head, to, f"slo',
+            '            return move(tx, slo, head, to, f"slo',
+        ),
+    ),
+    "a run is counted once more for each resume": bug(
+        f"{COUNTING}a_run_counts_once_for_each_end",
+        "== (0, 1)",
+        change("            or (ended.again and _was_counted(tx, head, log, counted))\n", ""),
+    ),
+    "an override does not end": bug(
+        f"{DEMOTION}an_override_lifts_a_demotion_until_it_is_over[sqlite]",
+        "isinstance('done pay",
+        change("            if until <= tx.now:\n", "            if not until:\n"),
+    ),
+    "the demotion of a workflow is not looked at": bug(
+        f"{DEMOTION}a_process_that_knows_no_service_level_is_held_all_the_same[sqlite]",
+        "isinstance('done pay",
+        change(
+            '    places = over("tool", tool), over("workflow", workflow)\n',
+            '    places = over("tool", tool), over("workflow", "")\n',
+        ),
+    ),
+    "autonomy comes back after any good outcome": bug(
+        f"{DEMOTION}one_bad_outcome_begins_the_count_of_good_ones_anew",
+        "== 'approve'",
+        change("    return (0 if found is None else found[1]) == head.bad\n", "    return True\n"),
+    ),
+    "an outcome is counted in another transaction": bug(
+        f"{KILLED}[burnt, sync, no hook]",
+        "outcomes counted",
+        change(
+            "        slos.record(tx, log, end.watch, slos.fact_of(end), end.step)\n    return True",
+            f"        log.save(); tx.{APART.format('tx')}",
+            "        slos.record(tx, log, end.watch, slos.fact_of(end), end.step)\n    return True",
+        ),
+        places="settle:",
+    ),
+    "a retry counts as often as it is tried": bug(
+        f"{COUNTING}of_attempts_the_last_one_counts",
+        "== (1, 0)",
+        change("        elif retries and end.watch is not None:\n", "        elif False:\n"),
+    ),
+    "what was allowed before is tried again unasked": bug(
+        f"{DEMOTION}what_was_allowed_before_is_asked_about_when_it_is_tried_again",
+        "isinstance(",
+        change("intent.plan or intent.demoted or _is_new(", "intent.plan or _is_new("),
+    ),
+    "drafts give autonomy back": bug(
+        f"{DEMOTION}a_demotion_does_not_feed_itself",
+        "(0, 5)",
+        change(
+            "            _says_nothing(tx, log, head, fact, ended)\n            or (ended.again",
+            "            (ended.again",
+        ),
+    ),
+    "a pin lifts a demotion": bug(
+        f"{DEMOTION}a_pin_does_not_lift_a_demotion",
+        "isinstance('done pay",
+        change(
+            "    stage = own if demoted is None else lowest(own, demoted[0])\n",
+            "    stage = own if demoted is None or earned else lowest(own, demoted[0])\n",
+        ),
+    ),
+    "a process that died counts for nothing": bug(
+        f"{COUNTING}an_effect_whose_owner_died_counts_wherever_it_is_found[calling]",
+        "== (0, 1)",
+        change(
+            "        if row.state is EffectState.IN_DOUBT:\n"
+            "            slos.record(tx, log, watch, slos.LOST, row.step)\n",
+            "",
+        ),
+    ),
+}
