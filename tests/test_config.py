@@ -627,6 +627,24 @@ def test_keys_without_a_room_are_refused_honestly(key: str) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("retry_budget: {percent: 500}", "retry_budget.percent must be at most 100"),
+        ("retry_budget: {prcent: 5}", "retry_budget.prcent is not a known key; did you mean"),
+        ("slos: {a: {target: 0.9, demote: {restore: {after: 5}}}}", "a.demote.restore.after must"),
+    ],
+)
+def test_where_keys_or_off_may_stand_keys_are_told_of_in_their_place(
+    line: str, sentence: str
+) -> None:
+    """What is wrong beneath a key that may also be off has its own place, and off is not asked for."""
+    told = refusal(under(line))
+    assert told.startswith("2: ")
+    assert sentence in told
+    assert "'off'" not in told
+
+
 def test_autonomy_is_a_stage_or_keys() -> None:
     """One word is the stage of everything; `auto` says no more than nothing; others are refused."""
     assert loads(under("autonomy: auto")) == loads("agent_run: {}")

@@ -206,6 +206,7 @@ def test_what_means_nothing_here_is_said() -> None:
         ("alertAfter: 0m", "alertAfter: 5m", "alertAfter must be 0m"),
         ("threshold: 6,", "threshold: 200,", "choose a factor below 200"),
         ("alertWhenBreaching: true", "alertWhenNoData: true", "must be false"),
+        ("alertWhenBreaching: true", "alertWhenResolved: true", "must be false"),
         ("  service: support", "  service: support\n  composite: {}",
          "the SLO refunds: spec.composite cannot be carried over"),
         ("example.com/dashboard", "agentguard/window", "is not known; known: agentguard/burn"),
@@ -222,6 +223,29 @@ def test_what_cannot_be_carried_over_is_refused(old: str, new: str, sentence: st
         read(FOREIGN.replace(old, new, 1), "their.yaml")
     assert refused.value.message.startswith("their.yaml:")
     assert sentence in refused.value.message
+
+
+def answer(text: str) -> tuple[Slo, ...] | str:
+    """Return the service levels that are read, or the sentence that refuses them."""
+    try:
+        return read(text, "x.yaml").slos
+    except ConfigurationError as error:
+        return error.message
+
+
+@settings(max_examples=150)
+@given(
+    st.integers(0, FOREIGN.count("\n") - 1),
+    st.sampled_from(["", "-", "{}", "[]", "5", "true", "~", "[{}]", "text", "a: b", "2020-01-01"]),
+    st.sampled_from(["whole line", "value"]),
+)
+def test_a_damaged_file_is_read_or_refused(line: int, scrap: str, place: str) -> None:
+    """Whatever stands in a line instead, there is an answer or a sentence with a place."""
+    lines = FOREIGN.split("\n")
+    head = "" if place == "whole line" else lines[line].partition(":")[0] + ": "
+    lines[line] = head + scrap
+    told = answer("\n".join(lines))
+    assert not isinstance(told, str) or told.startswith("x.yaml:")
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ def _lines(
     yield Line("a person decides", over or "where tools say so")
     if settings.autonomy is not None:
         yield Line("autonomy", _autonomy(settings.autonomy))
+    if settings.slos:
+        yield Line("service levels", escaped(", ".join(slo.name for slo in settings.slos)))
     if tools:
         yield Line("tools", f"{count(len(tools), 'tool')} can be used")
 

@@ -39,6 +39,7 @@ _OURS: Final = "agentguard/"
 _TIME: Final = re.compile(r"([1-9][0-9]{0,5})([mhdw])")
 _UNITS: Final = {"m": 1, "h": 60, "d": 1440, "w": 10_080}
 _SHORTER: Final = 12  # a short window is a twelfth of the long one, as in the SRE workbook
+_TOLD: Final = {"alertWhenBreaching": True, "alertWhenResolved": False, "alertWhenNoData": False}
 _LINE: Final = re.compile(r"^[^\n]*?:[0-9]+: ", re.MULTILINE)
 
 
@@ -303,7 +304,7 @@ def _burn(item: Part, shelf: _Shelf) -> dict[str, Any]:
     spec = _policy(item, shelf)
     spec.only("description", "alertWhenBreaching", "alertWhenResolved", "alertWhenNoData",
               "conditions", "notificationTargets")  # fmt: skip
-    for key, is_so in (("alertWhenBreaching", True), ("alertWhenNoData", False)):
+    for key, is_so in _TOLD.items():
         if said := spec.get(key):
             said.must_be(is_so, "a rule is told of when it is broken")
     conditions = spec.need("conditions", "a burnrate").only_item("make a policy of each")
