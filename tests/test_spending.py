@@ -235,13 +235,14 @@ def test_a_first_attempt_that_stands_is_work(guard: Guard) -> None:
 
 
 def test_a_refuted_step_is_rework_and_its_run_not_verified(guard: Guard) -> None:
-    """It happened, a verifier said no, and it could not be taken back."""
+    """It happened, a verifier said no, it could not be taken back; a yes to another one is no cure."""
     VERDICTS["shipped"] = False
-    go(guard, ask, lambda: _suppressed(lambda: place_or_cancel("shipped")))
+    go(guard, ask, lambda: _suppressed(lambda: place_or_cancel("shipped")),
+       lambda: place_or_cancel("b"))  # fmt: skip
     found = only(guard)
-    assert parts(found) == (usd("1.00"), usd("0.50"), usd("0.00"))
+    assert parts(found) == (usd("1.50"), usd("0.50"), usd("0.00"))
     assert (found.completed, found.verified, found.per_verified) == (1, 0, None)
-    assert (found.complete, found.per_completed) == (True, usd("1.50"))
+    assert (found.complete, found.per_completed) == (True, usd("2.00"))
 
 
 def test_what_was_undone_is_rework(guard: Guard) -> None:
@@ -306,6 +307,24 @@ def test_people_are_waiting_with_a_rate(guard: Guard) -> None:
     found = only(guard)
     assert parts(found) == (usd("0.10"), usd("0.00"), usd("32.00"))
     assert (found.completed, found.per_completed, found.complete) == (1, usd("32.10"), True)
+
+
+def test_people_in_a_second_attempt_are_waiting_all_the_same(guard: Guard) -> None:
+    """A minute is a minute; the try around it is rework."""
+
+    @tool_contract(effect="write", retry=Retry(attempts=2, wait=0.0))
+    @idempotent(per="call")
+    def helped() -> int:
+        run = current_run()
+        if run.call.attempt == 1:
+            raise NoEffect("stuck")
+        run.add_human_minutes(1, by="ann")
+        run.add_cost("tool", "0.01")
+        return 1
+
+    go(guard, helped)
+    assert parts(only(guard)) == (usd("0.00"), usd("0.01"), usd("1.00"))
+    assert only(guard).retry == usd("0.01")
 
 
 def test_people_without_a_rate_cost_something_unknown() -> None:

@@ -120,10 +120,11 @@ def _other(event: Event, step: Step | None, what: str) -> Amount:
     retry, kind = what == "retry", what
     if retry:
         kind = event.data["kind"] if event.kind == KIND else "tool"
-    part: Part = "waiting" if kind == "human" else "work"
-    if kind != "human" and (retry or (step is not None and _in_vain(step))):
-        part = "rework"
-    return Amount(kind, step.name if step else "", None, part, retry)
+    name = step.name if step else ""
+    if kind == "human":
+        return Amount(kind, name, None, "waiting")
+    vain = retry or (step is not None and _in_vain(step))
+    return Amount(kind, name, None, "rework" if vain else "work", retry)
 
 
 def _in_vain(step: Step) -> bool:

@@ -1,0 +1,108 @@
+"""The seeded bugs of costs: each makes a result look cheaper than it was, or hides that nobody knows."""
+
+from __future__ import annotations
+
+from tests.faults.seeded_bugs import Mutant, bug, change
+
+SPENDING, PRICES = "test_spending.py::test_", "test_prices.py::test_"
+
+COST_MUTANTS: dict[str, Mutant] = {
+    "failed runs cost nothing": bug(
+        f"{SPENDING}failed_runs_are_paid_by_those_that_succeed",
+        "Decimal('1.50')",
+        change(
+            "    nanos = sum(run.nanos for run in runs)\n",
+            "    nanos = sum(run.nanos for run in runs if run.completed)\n",
+        ),
+    ),
+    "every completed run is verified": bug(
+        f"{SPENDING}only_verified_runs_bear_the_cost_of_a_verified_one",
+        "(2, 1)",
+        change("    return bool(said) and all(said.values())", "    return all(said.values())"),
+    ),
+    "a refuted write is verified by the next": bug(
+        f"{SPENDING}a_refuted_step_is_rework_and_its_run_not_verified",
+        "(1, 0, None)",
+        change(
+            "    return step.outcome != UNDONE and (step.outcome == REFUTED or no)",
+            "    return False",
+        ),
+    ),
+    "a doubt is a verified run": bug(
+        f"{SPENDING}a_doubt_is_no_verified_run_and_its_cost_not_known",
+        "Decimal('0.50')",
+        change('    if any(step.outcome == "in_doubt" for step in stands):', "    if False:"),
+    ),
+    "what is held for a doubt is known": bug(
+        f"{SPENDING}a_doubt_is_no_verified_run_and_its_cost_not_known",
+        "Decimal('0.50')",
+        change('complete=known and (not run.held or run.status == "running"),', "complete=known,"),
+    ),
+    "the first of several tries is work": bug(
+        f"{SPENDING}second_attempts_are_rework_and_so_are_failed_ones",
+        "Decimal('0.28')",
+        change(
+            "    first = all(attempt.number == 1 for attempt in step.attempts)"
+            " and len(step.attempts) <= 1\n",
+            "    first = True\n",
+        ),
+    ),
+    "a model that is asked again is work": bug(
+        f"{SPENDING}model_calls_after_a_failed_verdict_are_rework",
+        "Decimal('2.00')",
+        change("            found.add(event.seq)\n", "            pass\n"),
+    ),
+    "tenants are added up together": bug(
+        f"{SPENDING}tenants_never_mix",
+        "KeyError",
+        change(
+            "        groups.setdefault((run.tenant, run.workflow), []).append(run)",
+            '        groups.setdefault(("acme", run.workflow), []).append(run)',
+        ),
+    ),
+    "an answer without tokens is free": bug(
+        f"{PRICES}an_answer_without_tokens_has_no_price",
+        "assert 0 is None",
+        change(
+            "        if not (used.input or used.output) and _was_served(error):\n",
+            "        if False:\n",
+        ),
+    ),
+    "a model at home costs what another does": bug(
+        f"{PRICES}what_genai_prices_does_not_know_is_unknown",
+        "is None",
+        change(
+            '            yield _ALSO.get(provider, provider), rest.removeprefix("models/")',
+            "            yield None, rest",
+        ),
+    ),
+    "a table prices another snapshot": bug(
+        f"{PRICES}a_table_knows_no_other_model",
+        "is None",
+        change(
+            "    name = model.strip().casefold()\n    return name[len",
+            "    name = model.strip().casefold()[:6]\n    return name[len",
+        ),
+    ),
+    "cached tokens are dear": bug(
+        f"{PRICES}a_table_prices_what_was_used",
+        "Decimal('0.55')",
+        change(
+            "        cached = self.input if self.cached is None else self.cached\n",
+            "        cached = self.input\n",
+        ),
+    ),
+    "a price list that breaks leaves its call open": bug(
+        f"{PRICES}a_price_list_that_breaks_after_the_call_leaves_nothing_held",
+        "ZeroDivisionError",
+        change(
+            "        except Exception as broken:  # noqa: BLE001 - told in the record",
+            "        except KeyError as broken:",
+        ),
+    ),
+    "a tool whose cost nobody knows is free": bug(
+        f"{SPENDING}a_cost_that_a_tool_cannot_tell_is_unknown",
+        "(True,",
+        change("    if intent.cost is None:\n        log.cost_complete = 0\n", ""),
+    ),
+}
