@@ -392,10 +392,16 @@ def test_the_model_behind_the_verifiers_alias_may_verify(guard: Guard) -> None:
     assert guard.check([write(verified_by(Judge("claude-5")))]) == []
 
 
-def test_a_run_is_not_verified_by_the_model_that_takes_over_later(guard: Guard) -> None:
-    """Verifiers of whole runs are held against it, too."""
+def test_the_model_that_takes_over_only_later_may_not_verify() -> None:
+    """A verifier is refused before it could confirm what it proposes itself, of tools and of runs."""
+    guard = guarded(
+        MODELS, "routing: {executor_model: fast_cheap, escalation: {to: high_reasoning}}"
+    )
+    [problem] = guard.check([write(verified_by(Judge("gpt-5.1")))])
+    assert "the verifier judge asks gpt-5.1" in problem
     with pytest.raises(ConfigurationError, match="which proposes the calls"):
         guard.run("w", principal=Principal(), verified_by=Judge("gpt-5.1"))
+    guard.close()
 
 
 async def test_on_a_server_it_is_the_same(postgres_url: str) -> None:
