@@ -22,6 +22,7 @@ from ._told import Told
 from .canonical import jsonable, plain_text
 from .errors import ContractViolation
 from .model import dollars
+from .protocols import Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Span
 
     from .model import Principal, Usage
-    from .protocols import CallRef, Host
+    from .protocols import CallRef
     from .redaction import Redactor
     from .tool import Call, Tool
 
@@ -293,10 +294,15 @@ class ToolSpan:
 def _theirs(current: Span, tool: str, host: Host) -> Span | None:
     """Return the span that an instrumentation has open for this very call, if one has."""
     try:
-        if _is_of_call(current, tool):
+        named = _tool_of(current)
+        if named == tool:
             return current
         found = host.tool_span(tool)
-        return found if found is not None and _is_free(found) else None
+        if found is not None and _is_free(found):
+            return found
+        # Semantic Kernel names a tool plugin-function; without its adapter the end has to do.
+        alike = host.name == Host.name and named.endswith(f"-{tool}")
+        return current if alike else None
     except Exception as error:  # noqa: BLE001 - then the call has a span of its own
         broken("a span of the runtime", error)
         return None
@@ -307,14 +313,13 @@ def _is_free(span: Span) -> bool:
     return span.is_recording() and "agentguard.run.id" not in _attributes(span)
 
 
-def _is_of_call(span: Span, name: str) -> bool:
-    """An instrumentation of the runtime has opened a span for this very call, and for it alone."""
+def _tool_of(span: Span) -> str:
+    """Return the tool for whose call an instrumentation has opened *span*, and for it alone."""
     if not _is_free(span):
-        return False
+        return ""
     attributes = _attributes(span)
-    theirs = str(attributes.get(TOOL_NAME, ""))
-    same = theirs == name or theirs.endswith("-" + name)
-    return attributes.get(OPERATION) == "execute_tool" and same
+    is_call = attributes.get(OPERATION) == "execute_tool"
+    return str(attributes.get(TOOL_NAME, "")) if is_call else ""
 
 
 def _attributes(span: Span) -> Mapping[str, Any]:
