@@ -113,7 +113,7 @@ def test_a_failed_run_shows_its_error(run: Call) -> None:
 def test_a_run_as_json_has_its_steps_and_stops(run: Call) -> None:
     """`runs show -o json` is the run's object with its steps and refused calls."""
     found = json.loads(run("runs", "show", "r-1", "-o", "json").stdout)
-    besides = ["timeline", "stops", "costs", "plan", "verdicts", "autonomy"]
+    besides = ["timeline", "stops", "costs", "plan", "verdicts", "autonomy", "routing"]
     assert [*found] == [*RunJson.__annotations__, *besides]
     assert {tuple(step) for step in found["timeline"]} == {tuple(StepJson.__annotations__)}
     assert found["limits"]["max_spend_usd"] == "0.40"

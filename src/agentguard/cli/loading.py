@@ -11,6 +11,7 @@ from ..record import (
     Checked,
     Costs,
     Drift,
+    RouteChange,
     StageChange,
     Step,
     Stop,
@@ -18,6 +19,7 @@ from ..record import (
     costs_of,
     drift,
     fold,
+    route_changes,
     stops,
     verdicts,
 )
@@ -44,6 +46,7 @@ class Page:
         drift: how it stands to its plan, if it has one.
         changes: how tools moved up and down in it.
         verdicts: what was said of it as a whole.
+        routes: when heavier models took over in it.
     """
 
     run: RunInfo
@@ -56,6 +59,7 @@ class Page:
     drift: Drift | None
     changes: list[StageChange]
     verdicts: list[Checked]
+    routes: list[RouteChange]
 
     def undo(self, step: Step) -> str | None:
         """Return what is declared to undo a step."""
@@ -133,6 +137,7 @@ def page_of(guard: Guard, name: str) -> Page:
             drift(events),
             changes(events),
             verdicts(events),
+            route_changes(events),
         )
 
 

@@ -13,6 +13,7 @@ from .loading import now, page_of, run_named, tally_of
 from .output import Column, console, is_terminal, sheet, show_list, show_one, table
 from .planview import costs_json, drifted, plan_json
 from .rolling import rollback
+from .routing import route_json, route_lines
 from .runview import cost_of, draw, header, hints, legend, step_columns
 from .shapes import RunJson, StepJson, effect_json, keys, run_json, step_json, stop_json
 from .shell import CODES, Failure, Group, careful, confirmed, decided_by, say, shell
@@ -90,7 +91,7 @@ def _columns(
 
 @runs.command(
     "show",
-    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan, autonomy, verdicts. Of"
+    epilog=f"{keys(RunJson)} Besides: timeline, stops, costs, plan, autonomy, routing, verdicts. Of"
     f" a step in the timeline: {keys(StepJson)}",
 )
 @click.argument("run")
@@ -122,6 +123,7 @@ def _show_run(page: Page) -> None:
             "plan": plan_json(page.drift),
             "verdicts": [verdict_json(verdict) for verdict in page.verdicts],
             "autonomy": [change_json(change) for change in page.changes],
+            "routing": [route_json(change) for change in page.routes],
         })  # fmt: skip
         return
     sheet(list(header(page)))
@@ -132,7 +134,7 @@ def _show_run(page: Page) -> None:
         console().print(legend(page))
     else:
         table(page.steps, step_columns(page))
-    told = [*drifted(page.drift), *change_lines(page), *hints(page)]
+    told = [*drifted(page.drift), *change_lines(page), *route_lines(page), *hints(page)]
     if told:
         click.echo()
         sheet(told)

@@ -3,6 +3,7 @@
 from .costs import Costs, costs_of
 from .folding import fold, stops
 from .plans import Drift, PlannedStep, drift
+from .routes import RouteChange, route_changes
 from .spending import run_spending, runs_that_spent, spent
 from .stages import StageChange, changes
 from .totals import Amount, NamedSpending, RunSpending, Spending, named, total
@@ -31,6 +32,7 @@ __all__ = [
     "PlannedStep",
     "Question",
     "Retrieved",
+    "RouteChange",
     "Ruled",
     "RunSpending",
     "Spending",
@@ -44,6 +46,7 @@ __all__ = [
     "drift",
     "fold",
     "named",
+    "route_changes",
     "run_spending",
     "runs_that_spent",
     "spent",
