@@ -22,7 +22,7 @@ from ..ledger.compensating import REFUTED, UNDO, UNDONE
 from ..ledger.costs import KIND
 from .costs import part_of
 from .folding import fold
-from .totals import Amount, Part, RunSpending, Spending, total
+from .totals import Amount, RunSpending, Spending, total
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
