@@ -58,7 +58,7 @@ def set_up(
     wanted = _wanted(signals)
     makers = _exporters(_protocol(protocol), _base(endpoint), headers, _seconds(timeout))
     _refuse_to_replace(wanted)
-    made = _Made(service_name, resource, wanted, {**makers, **_given(exporters or {})})
+    made = _Made(service_name, resource, wanted, {**makers, **_given(exporters or {}, wanted)})
     telemetry = Telemetry(made.providers)
     for set_it in made.setters:
         set_it()
@@ -198,9 +198,16 @@ def _wanted(signals: Collection[Signal]) -> list[Signal]:
     return [signal for signal in SIGNALS if signal in chosen]
 
 
-def _given(exporters: Mapping[Signal, Any]) -> dict[Signal, Callable[[], Any]]:
+def _given(
+    exporters: Mapping[Signal, Any], wanted: Collection[Signal]
+) -> dict[Signal, Callable[[], Any]]:
     """Return what hands over exporters that are made already."""
-    _wanted(list(exporters))
+    for signal in exporters:
+        if signal not in wanted:
+            raise ConfigurationError(
+                f"set_up: exporters has {signal!r}, signals has {', '.join(wanted) or 'none'}: say"
+                " the same in both"
+            )
     return {signal: partial(_as_it_is, exporter) for signal, exporter in exporters.items()}
 
 

@@ -23,6 +23,7 @@ from opentelemetry.trace import (
 )
 
 from agentguard.errors import ConfigurationError
+from agentguard.otel import Signal, set_up
 from agentguard.phoenix import AnnotationExporter
 from tests.collectors.rotel import free_ports
 from tests.collectors.sink import spans_in
@@ -257,6 +258,13 @@ def test_one_call_sets_up_both(phoenix: Phoenix) -> None:
     (taken,) = phoenix.taken
     assert taken["span_id"] in phoenix.spans
     assert taken["result"] == {"label": "pass", "score": 1.0}
+
+
+def test_an_exporter_for_a_signal_that_is_not_sent_is_refused() -> None:
+    """Verdicts would be lost without a word where logs are not among the signals."""
+    exporters: dict[Signal, Any] = {"logs": AnnotationExporter()}
+    with pytest.raises(ConfigurationError, match="exporters has 'logs', signals has traces"):
+        set_up("support", signals=["traces"], exporters=exporters)
 
 
 @pytest.mark.parametrize(
