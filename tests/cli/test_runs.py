@@ -221,7 +221,7 @@ def test_watching_follows_what_happens_meanwhile(
     monkeypatch.setattr(watching, "sleep", go_on)
     ended = run("runs", "watch", "r-1")
     assert ended.exit_code == 1
-    assert "run.finished        cancelled  by ops" in ended.stdout
+    assert "run.finished        aborted, cancelled  by ops" in ended.stdout
     assert "run r-1 is cancelled: enough" in ended.stderr
     assert "waits for a person" in ended.stderr
 

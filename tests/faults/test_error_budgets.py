@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ EVERY = [
 
 
 @pytest.mark.parametrize("variant", EVERY if LONG else SHORT, ids=str)
-def test_an_outcome_and_what_it_takes_away_stand_together(variant: Variant, folder: Path) -> None:
+def test_an_outcome_and_what_it_takes_away_stand_together(
+    variant: Variant, folder: Path, record_property: Callable[[str, object], None]
+) -> None:
     """Killed at any place, an outcome is counted and has demoted, or neither; nothing starts unasked."""
     step = 1 if LONG else 3
     plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), "step": step})
@@ -32,6 +35,7 @@ def test_an_outcome_and_what_it_takes_away_stand_together(variant: Variant, fold
     print("\n".join(rows(variant, cases)))  # noqa: T201 - the table, with pytest -s
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
+    record_property("points", len(cases))
     assert len(cases) >= 30, "too few places to die at"
 
 

@@ -26,7 +26,6 @@ _SLOS = """CREATE TABLE slos (tenant TEXT NOT NULL, slo TEXT NOT NULL, over TEXT
     at INTEGER NOT NULL, stage TEXT, since INTEGER, since_n INTEGER, why TEXT,
     override_until INTEGER, override_by TEXT, override_reason TEXT,
     PRIMARY KEY (tenant, slo, over)) STRICT, WITHOUT ROWID"""
-_SLOS_DEMOTED = "CREATE INDEX slos_demoted ON slos (tenant, over) WHERE stage IS NOT NULL"
 _OUTCOMES = """CREATE TABLE outcomes (tenant TEXT NOT NULL, slo TEXT NOT NULL, over TEXT NOT NULL,
     n INTEGER NOT NULL, at INTEGER NOT NULL, good INTEGER NOT NULL, bad INTEGER NOT NULL,
     verdict TEXT NOT NULL CHECK (verdict = 'good' OR verdict = 'bad'), outcome TEXT NOT NULL,
@@ -44,7 +43,7 @@ _ARTIFACT_COUNTS = """CREATE TABLE artifact_counts (tenant TEXT NOT NULL, kind T
     version TEXT NOT NULL, hits INTEGER NOT NULL, misses INTEGER NOT NULL, saved INTEGER NOT NULL,
     PRIMARY KEY (tenant, kind, version)) STRICT, WITHOUT ROWID"""
 SINCE_2 = (
-    _SLOS, _SLOS_DEMOTED, _OUTCOMES, _OUTCOMES_BY_TIME, _OUTCOMES_OF_RUN, _ARTIFACTS,
+    _SLOS, _OUTCOMES, _OUTCOMES_BY_TIME, _OUTCOMES_OF_RUN, _ARTIFACTS,
     _ARTIFACT_COUNTS,
 )  # fmt: skip
 """What version 3 has more than version 2: service levels, artifacts."""
