@@ -105,7 +105,7 @@ def spend_error_budget(stage: Stage) -> None:
 def taken_back(stage: Stage) -> Any:
     """Roll the run back as an operator does, in the stage's colour."""
     tools = list(tools_of(stage.world, is_async=stage.is_async).values())
-    why = {"by": "dana", "reason": "the wrong customer"}
+    why: dict[str, Any] = {"by": "dana", "reason": "the wrong customer"}
     if stage.is_async:
         return asyncio.run(stage.guard.arollback("r-1", tools=tools, **why))
     return stage.guard.rollback("r-1", tools=tools, **why)
