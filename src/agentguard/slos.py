@@ -53,6 +53,8 @@ TOOL_OUTCOMES: Final = (
     "pending",
 )  # fmt: skip
 """How a tool call comes out: `refuted` means that a verifier found its effect wrong."""
+SETTLED: Final = TOOL_OUTCOMES[:4]
+"""Of these a call can be counted: its body was started, and has ended."""
 MEASURED: Final = ("cost", "latency")
 """These compare what a run took with `at_most`."""
 
@@ -404,11 +406,13 @@ def _measure_problems(slo: Slo) -> Iterator[str]:
 
 
 def _count_problems(slo: Slo) -> Iterator[str]:
-    known = TOOL_OUTCOMES if slo.sli == "correctness" else RUN_OUTCOMES
+    known = SETTLED if slo.sli == "correctness" else RUN_OUTCOMES[:-1]
     for outcome, counted in slo.counts.items():
         if outcome == "pending":
             yield "counts pending, which is no end; remove it from counts"
+        elif slo.sli == "correctness" and outcome in TOOL_OUTCOMES and outcome not in known:
+            yield f"counts {outcome}, but such a call does not start; known: {', '.join(known)}"
         elif outcome not in known:
-            yield f"counts {outcome!r}, which is no outcome; known: {', '.join(known[:-1])}"
+            yield f"counts {outcome!r}, which is no outcome; known: {', '.join(known)}"
         elif counted not in ("good", "bad", "ignore"):
             yield f"counts {outcome} neither as good nor as bad nor as ignore; write one of them"

@@ -17,15 +17,7 @@ MINUTES = st.integers(5, 366 * 1440).map(lambda n: Window(seconds=n * 60))
 LASTS = st.integers(10, 5000).map(lambda n: Window(last=n))
 STAGES = st.sampled_from(["draft", "propose", "approve", None])
 RUNS: tuple[str, ...] = ("success", "failure", "escalated", "budget_exceeded", "aborted")
-CALLS: tuple[str, ...] = (
-    "ok",
-    "refuted",
-    "error",
-    "in_doubt",
-    "denied",
-    "rejected",
-    "skipped_budget",
-)
+CALLS: tuple[str, ...] = ("ok", "refuted", "error", "in_doubt")
 
 HOW: st.SearchStrategy[Counted] = st.sampled_from(get_args(Counted))
 

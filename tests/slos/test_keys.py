@@ -20,7 +20,7 @@ FULL = """\
 agent_run:
   slos:
     refunds: {workflow: support, target: 0.95, window: 28d}
-    refund_right: {tool: refund, target: 1.0, last: 50, min: 20, counts: {rejected: bad},
+    refund_right: {tool: refund, target: 1.0, last: 50, min: 20, counts: {in_doubt: ignore},
       burn: [{long: 20, short: 5, factor: 4, severity: ticket}], demote: off}
     cheap: {workflow: support, sli: cost, at_most: "0.40", target: 0.9, last: 100}
     cheap_enough: {workflow: support, sli: cost, at_most: 1.50, target: 0.9, last: 100}
@@ -51,7 +51,7 @@ def test_every_key_is_read() -> None:
         Slo("refunds", "success", workflow="support", target=Decimal("0.95"), window=month,
             demote=Demotion()),
         Slo("refund_right", "correctness", tool="refund", target=Decimal(1), window=Window(last=50),
-            min_count=20, counts={"rejected": "bad"},
+            min_count=20, counts={"in_doubt": "ignore"},
             burn=(Burn(Window(last=20), Window(last=5), Decimal(4), "ticket"),)),
         Slo("cheap", "cost", workflow="support", target=nine, window=hundred,
             at_most=Decimal("0.40"), demote=Demotion()),
@@ -102,6 +102,7 @@ def test_only_what_a_person_can_mend_demotes_by_itself() -> None:
         ("workflow: w, target: 0.9, last: 50, counts: {ok: bad}", "counts 'ok', which is no outcom"),
         ("workflow: w, target: 0.9, last: 50, counts: {failure: no}", "must be 'good', 'bad' or"),
         ("workflow: w, target: 0.9, last: 50, counts: {pending: bad}", "which is no end"),
+        ("tool: t, target: 0.9, last: 50, counts: {rejected: bad}", "such a call does not start"),
         ("workflow: w, target: 0.9, last: 50, demote: of", "a.demote must be off, or hold keys"),
         ("workflow: w, target: 0.9, last: 50, demote: {burning: auto}", "demote.burning must be"),
         ("workflow: w, target: 0.9, last: 50, demote: {restore: {gud: 1}}", "gud is not a known key"),
