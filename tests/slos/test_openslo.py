@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from agentguard.errors import ConfigurationError
@@ -100,7 +100,7 @@ def can_be_carried(slo: Slo) -> bool:
     return not any(size.seconds and size.seconds % 60 for size in sizes)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, phases=[Phase.explicit, Phase.generate])  # to shrink takes minutes
 @given(st.lists(slos(), min_size=1, max_size=3, unique_by=lambda slo: slug(slo.name)))
 def test_what_is_exported_is_imported_as_it_was(levels: list[Slo]) -> None:
     """Whatever OpenSLO and its annotations carry comes back equal, several in one file."""
@@ -116,6 +116,9 @@ def test_a_document_is_what_the_specification_asks_for() -> None:
     """Kind, version, one indicator, one rolling window, Occurrences, one objective, policies."""
     (document,) = documents(REFUNDS)
     assert (document["apiVersion"], document["kind"]) == ("openslo/v1", "SLO")
+    assert document["metadata"]["annotations"] == {
+        "agentguard/min": "10", "agentguard/demote": "burning=approve exhausted=draft",
+    }  # fmt: skip
     spec = document["spec"]
     assert spec["budgetingMethod"] == "Occurrences"
     assert spec["timeWindow"] == [{"duration": "28d", "isRolling": True}]

@@ -77,6 +77,12 @@ def told(folder: Path, inputs: list[dict[str, str]], at: str, expected: list[dic
     return tried(folder, case, slo)
 
 
+def agrees(*asked_for: Any) -> None:
+    """Check that the rules alert as `told` was to expect it."""
+    code, words = told(*asked_for)
+    assert code == 0, words
+
+
 def tried(folder: Path, case: dict[str, Any], slo: Slo) -> tuple[int, str]:
     """Run one case of promtool's unit tests."""
     rules = rules_in(folder, slo)
@@ -108,7 +114,7 @@ def test_everything_bad_alerts_by_every_rule(tmp_path: Path) -> None:
     """With nothing but bad outcomes every rule fires, and the budget is used up."""
     inputs = [series("good", "0+0x120"), series("bad", "0+1x120")]
     expected = [burning("1h", "page", "13.44", "5m", "100%"), *hour_of_six("100%")]
-    assert told(tmp_path, inputs, "2h", expected)[0] == 0
+    agrees(tmp_path, inputs, "2h", expected)
     used_up = {
         "exp_labels": {**LABELS, "severity": "page", "window": "28d"},
         "exp_annotations": {
@@ -116,39 +122,39 @@ def test_everything_bad_alerts_by_every_rule(tmp_path: Path) -> None:
             "description": "100% of the outcomes of support were bad within 28d; 5 % may be.",
         },
     }
-    assert told(tmp_path, inputs, "2h", [used_up], "AgentguardSloExhausted")[0] == 0
+    agrees(tmp_path, inputs, "2h", [used_up], "AgentguardSloExhausted")
 
 
 def test_a_burn_between_two_rules_alerts_by_the_slower(tmp_path: Path) -> None:
     """Half of them bad burns 10 times as fast: above 5.6, below 13.44."""
     inputs = [series("good", "0+1x120"), series("bad", "0+1x120")]
-    assert told(tmp_path, inputs, "2h", hour_of_six("50%"))[0] == 0
+    agrees(tmp_path, inputs, "2h", hour_of_six("50%"))
 
 
 @pytest.mark.parametrize("alert", ["AgentguardSloBurning", "AgentguardSloExhausted"])
 def test_a_slow_burn_does_not_alert(tmp_path: Path, alert: str) -> None:
     """2 % bad where 5 % may be is no reason to wake anybody."""
     inputs = [series("good", "0+49x120"), series("bad", "0+1x120")]
-    assert told(tmp_path, inputs, "2h", [], alert)[0] == 0
+    agrees(tmp_path, inputs, "2h", [], alert)
 
 
 @pytest.mark.parametrize("alert", ["AgentguardSloBurning", "AgentguardSloExhausted"])
 def test_few_outcomes_do_not_alert(tmp_path: Path, alert: str) -> None:
     """Nine bad outcomes of nine are too few."""
     inputs = [series("good", "0+0x60"), series("bad", "0+1x9 9+0x51")]
-    assert told(tmp_path, inputs, "1h", [], alert)[0] == 0
+    agrees(tmp_path, inputs, "1h", [], alert)
 
 
 def test_too_few_of_many_do_not_alert(tmp_path: Path) -> None:
     """1 of 10 bad is twice what may be, and nobody can be sure of it: no alert."""
     inputs = [series("good", "0+1x9 9+0x51"), series("bad", "0 1+0x59")]
-    assert told(tmp_path, inputs, "1h", [])[0] == 0
+    agrees(tmp_path, inputs, "1h", [])
 
 
 def test_an_alert_ends_when_it_is_over(tmp_path: Path) -> None:
     """After an hour without a bad outcome the short windows of the pages are clean."""
     inputs = [series("good", "0+1x120 121+1x120"), series("bad", "0+1x120 120+0x120")]
-    assert told(tmp_path, inputs, "2h", hour_of_six("50%"))[0] == 0
+    agrees(tmp_path, inputs, "2h", hour_of_six("50%"))
     code, words = told(tmp_path, inputs, "3h", hour_of_six("50%"))
     assert code == 1
     assert 'severity="page"' not in words.partition("got:")[2]
@@ -169,7 +175,7 @@ def test_a_process_that_begins_anew_is_no_bad_outcome(tmp_path: Path) -> None:
         series("good", "0+1x60 0+1x60"), series("bad", "0+0x60 0+0x60"),
         series("good", "0+1x120", instance="b"), series("bad", "0+0x120", instance="b"),
     ]  # fmt: skip
-    assert told(tmp_path, inputs, "2h", [])[0] == 0
+    agrees(tmp_path, inputs, "2h", [])
 
 
 def test_a_series_that_is_not_there_yet_has_no_bad_outcome(tmp_path: Path) -> None:
@@ -221,7 +227,7 @@ def test_what_is_recorded_is_what_agentguard_says(tmp_path: Path) -> None:
 def test_where_nothing_may_be_bad_one_is_too_many(tmp_path: Path) -> None:
     """With a target of 1 the rules alert on one bad outcome among enough, and not before."""
     fine = [series("good", "0+1x60", "never"), series("bad", "0+0x60", "never")]
-    assert told(tmp_path, fine, "1h", [], "AgentguardSloExhausted", NEVER)[0] == 0
+    agrees(tmp_path, fine, "1h", [], "AgentguardSloExhausted", NEVER)
     worse = [fine[0], series("bad", "0+0x30 0 1+0x29", "never")]
     code, words = told(tmp_path, worse, "1h", [], "AgentguardSloExhausted", NEVER)
     assert code == 1
