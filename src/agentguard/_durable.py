@@ -220,7 +220,8 @@ class DurableCall:
         if started.approval is not None:
             call.approval_id, call.edits = started.approval.id, started.edits
             learned = told(call)
-            learned.approval, learned.granted = started.approval, started.fence == 1
+            learned.approval = started.approval
+            learned.granted |= started.fence == 1
         if timeout:
             call.deadline = moment(self.store.clock.now() + int(timeout * 1_000_000))
         began = time.monotonic_ns()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import threading
 from typing import Any
 
 import pytest
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from agentguard import Verdict, _evaluations, idempotent, tool_contract, verified_by
+from agentguard.errors import ToolTimeout
 from tests.telemetry.watched import Watched, facts
 
 CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -174,6 +176,32 @@ def test_verdicts_are_told_of_calls_that_are_not_sampled(monkeypatch: pytest.Mon
     seen.call(pay, "ada")
     assert len(seen.events()) == 2
     seen.close()
+
+
+def test_a_verdict_on_a_late_answer_is_told(seen: Watched) -> None:
+    """A thread that answers after its deadline is verified then, below the span that has ended."""
+    answers, settled = threading.Event(), threading.Event()
+
+    def checks(arguments: Any, result: Any) -> bool:
+        return True
+
+    @tool_contract(effect="write", timeout=0.01, isolation="thread")
+    @idempotent(per="call")
+    @verified_by(checks)
+    def slow(to: str) -> str:
+        answers.wait(5)
+        return to
+
+    emit = seen.logs.export
+    seen.logs.export = lambda batch: (emit(batch), settled.set())[0]
+    assert isinstance(seen.call(slow, "ada"), ToolTimeout)
+    assert seen.events() == []
+    answers.set()
+    assert settled.wait(5)
+    (event,), (span,) = seen.events(), seen.spans()
+    context = span.get_span_context()
+    assert context is not None
+    assert event.span_id == context.span_id
 
 
 def test_a_logger_that_breaks_reaches_no_call(

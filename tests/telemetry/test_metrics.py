@@ -14,6 +14,7 @@ from agentguard import (
     Guard,
     NoEffect,
     Principal,
+    Retry,
     Verdict,
     _metrics,
     budget,
@@ -150,6 +151,28 @@ def test_the_wait_for_people_is_measured(seen: Watched) -> None:
         seen.call(pay, to, Decimal(75))
     found = {key: (p.count, p.sum) for key, p in seen.points("agentguard.approval.wait").items()}
     assert found == {("approved", "pay"): (1, 1200), ("rejected", "pay"): (1, 1200)}
+
+
+def test_an_approved_call_that_is_tried_again_waited_once(seen: Watched) -> None:
+    """Attempts of one call share its approval, and the wait for it."""
+    tries: list[str] = []
+
+    @tool_contract(effect="write", retry=Retry(attempts=3, wait=0))
+    @idempotent(key="send:{to}")
+    @requires_approval(when="True")
+    def send(to: str) -> str:
+        tries.append(to)
+        if len(tries) < 3:
+            raise NoEffect("busy")
+        return to
+
+    seen.call(send, "ada")
+    [approval] = seen.guard.approvals.list(status="pending")
+    seen.clock.advance(minutes=20)
+    seen.guard.approvals.decide(approval.id, "approve", by="dana")
+    assert (seen.call(send, "ada"), len(tries)) == ("ada", 3)
+    (wait,) = seen.points("agentguard.approval.wait").values()
+    assert (wait.count, wait.sum) == (1, 1200)
 
 
 def test_turning_to_people_is_counted_by_its_reason(seen: Watched) -> None:
