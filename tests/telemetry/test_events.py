@@ -193,7 +193,13 @@ def test_a_verdict_on_a_late_answer_is_told(seen: Watched) -> None:
         return to
 
     emit = seen.logs.export
-    seen.logs.export = lambda batch: (emit(batch), settled.set())[0]
+
+    def taken(batch: Any) -> Any:
+        result = emit(batch)
+        settled.set()
+        return result
+
+    seen.logs.export = taken
     assert isinstance(seen.call(slow, "ada"), ToolTimeout)
     assert seen.events() == []
     answers.set()
