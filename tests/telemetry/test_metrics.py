@@ -359,3 +359,17 @@ def test_without_a_provider_metrics_are_not_even_loaded() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert told.stdout == "[]\n"
+
+
+def test_escalations_are_counted_on_a_server(
+    monkeypatch: pytest.MonkeyPatch, postgres_url: str
+) -> None:
+    """By the clock of a database server, too, a question counts once, when it is asked."""
+    seen = Watched(monkeypatch)
+    guard = Guard(postgres_url, principal=Principal(agent="support"))
+    for _ in range(2):
+        with pytest.raises(ApprovalRequired), guard.run("w", run_id="r"):
+            pay("ada", Decimal(75))
+    guard.close()
+    assert seen.points("agentguard.escalations") == {("approval", "w"): 1}
+    seen.close()
