@@ -244,7 +244,7 @@ def answer(text: str) -> tuple[Slo, ...] | str:
 )
 def test_a_damaged_file_is_read_or_refused(line: int, scrap: str, place: str) -> None:
     """Whatever stands in a line instead, there is an answer or a sentence with a place."""
-    lines = FOREIGN.split("\n")
+    lines: list[str] = [*FOREIGN.split("\n")]
     head = "" if place == "whole line" else lines[line].partition(":")[0] + ": "
     lines[line] = head + scrap
     told = answer("\n".join(lines))
