@@ -127,7 +127,11 @@ class Slos:
             store.transact(levels.override, where, slo, place, end, by, reason)
             for place in sorted(places)
         ]
-        return next((head for head in heads if head.stage is not None), heads[0])
+        found = next((head for head in heads if head.stage is not None), heads[0])
+        if found.stage is not None:
+            lifted = (found.stage, "auto") if end else ("auto", found.stage)
+            _metrics.autonomy_changed(slo, *lifted)
+        return found
 
     def _declared(self, slo: str) -> Slo:
         for found in self.declared:

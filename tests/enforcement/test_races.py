@@ -15,8 +15,9 @@ import pytest
 
 from agentguard import Guard, GuardError, NoEffect
 from agentguard.config import Settings
-from agentguard.ledger import effects, lifecycle
-from agentguard.ledger.values import Pending, RunRef, Started
+from agentguard.ledger import effects, lifecycle, settling
+from agentguard.ledger.values import Pending, RunRef, Settlement, Started
+from agentguard.model import EffectState
 from agentguard.slos import Demotion
 from agentguard.testing.stores.ledger import enter, intent
 from tests.enforcement.shop import WORKFLOW, Shop, level
@@ -117,6 +118,40 @@ def test_on_a_server_the_demotion_waits_for_starts_that_have_looked_already(
     assert type(answer).__name__ == "Waiting"
     guard.close()
     other.close()
+
+
+def test_a_demotion_is_seen_by_the_starts_of_its_own_batch(postgres_url: str) -> None:
+    """A start that is asked for together with the outcome that demotes comes after it, and waits."""
+    over_pay = level("pays", sli="correctness", min_count=1)
+    guard = Guard(postgres_url, config=Settings(slos=(over_pay,)))
+    runs = [RunRef("default", f"r{number}", "agent:bot") for number in range(3)]
+    for run in runs:
+        enter(guard.store, run)
+    started, _ = guard.store.transact(effects.begin, _intent(runs[0]))
+    end = Settlement(
+        runs[0], "key-r0", started.fence, started.step, EffectState.FAILED_FINAL, {},
+        watch=guard.slos.of_tools["pay"],
+    )  # fmt: skip
+    held, go = threading.Event(), threading.Event()
+    answers: dict[str, Future[Any]] = {name: Future() for name in ("first", "end", "start")}
+
+    def hold(_tx: Any) -> None:
+        held.set()
+        go.wait(10)
+
+    def done(name: str) -> Any:
+        return lambda result, error: (
+            answers[name].set_exception(error) if error else answers[name].set_result(result)
+        )
+
+    guard.store.submit(done("first"), hold)
+    assert held.wait(10)
+    guard.store.submit(done("end"), settling.settle, end)
+    guard.store.submit(done("start"), effects.begin, _intent(runs[1]))
+    go.set()
+    assert answers["end"].result(10).written
+    assert type(answers["start"].result(10)[0]).__name__ == "Waiting"
+    guard.close()
 
 
 def _intent(run: RunRef) -> Any:

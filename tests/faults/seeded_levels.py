@@ -94,4 +94,9 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
             "",
         ),
     ),
+    "a batch starts by what it asked before the demotion": bug(
+        "enforcement/test_races.py::test_a_demotion_is_seen_by_the_starts_of_its_own_batch",
+        "'Started' == 'Waiting'",
+        change("changed in tables(key[0]) and (", "table(key[0]) == changed and ("),
+    ),
 }
