@@ -18,7 +18,7 @@ from .ledger.values import Interrupted, Pending
 from .model import EffectState
 
 if TYPE_CHECKING:
-    from .ledger.values import Settlement
+    from .ledger.values import Settlement, Watch
     from .run import Run
     from .tool import Call
 
@@ -47,8 +47,13 @@ class Claim:
         """A failure counts when it is the call's last; what comes of a retry counts otherwise."""
         if not self.began:
             end.watch = None  # nothing of the tool has failed
-        elif retries and end.watch is not None:
+        elif end.watch is not None and (retries or self._is_apart(end, end.watch)):
             self.owed, end.watch = replace(end, pending=Pending(), content=None), None
+
+    def _is_apart(self, end: Settlement, watch: Watch) -> bool:
+        """Who demotes waits for all starts: not inside the transaction of one, which others wait for."""
+        same = self._call.tool.same_database
+        return same and watch.demotes and end.state is not EffectState.SUCCEEDED
 
     def count_owed(self) -> None:
         """Count the failure that was to be tried again, now that nothing comes of that."""

@@ -62,7 +62,7 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
     "a retry counts as often as it is tried": bug(
         f"{COUNTING}of_attempts_the_last_one_counts",
         "== (1, 0)",
-        change("        elif retries and end.watch is not None:\n", "        elif False:\n"),
+        change("(retries or self._is_apart(end, end.watch))", "self._is_apart(end, end.watch)"),
     ),
     "what was allowed before is tried again unasked": bug(
         f"{DEMOTION}what_was_allowed_before_is_asked_about_when_it_is_tried_again",
