@@ -275,6 +275,9 @@ class ToolSpan:
         if error is not None and outcome in _callfacts.ERRORS:
             facts["error.type"] = _callfacts.type_of(error)
             self.span.set_status(Status(StatusCode.ERROR, _callfacts.type_of(error)))
+        elif outcome == "pending" and not self._own:
+            # Its owner sees an exception pass. Once a span is OK nothing makes it an error any more.
+            self.span.set_status(Status(StatusCode.OK))
         self.span.set_attributes(facts)  # at once: every call of a span takes its lock
 
     def _content(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:

@@ -59,14 +59,14 @@ MORE = OWN | {  # where others have spans for tools that are not the guarded cal
 WAITING = {
     "langgraph: alone": "UNSET",
     "langgraph: openinference langchain": "OK",
-    "langgraph: openllmetry langchain": "ERROR",
-    "langgraph: genai langchain": "ERROR",
+    "langgraph: openllmetry langchain": "OK",
+    "langgraph: genai langchain": "OK",
     "llamaindex: alone": "UNSET",
-    "llamaindex: openinference llama-index": "ERROR",
-    "llamaindex: genai llama-index": "UNSET",
-    "semantic_kernel: alone": "ERROR",
+    "llamaindex: openinference llama-index": "OK",
+    "llamaindex: genai llama-index": "OK",
+    "semantic_kernel: alone": "OK",
 }
-"""What stands on the tool span of a call that waits; beside an instrumentation it is theirs."""
+"""The status of the tool span of a call that waits."""
 
 OF_THE_WHOLE = {
     "langgraph: openinference langchain": [],
@@ -190,8 +190,8 @@ def test_what_the_body_does_hangs_below_the_span(child: str, shown: Shown) -> No
 
 
 @pytest.mark.parametrize("child", WAITING)
-def test_a_call_that_waits_is_no_error_of_ours(child: str, shown: Shown) -> None:
-    """We set neither status nor error; what stands there is what the instrumentation says."""
+def test_a_call_that_waits_is_no_error(child: str, shown: Shown) -> None:
+    """Its span is no error, also where the instrumentation sees an exception pass; no error is ours."""
     waiting = [s for s in every(shown) if s.attributes[OUTCOME] == "pending"]
     assert {span.status for span in waiting} == {WAITING[child]}
     said = [span.attributes.get("error.type", "") for span in waiting]

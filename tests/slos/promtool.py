@@ -35,10 +35,10 @@ def fetch() -> None:
         pytest.skip("no promtool here and no apt-get to fetch it; set PROMTOOL to its path")
     PLACE.parent.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(dir=PLACE.parent) as folder:
-        run = subprocess.run(
-            ["apt-get", "download", "prometheus"], cwd=folder, capture_output=True, text=True,
-            timeout=PATIENCE, check=False,
-        )  # fmt: skip
+        run = apt("download", "prometheus", folder=folder)
+        if run.returncode and os.geteuid() == 0:  # a new machine may not know what there is
+            apt("update", folder=folder)
+            run = apt("download", "prometheus", folder=folder)
         package = next(Path(folder).glob("*.deb"), None)
         if package is None:
             pytest.skip(f"no promtool here, and apt-get did not fetch it: {run.stderr.strip()}")
@@ -49,6 +49,14 @@ def fetch() -> None:
             unpacked.rename(PLACE)
         except OSError:
             assert PLACE.exists()  # another worker was faster
+
+
+def apt(*words: str, folder: str) -> subprocess.CompletedProcess[str]:
+    """Run apt-get in *folder*."""
+    return subprocess.run(
+        ["apt-get", *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
+        check=False,
+    )  # fmt: skip
 
 
 def asked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
