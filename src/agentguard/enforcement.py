@@ -154,9 +154,7 @@ def told(counted: Counted) -> None:
 
 def _watches(slos: list[Slo]) -> dict[str, Watch]:
     names = dict.fromkeys(slo.subject for slo in slos)
-    return {
-        name: Watch(tuple(slo for slo in slos if slo.subject == name), told) for name in names
-    }
+    return {name: Watch(tuple(slo for slo in slos if slo.subject == name), told) for name in names}
 
 
 def _sorted(slos: Any) -> tuple[Slo, ...]:

@@ -39,7 +39,7 @@ def test_a_healthy_machine_passes(run: Call) -> None:
     ended = run("doctor")
     assert ended.exit_code == 0
     assert [line.split()[0] for line in ended.stdout.splitlines()] == CHECKS
-    assert "schema 2 of 2" in ended.stdout
+    assert "schema 3 of 3" in ended.stdout
 
 
 def test_the_checks_as_json_have_the_documented_keys(run: Call) -> None:

@@ -128,6 +128,7 @@ def test_a_demotion_is_seen_by_the_starts_of_its_own_batch(postgres_url: str) ->
     for run in runs:
         enter(guard.store, run)
     started, _ = guard.store.transact(effects.begin, _intent(runs[0]))
+    assert isinstance(started, Started)
     end = Settlement(
         runs[0], "key-r0", started.fence, started.step, EffectState.FAILED_FINAL, {},
         watch=guard.slos.of_tools["pay"],
