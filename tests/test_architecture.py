@@ -18,21 +18,20 @@ from tests.support import ROOT, code_lines, place, python_files
 FLOORS = (
     "errors",
     """model canonical codec autonomy durations expressions outcomes redaction routing templates
-    _backoff _content _price_values prompts
-    _contexts _names _dressed _runtime _scope _told _wrapper _yaml
-    slos _burning _wilson""",
+    _backoff _content _price_values prompts _contexts _names _dressed _runtime _scope _told
+    _wrapper _yaml slos _burning _wilson""",
     "protocols",
-    "config _key_types _keys _keys_costs _keys_routing _keys_slos _keys_check _agent_run ledger stores",
+    """config _key_types _keys _keys_costs _keys_routing _keys_slos _keys_check _agent_run ledger
+    stores""",
     """tool tickets _verdicts _independence _confirming _judging telemetry classify _signature
-    _metrics _evaluations _callfacts
-    _jsonschema _limits _loops _meter _runaway _hosted _hosts _apart _models _reports _routes run plans costs
-    prices _genai_prices _decide _attempt _persist _claim _read _doubts _proposals _durable _together _undo
-    _isolated _child _making _pipeline declaration""",
-    """approval budget compensation contract fallback idempotency identity verification
-    verifiers""",
-    """_entry hosting policies stages enforcement executions operations rollback guard questions retrieval
-    artifacts caching _routed testing record estimates workflows slo_formats _binding phoenix otel
-    readiness""",
+    _metrics _evaluations _callfacts _jsonschema _limits _loops _meter _runaway _hosted _hosts
+    _apart _models _reports _routes run plans costs prices _genai_prices _decide _attempt
+    _persist _claim _read _doubts _proposals _durable _together _undo _isolated _child _making
+    _pipeline declaration""",
+    "approval budget compensation contract fallback idempotency identity verification verifiers",
+    """_entry hosting policies stages enforcement executions operations rollback guard questions
+    retrieval artifacts caching _routed testing record estimates workflows slo_formats _binding
+    phoenix otel readiness""",
     "__init__",
     "cli __main__ testing.conformance testing.stores testing.table",
 )

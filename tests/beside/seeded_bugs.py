@@ -13,7 +13,10 @@ BESIDE_MUTANTS: dict[str, Mutant] = {
     "a call always makes its own span": bug(
         BESIDE.format("a_delivery_has_one_tool_span", "langgraph: genai langchain"),
         "None",
-        change("        if _is_of_call(current, tool):", "        if False:"),
+        change(
+            "        if named == tool:\n            return current",
+            "        if False:\n            return current",
+        ),
     ),
     "langchain: a span that is not current is not found": bug(
         BESIDE.format("a_delivery_has_one_tool_span", "langgraph: openinference langchain"),

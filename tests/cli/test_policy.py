@@ -50,7 +50,7 @@ def test_a_good_file_tells_what_it_rules(run: Call) -> None:
 
 def test_thresholds_without_tools_are_said_to_be_unchecked(run: Call) -> None:
     """Without `--tools` nobody knows whether a tool declares the fact, and the command says so."""
-    assert "--tools MODULE:ATTRIBUTE" in run("policy", "check", "agent_run.yaml").stderr
+    assert "--tools MODULE[:ATTRIBUTE]" in run("policy", "check", "agent_run.yaml").stderr
 
 
 def test_a_bad_file_is_5_with_line_and_mend(run: Call, file: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_threshold_that_no_tool_declares_is_a_problem(run: Call, file: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "code"), [("shop_tools", 2), ("shop_tools:nothing", 1), ("no_such_module:x", 1)]
+    ("name", "code"), [("shop_tools:", 2), ("shop_tools:nothing", 1), ("no_such_module:x", 1)]
 )
 def test_tools_that_cannot_be_found_are_one_sentence(run: Call, name: str, code: int) -> None:
     """A module or attribute that is not there is told in a sentence."""

@@ -32,6 +32,7 @@ from tests.faults.seeded_routes import ROUTE_MUTANTS
 from tests.faults.seeded_runaway import RUNAWAY_MUTANTS
 from tests.faults.seeded_slos import SLO_MUTANTS
 from tests.faults.seeded_stages import STAGE_MUTANTS
+from tests.faults.seeded_telemetry import TELEMETRY_MUTANTS
 from tests.faults.seeded_undos import UNDO_MUTANTS
 from tests.faults.seeded_verification import VERIFICATION_MUTANTS
 from tests.simulation.seeded_bugs import SIMULATION_MUTANTS
@@ -42,7 +43,7 @@ MUTANTS: dict[str, Mutant] = {
     **CORE_MUTANTS, **DISK_MUTANTS, **POSTGRES_MUTANTS, **SIMULATION_MUTANTS,
     **ADAPTER_MUTANTS, **ENDING_MUTANTS, **UNDO_MUTANTS, **PLAN_MUTANTS, **STAGE_MUTANTS,
     **COST_MUTANTS, **VERIFICATION_MUTANTS, **RUNAWAY_MUTANTS, **BESIDE_MUTANTS, **LEVEL_MUTANTS,
-    **ROUTE_MUTANTS, **SLO_MUTANTS,
+    **ROUTE_MUTANTS, **SLO_MUTANTS, **TELEMETRY_MUTANTS,
 }  # fmt: skip
 ROOTS = [ROOT / folder for folder in ("src", "integrations")]
 TESTS_FAILED = 1  # pytest's exit code

@@ -27,6 +27,8 @@ IN_CI = (  # the twelve of the design, then one for what else is promised; at ni
     "semantic kernel: what waited is not carried out", "llamaindex: calls of one id are one call",
     "a call always makes its own span",
     "the demotion of a workflow is not looked at", "an override does not end",
+    "the share alone is a breach", "failed runs cost nothing", "every completed run is verified",
+    "tenants share artifacts", "what is unknown passes the checklist",
 )  # fmt: skip
 
 

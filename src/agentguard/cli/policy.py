@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -14,8 +11,9 @@ from ..errors import ConfigurationError
 from ..guard import Guard
 from ..model import dollars
 from .output import Line, dumped, show_one
-from .shell import CODES, Exit, Failure, Group, say
+from .shell import CODES, Exit, Group, say
 from .text import count, escaped, money
+from .tools import NAMED, tools_named
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -37,11 +35,11 @@ def schema() -> None:
 
 @policy.command("check", epilog=f"JSON keys: file, ok, version, tools, problems. {CODES}")
 @click.argument("file", type=click.Path())
-@click.option("--tools", multiple=True, metavar="MODULE:ATTRIBUTE",
-              help="A tool, or a list of tools, to check with it; the module is imported.")  # fmt: skip
+@click.option("--tools", multiple=True, metavar=NAMED,
+              help="A tool, a list of tools, or a module of them, to check with it.")  # fmt: skip
 def check(file: str, tools: tuple[str, ...]) -> int:
     """Check FILE, and the tools that will run under it. Exit 5 if something is wrong."""
-    named = [tool for name in tools for tool in _load(name)]
+    named = tools_named(tools)
     try:
         settings = config.load(file)
     except ConfigurationError as error:
@@ -49,7 +47,7 @@ def check(file: str, tools: tuple[str, ...]) -> int:
                        else [error.message])  # fmt: skip
     problems = _problems(settings, named) if tools else []
     if settings.thresholds and not tools:
-        say("thresholds were not compared with tools: name those with --tools MODULE:ATTRIBUTE")
+        say(f"thresholds were not compared with tools: name those with --tools {NAMED}")
     return _report(file, settings, named, problems)
 
 
@@ -59,22 +57,6 @@ def _problems(settings: Settings, tools: Sequence[Any]) -> list[str]:
         return guard.check(tools)
     finally:
         guard.close()
-
-
-def _load(name: str) -> list[Any]:
-    module, sign, attribute = name.partition(":")
-    if not (module and sign and attribute):
-        raise click.UsageError(
-            f"--tools {name}: write MODULE:ATTRIBUTE, such as billing.tools:refund"
-        )
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        found: Any = importlib.import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except Exception as error:
-        raise Failure(f"--tools {name}: {type(error).__name__}: {error}") from error
-    return list(found) if isinstance(found, (list, tuple, set, frozenset)) else [found]
 
 
 def _report(file: str, settings: Settings | None, tools: Sequence[Any], problems: list[str]) -> int:

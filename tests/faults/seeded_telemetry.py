@@ -1,0 +1,71 @@
+"""The seeded bugs of telemetry and of the checklist: each tells a fact wrongly, twice, or to anybody."""
+
+from __future__ import annotations
+
+from tests.faults.seeded_bugs import Mutant, bug, change
+
+EVENTS, SPANS, METRICS = (
+    f"telemetry/test_{name}.py::test_" for name in ("events", "spans", "metrics")
+)
+
+TELEMETRY_MUTANTS: dict[str, Mutant] = {
+    "an error is counted by every call around": bug(
+        f"{METRICS}a_budget_without_room_is_counted_once",
+        "assert",
+        change('    if getattr(error, "told", True):\n        return False\n', ""),
+    ),
+    "reasons of verdicts go out unasked": bug(
+        f"{EVENTS}reasons_are_content",
+        "assert",
+        change('    if content()[1] and verdict.get("reason"):', '    if verdict.get("reason"):'),
+    ),
+    "people have one reference in every tenant": bug(
+        f"{SPANS}another_tenant_has_another_reference_for_the_same_person",
+        "assert",
+        change(
+            "keyed_hash(secret, who.encode())[:_SHORT]", 'keyed_hash(b"", who.encode())[:_SHORT]'
+        ),
+    ),
+    "a span that cannot end ends the call": bug(
+        f"{SPANS}a_processor_that_breaks_reaches_no_call",
+        "KeyError",
+        change(
+            "        except Exception as failure:  # noqa: BLE001 - no call fails because its span",
+            "        except ZeroDivisionError as failure:  #",
+        ),
+    ),
+    "the parts of a run are not linked": bug(
+        "test_telemetry.py::test_a_resumed_run_is_linked_to_its_earlier_part",
+        "assert",
+        change("            span.add_link(link.context)", "            del link"),
+    ),
+    "a call that waits stays an error of its instrumentation": bug(
+        "beside/test_beside.py::test_a_call_that_waits_is_no_error[semantic_kernel: alone]",
+        "{'ERROR'}",
+        change(
+            '        elif outcome == "pending" and not self._own:',
+            '        elif outcome == "nothing" and not self._own:',
+        ),
+    ),
+    "what is unknown passes the checklist": bug(
+        "readiness/test_command.py::test_a_ready_project_without_runs_is_not_scale_ready",
+        "assert",
+        change('            if status in ("fail", "unknown")', '            if status == "fail"'),
+    ),
+    "what operators do is graded as a run": bug(
+        "readiness/test_sample.py::test_what_operators_do_is_no_run",
+        "assert",
+        change(
+            "(tenant, begin, OPERATIONS, workflow) if value is not None]",
+            '(tenant, begin, "nobody", workflow) if value is not None]',
+        ),
+    ),
+    "the oldest runs are graded": bug(
+        "readiness/test_sample.py::test_the_newest_run_is_the_last",
+        "assert",
+        change(
+            '    order = " ORDER BY started_at DESC, run_id DESC LIMIT ?"',
+            '    order = " ORDER BY started_at, run_id LIMIT ?"',
+        ),
+    ),
+}
