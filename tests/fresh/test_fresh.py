@@ -15,7 +15,7 @@ from tests.fresh import __main__ as fresh
 from tests.fresh import smoke
 from tests.support import ROOT
 
-NOT_A_RUNTIME = {"jsonschema", "otel", "postgres"}
+NOT_A_RUNTIME = {"jsonschema", "otel", "postgres", "prices"}
 
 
 def test_every_extra_with_a_runtime_is_played() -> None:

@@ -19,42 +19,27 @@ from agentguard import (
     BudgetExceeded,
     Guard,
     VerificationFailed,
-    compensated_by,
-    configure,
     idempotent,
     tool_contract,
     verified_by,
 )
 from agentguard.config import loads
 from agentguard.errors import ConfigurationError
+from agentguard.guard import override
 from agentguard.hosting import Run
 from agentguard_langchain import model_verifier, reporting, routed_model
 from agentguard_langgraph import GuardMiddleware, guard_graph
 from tests.langgraph.world import HELLO, Scripted, Streaming, call, one_node, say
+from tests.routed import HEAVY, JUDGE, LIGHT, asked, refuting, routing
 
-CONFIG = """agent_run:
-  models:
-    high_reasoning: "openai:gpt-5.1"
-    fast_cheap: "openai:gpt-5.1-nano"
-    judge: "anthropic:claude-5"
-  routing:
-    planner_model: high_reasoning
-    executor_model: fast_cheap
-    verifier_model: judge
-    escalation: {to: high_reasoning}
-"""
-LIGHT, HEAVY, JUDGE = "gpt-5.1-nano", "gpt-5.1", "claude-5"
 ASK: list[Any] = [HumanMessage("hello")]
 
 
 @pytest.fixture(name="guard")
 def guard_with_routes() -> Iterator[Guard]:
     """A guard whose configuration routes."""
-    guard = Guard(
-        "memory://", config=loads(CONFIG), prices={LIGHT: ("1", "4"), HEAVY: ("1000", "4000")}
-    )
-    yield guard
-    guard.close()
+    with routing() as guard:
+        yield guard
 
 
 def models(kind: type[Scripted] = Scripted, **scripts: Any) -> dict[str, Any]:
@@ -72,28 +57,6 @@ def _text(said: Any) -> str:
 
 def _formed(schema: Any) -> Any:
     return lambda said: schema(text=_text(said))
-
-
-def asked(guard: Guard, run_id: str = "r") -> list[str]:
-    """The models that a run has really called."""
-    events = guard.runs.events(run_id)
-    return [event.data["model"] for event in events if event.kind == "model.called"]
-
-
-def refuting(*answers: bool) -> Any:
-    """A tool whose outcome is refuted and undone as long as *answers* say no."""
-    said = iter(answers)
-
-    @tool
-    @verified_by(lambda _arguments, _result: next(said))
-    @compensated_by(lambda result: None)
-    @idempotent(per="call")
-    @tool_contract(effect="write")
-    def pay(amount: int) -> str:
-        """Pay."""
-        return f"paid {amount}"
-
-    return pay
 
 
 async def _async(model: BaseChatModel, way: str) -> str:
@@ -142,7 +105,7 @@ def test_the_executor_of_an_agent_escalates_after_a_failed_verdict(guard: Guard)
     turns = [call(("pay", {"amount": 1}, "1")), call(("pay", {"amount": 2}, "2")), say("done")]
     known = models(fast_cheap=turns, high_reasoning=turns)
     model = routed_model(guard, "executor", models=known)
-    agent = create_agent(model, [refuting(False, True)])
+    agent = create_agent(model, [tool(refuting(False, True))])
     result = guard_graph(agent, guard, run_id="r").invoke(HELLO)
     told = [(m.status, m.content) for m in result["messages"] if isinstance(m, ToolMessage)]
     assert [status for status, _ in told] == ["error", "success"]
@@ -156,7 +119,7 @@ async def test_it_is_the_same_under_the_middleware_on_an_event_loop(guard: Guard
     turns = [call(("pay", {"amount": 1}, "1")), say("done")]
     known = models(fast_cheap=turns, high_reasoning=turns)
     agent: Any = create_agent(
-        routed_model(None, "executor", models=known), [refuting(False)],
+        routed_model(None, "executor", models=known), [tool(refuting(False))],
         middleware=[GuardMiddleware(guard, run_id="r")],
     )  # fmt: skip
     await agent.ainvoke(HELLO)
@@ -167,7 +130,7 @@ def test_over_budget_it_does_not_escalate(guard: Guard) -> None:
     """The heavier model stays out where one call of it does not fit."""
     turns = [call(("pay", {"amount": 1}, "1")), say("done")]
     known = models(fast_cheap=turns, high_reasoning=turns)
-    agent = create_agent(routed_model(guard, "executor", models=known), [refuting(False)])
+    agent = create_agent(routed_model(guard, "executor", models=known), [tool(refuting(False))])
     # A light call costs 30 millionths of a dollar here, a heavy one 30 thousandths.
     guard_graph(agent, guard, run_id="r", max_spend_usd="0.03").invoke(HELLO)
     assert asked(guard) == [LIGHT, LIGHT]
@@ -175,7 +138,7 @@ def test_over_budget_it_does_not_escalate(guard: Guard) -> None:
 
 def test_a_resumed_run_keeps_it(guard: Guard) -> None:
     """The heavier model is the run's, not the process's."""
-    pay = refuting(False)
+    pay = tool(refuting(False))
 
     def node(_: Any) -> None:
         pay.invoke({"type": "tool_call", "name": "pay", "id": "1", "args": {"amount": 1}})
@@ -263,11 +226,11 @@ def test_outside_of_runs_the_guard_says_which_model(guard: Guard) -> None:
 
 def test_without_run_and_guard_it_is_told(guard: Guard) -> None:
     """A configured guard is no answer: it may be another one's."""
-    configure(guard)
-    model: Any = routed_model(None, "executor", models=models())
-    with pytest.raises(ConfigurationError, match="give the guard"):
-        model.invoke(ASK)
-    assert model.model_name == ""
+    with override(guard):
+        model: Any = routed_model(None, "executor", models=models())
+        with pytest.raises(ConfigurationError, match="give the guard"):
+            model.invoke(ASK)
+        assert model.model_name == ""
 
 
 def test_a_model_that_nobody_knows_is_told() -> None:

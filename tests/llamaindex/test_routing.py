@@ -16,28 +16,15 @@ from pydantic import BaseModel
 from agentguard import (
     BudgetExceeded,
     Guard,
-    compensated_by,
     idempotent,
     tool_contract,
     verified_by,
 )
-from agentguard.config import loads
 from agentguard.errors import ConfigurationError
 from agentguard_llamaindex import guard_workflow, model_verifier, routed_llm
 from tests.llamaindex.world import KINDS, Scripted, call, tool
+from tests.routed import HEAVY, JUDGE, LIGHT, asked, refuting, routing
 
-CONFIG = """agent_run:
-  models:
-    high_reasoning: "openai:gpt-5.1"
-    fast_cheap: "openai:gpt-5.1-nano"
-    judge: "anthropic:claude-5"
-  routing:
-    planner_model: high_reasoning
-    executor_model: fast_cheap
-    verifier_model: judge
-    escalation: {to: high_reasoning}
-"""
-LIGHT, HEAVY, JUDGE = "gpt-5.1-nano", "gpt-5.1", "claude-5"
 ASK = [ChatMessage(role="user", content="hello")]
 
 
@@ -55,38 +42,14 @@ class Named(Scripted):
 @pytest.fixture(name="guard")
 def guard_with_routes() -> Iterator[Guard]:
     """A guard whose configuration routes."""
-    guard = Guard(
-        "memory://", config=loads(CONFIG), prices={LIGHT: ("1", "4"), HEAVY: ("1000", "4000")}
-    )
-    yield guard
-    guard.close()
+    with routing() as guard:
+        yield guard
 
 
 def models(kind: type[Named] = Named, **scripts: Any) -> dict[str, Any]:
     """Models by alias; each says its own name unless a script says more."""
     named = {"fast_cheap": LIGHT, "high_reasoning": HEAVY, "judge": JUDGE}
     return {a: kind(script=scripts.get(a, [name]), name=name) for a, name in named.items()}
-
-
-def asked(guard: Guard, run_id: str = "r") -> list[str]:
-    """The models that a run has really called."""
-    events = guard.runs.events(run_id)
-    return [event.data["model"] for event in events if event.kind == "model.called"]
-
-
-def refuting(*answers: bool) -> Any:
-    """A function whose outcome is refuted and undone as long as *answers* say no."""
-    said = iter(answers)
-
-    @verified_by(lambda _arguments, _result: next(said))
-    @compensated_by(lambda result: None)
-    @idempotent(per="call")
-    @tool_contract(effect="write")
-    async def pay(amount: int) -> str:
-        """Pay."""
-        return f"paid {amount}"
-
-    return pay
 
 
 async def _async(llm: Any, way: str) -> str:

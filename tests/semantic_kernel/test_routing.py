@@ -10,35 +10,21 @@ from semantic_kernel import Kernel
 from semantic_kernel.connectors.ai.prompt_execution_settings import PromptExecutionSettings
 from semantic_kernel.functions import KernelArguments, KernelFunctionFromPrompt, kernel_function
 
-from agentguard import Guard, compensated_by, idempotent, tool_contract, verified_by
-from agentguard.config import loads
+from agentguard import Guard
 from agentguard.errors import ConfigurationError
 from agentguard_semantic_kernel import RoutedServiceSelector, guard_kernel
+from tests.routed import CONFIG, HEAVY, JUDGE, LIGHT, asked, refuting, routing
 from tests.semantic_kernel.world import Scripted, Talk, call, scripted
 
-CONFIG = """agent_run:
-  models:
-    high_reasoning: {model: "openai:gpt-5.1", service: heavy}
-    fast_cheap: "openai:gpt-5.1-nano"
-    judge: "anthropic:claude-5"
-  routing:
-    planner_model: high_reasoning
-    executor_model: fast_cheap
-    verifier_model: judge
-    escalation: {to: high_reasoning}
-"""
-LIGHT, HEAVY, JUDGE = "gpt-5.1-nano", "gpt-5.1", "claude-5"
+SERVED = CONFIG.replace('"openai:gpt-5.1"', '{model: "openai:gpt-5.1", service: heavy}')
 ROLES = {"texts-plan": "planner", "texts-judge": "verifier"}
 
 
 @pytest.fixture(name="guard")
 def guard_with_routes() -> Iterator[Guard]:
     """A guard whose configuration routes."""
-    guard = Guard(
-        "memory://", config=loads(CONFIG), prices={LIGHT: ("1", "4"), HEAVY: ("1000", "4000")}
-    )
-    yield guard
-    guard.close()
+    with routing(SERVED) as guard:
+        yield guard
 
 
 def services(**scripts: Any) -> list[Scripted]:
@@ -63,27 +49,6 @@ def kernel_of(guard: Guard, *functions: Any, **scripts: Any) -> Kernel:
     for function in functions:
         kernel.add_function("shop", kernel_function(function))
     return guard_kernel(kernel, guard)
-
-
-def asked(guard: Guard, run_id: str = "r") -> list[str]:
-    """The models that a run has really called."""
-    events = guard.runs.events(run_id)
-    return [event.data["model"] for event in events if event.kind == "model.called"]
-
-
-def refuting(*answers: bool) -> Any:
-    """A function whose outcome is refuted and undone as long as *answers* say no."""
-    said = iter(answers)
-
-    @verified_by(lambda _arguments, _result: next(said))
-    @compensated_by(lambda result: None)
-    @idempotent(per="call")
-    @tool_contract(effect="write")
-    def pay(amount: int) -> str:
-        """Pay."""
-        return f"paid {amount}"
-
-    return pay
 
 
 async def test_each_role_reaches_its_own_service(guard: Guard) -> None:
