@@ -20,6 +20,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from tests.faults.forms import SAID
 from tests.faults.matrix import COLUMNS, ROWS, Row, as_json
 from tests.faults.mutants import MUTANTS, is_caught, trial
 from tests.faults.trials import Outcome, make
@@ -39,6 +40,7 @@ COUNTED = {  # what the published figures are called, and which rows add up to t
 def main(arguments: Sequence[str]) -> int:
     """Make the trials that were asked for and show what they have found."""
     asked = parsed(arguments)
+    os.environ[SAID] = "1" if asked.long else ""
     rows = [row for row in ROWS if is_asked(row, asked)]
     names = list(MUTANTS) if asked.mutants else []
     with progress(len(rows) + len(names)) as tell:

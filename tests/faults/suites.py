@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
+from tests.faults.forms import SAID
 from tests.faults.matrix import COLUMN_OF, Count, NotHere, Result
 from tests.support import ROOT
 
-SAID = re.compile(rf"\b({'|'.join(COLUMN_OF)}): ")
+WORDS = re.compile(rf"\b({'|'.join(COLUMN_OF)}): ")
 
 
 class Seen:
@@ -43,7 +44,7 @@ def problems(report: pytest.TestReport) -> list[str]:
     """Find the oracle's words in what a failed test says; without any it is simply wrong."""
     text, name = report.longreprtext, report.nodeid.rpartition("/")[2]
     lines = [line.strip() for line in text.splitlines() if line.startswith("E ")]
-    found = [f"{word}: in {name}" for word in dict.fromkeys(SAID.findall("\n".join(lines)))]
+    found = [f"{word}: in {name}" for word in dict.fromkeys(WORDS.findall("\n".join(lines)))]
     return found or [f"{name}: {lines[0] if lines else text[-300:]}"]
 
 
@@ -65,7 +66,8 @@ def of_tests(
     """
     count = Count(fault, store, seed)
     seen = Seen(count)
-    os.environ["AGENTGUARD_LONG"] = "1" if long else ""
+    if long:
+        os.environ[SAID] = "1"
     os.chdir(ROOT)
     arguments = ["-q", "-p", "no:cacheprovider", *(f"tests/{node}" for node in nodes)]
     ended = pytest.main(arguments, plugins=[seen])

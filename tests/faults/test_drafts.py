@@ -5,16 +5,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.forms import is_long, places
 from tests.faults.processes import ask
 from tests.faults.test_kills import Variant, rows
 
-LONG = os.environ.get("AGENTGUARD_LONG") == "1"
+LONG = is_long()
 
 SHORT = [Variant("drafted"), Variant("drafted", is_async=True, hook=True), Variant("earned")]
 EVERY = [
@@ -31,12 +31,13 @@ def test_a_draft_killed_anywhere_is_executed_at_most_once(variant: Variant, fold
 
     What is counted for a tool is what its verifiers have said, no more and no less.
     """
-    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder)})
+    tried = places(variant)
+    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), **tried})
     cases: list[dict[str, Any]] = ask("zygote", plan)
     print("\n".join(rows(variant, cases)))  # noqa: T201 - the table, with pytest -s
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
-    assert len(cases) >= 30, "too few places to die at"
+    assert len(cases) >= 30 // tried["step"], "too few places to die at"
 
 
 def is_as_promised(variant: Variant, case: dict[str, Any]) -> bool:

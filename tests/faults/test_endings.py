@@ -15,12 +15,13 @@ from typing import Any
 
 import pytest
 
+from tests.faults.forms import is_long, places
 from tests.faults.mutants import PLACES
 from tests.faults.processes import ask
 from tests.faults.test_kills import Record, Variant
 from tests.faults.world import lines
 
-LONG = os.environ.get("AGENTGUARD_LONG") == "1"
+LONG = is_long()
 SHORT = [
     Variant("fallen"),
     Variant("fallen", is_async=True),
@@ -55,12 +56,12 @@ def test_an_ending_interrupted_anywhere_is_made_once_and_closes_its_run(
 
 def strange(variant: Variant, folder: Path, record_property: Record) -> list[tuple[Any, str]]:
     """Play a story to its death at many places; return what was not as promised."""
-    step = 1 if LONG or os.environ.get(PLACES) else 3
-    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), "step": step})
+    tried = {"step": 1, "first": 0} if os.environ.get(PLACES) else places(variant, short=3)
+    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), **tried})
     cases: list[dict[str, Any]] = ask("endings", plan)
     record_property("points", len(cases))
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
-    assert len(cases) > 30 // step or os.environ.get(PLACES), "too few places to die at"
+    assert len(cases) > 30 // tried["step"] or os.environ.get(PLACES), "too few places to die at"
     return [(case, seen) for case in cases if (seen := what_is_wrong(variant, case, folder))]
 
 

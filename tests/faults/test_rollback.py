@@ -8,16 +8,16 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.faults.forms import is_long, places
 from tests.faults.processes import ask
 from tests.faults.test_kills import Record, Variant, rows
 
-LONG = os.environ.get("AGENTGUARD_LONG") == "1"
+LONG = is_long()
 
 SHORT = [
     Variant("refuted"),
@@ -41,14 +41,14 @@ def test_an_undo_killed_anywhere_happens_once_or_its_doubt_is_listed(
     variant: Variant, folder: Path, record_property: Record
 ) -> None:
     """No undo happens twice or is lost, and nothing stays half undone without being told."""
-    step = 1 if LONG else STEPS[variant.story]
-    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), "step": step})
+    tried = places(variant, short=STEPS[variant.story])
+    plan = json.dumps({**dataclasses.asdict(variant), "folder": str(folder), **tried})
     cases: list[dict[str, Any]] = ask("zygote", plan)
     record_property("points", len(cases))
     print("\n".join(rows(variant, cases)))  # noqa: T201 - the table, with pytest -s
     assert [f"{case['point']}: {case['problems']}" for case in cases if case["problems"]] == []
     assert [case for case in cases if not is_as_promised(variant, case)] == []
-    assert len(cases) >= 40, "too few places to die at"
+    assert len(cases) >= 40 // tried["step"], "too few places to die at"
 
 
 def is_as_promised(variant: Variant, case: dict[str, Any]) -> bool:

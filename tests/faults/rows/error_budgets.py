@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tests.faults.forms import places
 from tests.faults.matrix import Count, Result
 from tests.faults.rows.postgres_kills import STEP, cases
 from tests.faults.suites import of_tests
@@ -20,8 +21,7 @@ def postgres(long: bool, seed: int) -> Result:
     variants = EVERY if long else SHORT
     with Server() as server:
         for number, variant in enumerate(variants):
-            step = {} if long else {"step": 2 * STEP, "first": seed + number}
-            for case in cases(server, variant, **step):
+            for case in cases(server, variant, **places((seed, number), 2 * STEP)):
                 promised = [] if is_as_promised(variant, case) else [f"wrong: it ended as {case}"]
                 count.add(case["problems"] + promised, place=f"{variant}, {case['point']}")
     return count.result(f"{len(variants)} stories; the client's process dies, the server's goes on")

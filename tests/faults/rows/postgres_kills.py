@@ -6,6 +6,7 @@ import dataclasses
 import json
 import tempfile
 
+from tests.faults.forms import places
 from tests.faults.matrix import Count, Result
 from tests.faults.processes import ask
 from tests.faults.test_kills import EVERY, Cases, Variant, is_as_promised
@@ -29,8 +30,7 @@ def killed(long: bool, seed: int) -> Result:
     count, found = Count("F1", "postgres", seed), 0
     with Server() as server:
         for number, variant in enumerate(EVERY if long else SHORT):
-            step = {} if long else {"step": STEP, "first": seed + number}
-            for case in cases(server, variant, **step):
+            for case in cases(server, variant, **places((seed, number), STEP)):
                 promised = [] if is_as_promised(variant, case) else [f"wrong: it ended as {case}"]
                 count.add(case["problems"] + promised, place=f"{variant}, {case['point']}")
             found += 1
