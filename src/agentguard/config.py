@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import _yaml, canonical, routing
+from . import canonical, routing
 from .errors import ConfigurationError
 from .expressions import suggestion
 from .model import Circuit, HumanCosts, Limits, RetryBudget, nanos
@@ -162,10 +162,12 @@ def load(path: str | os.PathLike[str]) -> Settings:
     Raises:
         ConfigurationError: with file, line and mend, for everything that would not be obeyed.
     """
+    from ._yaml import MAX_BYTES
+
     source = os.fspath(path)
     try:
         with Path(source).open("rb") as file:
-            data = file.read(_yaml.MAX_BYTES + 1)
+            data = file.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise ConfigurationError(
@@ -181,8 +183,9 @@ def loads(data: str | bytes, source: str = "agent_run.yaml") -> Settings:
         ConfigurationError: as `load`.
     """
     from ._agent_run import checked  # its models are made only when a file is read
+    from ._yaml import read
 
-    document = _yaml.read(data, source)
+    document = read(data, source)
     settings = _settings(checked(document), document)
     routing.check(settings)
     return settings
@@ -197,6 +200,7 @@ def json_schema() -> dict[str, Any]:
 
 def _settings(run: AgentRun, document: Document) -> Settings:
     from ._keys_routing import targets
+    from ._yaml import places
 
     spend, heavier = run.max_spend_usd, run.routing.escalation
     limits = Limits(
@@ -232,5 +236,5 @@ def _settings(run: AgentRun, document: Document) -> Settings:
         prices=run.costs.prices,
         model_prices=run.costs.rates(),
         waivers=run.check.waive,
-        lines={".".join(path[1:]): n.line for path, n in _yaml.places(document.root) if path[1:]},
+        lines={".".join(path[1:]): n.line for path, n in places(document.root) if path[1:]},
     )

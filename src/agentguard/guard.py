@@ -13,7 +13,6 @@ from ._binding import bound
 from ._limits import limits_of
 from ._models import Surroundings
 from .declaration import DEFAULT_GUARD, Declaration, declaration_of, guarded_function
-from .enforcement import Slos
 from .errors import ConfigurationError
 from .fallback import as_fallback
 from .ledger import settling, switches
@@ -68,6 +67,8 @@ class Guard:
         principal: Principal | None = None, prices: Any = None, clock: Clock | None = None,
         templates: Iterable[Template] = (), tickets: Tickets | None = None,
     ) -> None:  # fmt: skip
+        from .enforcement import Slos
+
         _signature.load()
         self.settings = config or configuration.Settings.empty()
         self.store: Store = open_store(store, clock=clock) if isinstance(store, str) else store
