@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.faults.forms import is_quick
 from tests.simulation.runner import KINDS, try_all
 from tests.support import ROOT
 
@@ -29,7 +30,9 @@ def test_no_schedule_breaks_a_promise(
 ) -> None:
     """Whatever order, death, pause, lost answer, clock, hook or ruling: all guarantees hold."""
     kind = KINDS[name]
-    total = try_all(kind.seeds(long=LONG), kind.delivered, jumps=kind.jumps, most=1)
+    seeds = kind.seeds(long=LONG)
+    tried = seeds[::2] if is_quick() else seeds
+    total = try_all(tried, kind.delivered, jumps=kind.jumps, most=1)
     record_property("points", total.schedules)
     assert total.words == [], replay(name)
     assert set(total.seen) >= SEEN
