@@ -14,7 +14,7 @@ import pytest
 from tests.support import ROOT
 
 PLACE = ROOT / ".venv" / "promtool"
-PATIENCE = 180
+PATIENCE = 90
 
 
 @cache
@@ -52,11 +52,14 @@ def fetch() -> None:
 
 
 def apt(*words: str, folder: str) -> subprocess.CompletedProcess[str]:
-    """Run apt-get in *folder*."""
-    return subprocess.run(
-        ["apt-get", *words], cwd=folder, capture_output=True, text=True, timeout=PATIENCE,
-        check=False,
-    )  # fmt: skip
+    """Run apt-get in *folder*; one that does not end has failed."""
+    command = ["apt-get", *words]
+    try:
+        return subprocess.run(
+            command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        return subprocess.CompletedProcess(command, 1, "", f"it took over {PATIENCE} s")
 
 
 def asked(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
