@@ -60,8 +60,8 @@ REASONS = {
     ),
     "P9": Reason("Imports of pydantic's models.", "Load them when they are used."),
     "P10": Reason(
-        "The floor of a framework's own call is 36 to 40 µs, and a guarded read is 20 µs without any"
-        " framework; filters and wrappers add the rest.",
+        "The floor of a framework's own call is 36 to 40 µs, and a guarded read comes on top"
+        " (P1); filters and wrappers add the rest.",
         "As for P1.",
     ),
 }
