@@ -1009,7 +1009,9 @@ def test_standings_tell_who_and_why(desk: Desk) -> None:
     assert (standing.changed_by, standing.reason) == ("dana", "looks odd")
 
 
-@pytest.mark.parametrize(("by", "reason"), [("", "x"), ("dana", " "), ("agent:support", "x")])
+@pytest.mark.parametrize(
+    ("by", "reason"), [("", "x"), ("dana", " "), ("agent:support", "x"), ("AGENT:support", "x")]
+)
 def test_a_pin_needs_a_person_and_a_reason(desk: Desk, by: str, reason: str) -> None:
     """Nobody moves a tool without saying who and why."""
     why = "name the tool, the person and why"

@@ -632,7 +632,9 @@ def test_an_undo_is_in_no_budget_of_its_run(guard: Guard, shop: Shop) -> None:
     assert guard.rollback("r-1", tools=[shop.tool], **BY).done
 
 
-@pytest.mark.parametrize("missing", [{"by": " "}, {"reason": ""}, {"by": "agent:support"}])
+@pytest.mark.parametrize(
+    "missing", [{"by": " "}, {"reason": ""}, {"by": "agent:support"}, {"by": " Agent:support"}]
+)
 def test_a_rollback_needs_a_person_and_a_reason(
     guard: Guard, shop: Shop, missing: dict[str, str]
 ) -> None:

@@ -218,11 +218,16 @@ def intent_of(run: Run, call: Call) -> Intent:
         staged=call.stage is not None,
         watch=run.guard.slos.of_tools.get(tool.name),
     )
+    _place(run, call, intent)
+    return intent
+
+
+def _place(run: Run, call: Call, intent: Intent) -> None:
+    """Say which draft *call* executes, and how far its stage lets it go."""
     if call.executes is not None:
         intent.executes, intent.step = call.executes.approval, call.executes.step
     if run.autonomy is not None and call.stage is not None and call.undoes is None:
-        intent.ceiling, intent.begins = call.stage, run.autonomy.begins(tool.name)
-    return intent
+        intent.ceiling, intent.begins = call.stage, run.autonomy.begins(call.tool.name)
 
 
 def _frozen(tool: Tool) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from . import _metrics
 from .errors import ConfigurationError
 from .ledger import levels
+from .ledger.approvals import is_person
 from .ledger.slos import over
 from .ledger.values import Watch
 
@@ -171,8 +172,7 @@ def _end(now: int, hours: float | None, until: dt.datetime | None) -> int:
 
 
 def _check(what: str, slo: str, by: str, reason: str) -> None:
-    machine = by.strip().startswith(("agent:", "system:"))
-    if not slo.strip() or machine or not by.strip() or not reason.strip():
+    if not slo.strip() or not is_person(by) or not reason.strip():
         raise ConfigurationError(
             f"{what}: name the service level, the person and why: slo, by, reason"
         )

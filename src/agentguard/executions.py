@@ -9,7 +9,7 @@ from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .declaration import declaration_of
 from .errors import ConfigurationError, DecisionRefused, PermissionDenied
 from .ledger import drafts
-from .ledger.approvals import same_person
+from .ledger.approvals import is_person, same_person
 from .model import Principal
 from .run import enter
 
@@ -75,10 +75,9 @@ def _on_a_loop(result: Coroutine[Any, Any, Any]) -> Any:
 
 
 def _check_person(approval: Approval, by: str) -> None:
-    person = same_person(by)
-    if not person or person.startswith(("agent:", "system:")):
+    if not is_person(by):
         raise PermissionDenied("execute: a draft is executed by a person: give by=")
-    if person == same_person(approval.requested_by):
+    if same_person(by) == same_person(approval.requested_by):
         raise PermissionDenied(
             f"{by} asked for this call and may not execute it; ask somebody else"
         )

@@ -9,6 +9,7 @@ from .codec import encode
 from .errors import DecisionRefused, GuardError
 from .executions import Executed
 from .ledger import decisions, drafts, endings, lifecycle, queries, settling
+from .ledger.approvals import is_person
 from .ledger.values import RunRef
 from .model import EffectState
 
@@ -165,8 +166,7 @@ class Effects:
         Raises:
             DecisionRefused: it is not in doubt, or by or reason is missing.
         """
-        machine = by == "reconcile" or by.startswith(("agent:", "system:"))
-        if machine or not by.strip() or not reason.strip():
+        if by == "reconcile" or not is_person(by) or not reason.strip():
             raise DecisionRefused(
                 "a ruling needs the person who makes it and how they know: by, reason"
             )

@@ -18,6 +18,7 @@ from .errors import (
     StoreUnavailable,
 )
 from .ledger import compensating, queries, runs, settling
+from .ledger.approvals import is_person
 from .ledger.compensating import UNDO, UNDONE, undo_key
 from .ledger.rows import load_effect
 from .ledger.values import Draft, RunRef
@@ -266,8 +267,7 @@ def _what(error: Exception) -> What:
 
 
 def _check(wish: Wish) -> None:
-    machine = wish.by.startswith(("agent:", "system:"))
-    if machine or not wish.by.strip() or not wish.reason.strip():
+    if not is_person(wish.by) or not wish.reason.strip():
         raise DecisionRefused("a rollback needs the person who wants it and why: by, reason")
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .autonomy import LOWEST_BY_DEFAULT, STAGES, Autonomy, Ladder
 from .errors import ConfigurationError
 from .ledger import autonomy as ledger
+from .ledger.approvals import is_person
 
 if TYPE_CHECKING:
     from .ledger.autonomy import Standing
@@ -59,6 +60,5 @@ def incident(guard: Any, tool: str, by: str, reason: str, tenant: str | None) ->
 
 
 def _check(what: str, tool: str, by: str, reason: str) -> None:
-    machine = by.startswith(("agent:", "system:"))
-    if not tool.strip() or machine or not by.strip() or not reason.strip():
+    if not tool.strip() or not is_person(by) or not reason.strip():
         raise ConfigurationError(f"{what}: name the tool, the person and why: tool, by, reason")

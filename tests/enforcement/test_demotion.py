@@ -360,6 +360,7 @@ def test_an_override_can_be_ended(shop: Opens) -> None:
     "said",
     [
         {"by": "agent:bot", "reason": "why", "hours": 1},
+        {"by": "\u200bAgent:bot", "reason": "why", "hours": 1},
         {"by": "system:slo", "reason": "why", "hours": 1},
         {"by": " ", "reason": "why", "hours": 1},
         {"by": "kim", "reason": " ", "hours": 1},

@@ -282,3 +282,9 @@ def same_person(name: str) -> str:
     """One person under two spellings of a name is one person; invisible characters are none."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
     return "".join(c for c in folded if unicodedata.category(c) != "Cf").strip()
+
+
+def is_person(by: str) -> bool:
+    """Return whether *by* can be the name of a person: somebody, and neither an agent nor a machine."""
+    name = same_person(by)
+    return bool(name) and not name.startswith(("agent:", "system:"))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..canonical import canonical, dumps, jsonable, keyed_hash, sha256
 from ..errors import ApprovalExpired, DecisionRefused, GuardError, PermissionDenied
 from . import approvals, costs
-from .approvals import expire, load, reload_approval, same_person
+from .approvals import expire, is_person, load, reload_approval, same_person
 from .runs import RunLog, hash_key
 from .values import Draft, RunRef
 
@@ -71,7 +71,7 @@ def _refusal(tx: Tx, log: RunLog, approval: Approval, ruling: Ruling) -> GuardEr
 def _not_permitted(tx: Tx, approval: Approval, ruling: Ruling) -> GuardError | None:
     """Refuse whoever asked, whoever it is done for, whoever edited, and whoever lacks the role."""
     person = same_person(ruling.by)
-    if not person or person.startswith(("agent:", "system:")):
+    if not is_person(ruling.by):
         return PermissionDenied("a decision needs the name of a person: give by=")
     return _involved(tx, approval, ruling, person) or _not_entitled(approval, ruling, person)
 

@@ -17,7 +17,7 @@ from ..canonical import dumps, plain_text
 from ..errors import DecisionRefused, GuardError
 from ..model import EffectState, Ending
 from . import switches
-from .approvals import same_person
+from .approvals import is_person, same_person
 from .rows import EffectRow, lock_effect
 from .runs import RunLog
 from .sealed import reading
@@ -313,13 +313,13 @@ def answer(
 
 
 def _cannot_answer(log: RunLog, text: str, by: str) -> GuardError | None:
-    run, person = log.ref.run_id, same_person(by)
+    run = log.ref.run_id
     kept = json.loads(log.ending or "{}")
     if kept.get("ending") != "ask":
         return DecisionRefused(f"run {run} has asked nothing; agentguard runs show {run} says more")
     if "answered" in kept:
         return DecisionRefused(f"the question of run {run} was answered by {kept['by']} already")
-    if not person or person.startswith(("agent:", "system:")) or person == same_person(log.agent):
+    if not is_person(by) or same_person(by) == same_person(log.agent):
         return DecisionRefused("an answer needs the name of a person, not of the agent: give by=")
     if not text.strip() or len(text) > _LONGEST_ANSWER:
         return DecisionRefused(f"an answer is a text of 1 to {_LONGEST_ANSWER} characters")

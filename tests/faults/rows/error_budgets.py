@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from tests.faults.forms import places
 from tests.faults.matrix import Count, Result
-from tests.faults.rows.postgres_kills import STEP, cases
+from tests.faults.rows.postgres_kills import STEP, kill
 from tests.faults.suites import of_tests
 from tests.faults.test_error_budgets import EVERY, SHORT, is_as_promised
-from tests.postgres.server import Server
 
 
 def sqlite(long: bool, seed: int) -> Result:
@@ -18,10 +16,4 @@ def sqlite(long: bool, seed: int) -> Result:
 def postgres(long: bool, seed: int) -> Result:
     """Do the same on a server; the short form tries each sixth place."""
     count = Count("F24", "postgres", seed)
-    variants = EVERY if long else SHORT
-    with Server() as server:
-        for number, variant in enumerate(variants):
-            for case in cases(server, variant, **places((seed, number), 2 * STEP)):
-                promised = [] if is_as_promised(variant, case) else [f"wrong: it ended as {case}"]
-                count.add(case["problems"] + promised, place=f"{variant}, {case['point']}")
-    return count.result(f"{len(variants)} stories; the client's process dies, the server's goes on")
+    return kill(count, EVERY if long else SHORT, is_as_promised, short=2 * STEP)

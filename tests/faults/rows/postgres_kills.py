@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import tempfile
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from tests.faults.forms import places
 from tests.faults.matrix import Count, Result
@@ -27,14 +29,24 @@ STEP = 3
 
 def killed(long: bool, seed: int) -> Result:
     """Kill a worker at each place that can be told apart, and let another do the story again."""
-    count, found = Count("F1", "postgres", seed), 0
+    count = Count("F1", "postgres", seed)
+    return kill(count, EVERY if long else SHORT, is_as_promised, short=STEP)
+
+
+def kill(
+    count: Count,
+    variants: Sequence[Variant],
+    promised: Callable[[Variant, dict[str, Any]], bool],
+    *,
+    short: int,
+) -> Result:
+    """Tell each story with a worker that dies; the short form tries one of so many places."""
     with Server() as server:
-        for number, variant in enumerate(EVERY if long else SHORT):
-            for case in cases(server, variant, **places((seed, number), STEP)):
-                promised = [] if is_as_promised(variant, case) else [f"wrong: it ended as {case}"]
-                count.add(case["problems"] + promised, place=f"{variant}, {case['point']}")
-            found += 1
-    return count.result(f"{found} stories; the client's process dies, the server's goes on")
+        for number, variant in enumerate(variants):
+            for case in cases(server, variant, **places((count.seed, number), short)):
+                wrong = [] if promised(variant, case) else [f"wrong: it ended as {case}"]
+                count.add(case["problems"] + wrong, place=f"{variant}, {case['point']}")
+    return count.result(f"{len(variants)} stories; the client's process dies, the server's goes on")
 
 
 def cases(server: Server, variant: Variant, **step: int) -> Cases:
