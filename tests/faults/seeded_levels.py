@@ -99,4 +99,12 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
         "'Started' == 'Waiting'",
         change("changed in tables(key[0]) and (", "table(key[0]) == changed and ("),
     ),
+    "an agent by another spelling is a person": bug(
+        "enforcement/test_demotion.py::test_an_override_needs_a_person_a_reason_and_an_end",
+        "DID NOT RAISE",
+        change(
+            "    name = same_person(by)\n    return bool(name)",
+            "    name = by\n    return bool(name)",
+        ),
+    ),
 }
