@@ -12,9 +12,13 @@ import inspect
 import json
 import types
 import typing
-from typing import TYPE_CHECKING, Annotated, Any, NotRequired
+from dataclasses import make_dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NotRequired
+from uuid import UUID
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict, is_typeddict
 
@@ -253,11 +257,25 @@ def _is_field(default: Any) -> bool:
 
 @functools.cache
 def load() -> None:
-    """Have pydantic load all that it loads with its first type.
+    """Have pydantic load and set up all that it does with the first types of the usual kinds.
 
-    A thread that did so amid a fork would leave the lock of its import to the child for ever.
+    A thread that did so amid a fork would leave a lock to the child for ever: that of an import, or
+    one of the compiled half's.
     """
-    _adapter((), "load", strict=False)
+    kinds = {
+        "text": str, "number": int, "part": float, "switch": bool, "raw": bytes, "money": Decimal,
+        "day": date, "moment": datetime, "id": UUID, "items": list[str], "table": dict[str, Any],
+        "choice": Literal["a"], "optional": str | None, "one_of": int | str, "anything": Any,
+        "record": make_dataclass("Record", [("text", str)]), "model": create_model("Model", text=str),
+    }  # fmt: skip
+    asked = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=kind)
+        for name, kind in kinds.items()
+    ]
+    adapter = _adapter(asked, "load", strict=False)
+    adapter.json_schema()
+    with contextlib.suppress(ValidationError):
+        adapter.validate_python({})
     _typed(str)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import json
 import multiprocessing
 import os
@@ -16,10 +17,16 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from pydantic import BaseModel
 
 from agentguard import (
+    ApprovalRequired,
     Guard,
     GuardError,
     Happened,
@@ -276,6 +283,45 @@ def forked_amid_transactions(world: World) -> dict[str, Any]:
     for thread in threads:
         thread.join()
     return report(world, exits=exits)
+
+
+class Address(BaseModel):
+    """Where a parcel goes."""
+
+    street: str
+
+
+@dataclass
+class Parcel:
+    """An argument with arguments of its own."""
+
+    address: Address
+    price: Decimal
+
+
+def first_calls(world: World) -> dict[str, Any]:
+    """A process makes its first calls, with arguments of all kinds, and says which modules they load."""
+    guard, pay = Guard(world.url), payer(world)
+
+    @tool_contract(effect="read")
+    async def look(
+        parcel: Parcel, since: datetime, tags: list[str] | None = None
+    ) -> dict[str, Any]:
+        return {"price": parcel.price, "since": since, "tags": tags}
+
+    @tool_contract(effect="write")
+    @requires_approval()
+    @idempotent(key="refund:{ticket}")
+    async def refund(ticket: str) -> str:
+        return ticket
+
+    before, parcel = set(sys.modules), Parcel(Address(street="Elm"), Decimal(1))
+    with guard.run("first", max_spend_usd=1):
+        ends = [attempt(pay, "T-1", world), attempt(pay, cast("str", None))]
+        asyncio.run(look(parcel, datetime.now(UTC)))
+        with contextlib.suppress(ApprovalRequired):
+            asyncio.run(refund("T-2"))
+    return report(world, ends=ends, loaded=sorted(set(sys.modules) - before))
 
 
 def interrupted_twice(world: World) -> dict[str, Any]:
@@ -629,6 +675,7 @@ SCENES: dict[str, Callable[..., dict[str, Any]]] = {
         orphan,
         fork_outlives,
         forked_amid_transactions,
+        first_calls,
         interrupted_twice,
         forked_while_binding,
         a_day_ahead,

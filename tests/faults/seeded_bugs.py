@@ -208,6 +208,11 @@ CORE_MUTANTS: dict[str, Mutant] = {
             "        self._reset()",
         ),
     ),
+    "a first call loads what it needs": bug(
+        f"{OWNERSHIP}a_first_call_loads_nothing",
+        "pydantic",
+        change("    adapter.json_schema()\n", "    pass"),
+    ),
     "a fork inherits SQLite's locks": bug(
         f"{OWNERSHIP}a_fork_keeps_its_record_when_everybody_else_has_closed",
         ("duplicate: T-3 happened 2 times", "were acknowledged"),

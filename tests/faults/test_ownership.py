@@ -53,6 +53,12 @@ def test_a_fork_between_two_commits_inherits_no_lock(folder: Path) -> None:
     assert (seen["exits"], seen["problems"]) == ([0] * 10, [])
 
 
+def test_a_first_call_loads_nothing(folder: Path) -> None:
+    """What first calls need is there when a guard is: a fork amid an import keeps its lock for ever."""
+    seen = play("first_calls", folder)
+    assert (seen["ends"], seen["loaded"]) == (["success", "contract_violation"], [])
+
+
 def test_a_fork_waits_for_no_thread_that_it_does_not_have(folder: Path) -> None:
     """A child forked while another thread binds a tool can bind and call its own."""
     seen = play("forked_while_binding", folder)
