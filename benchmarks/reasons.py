@@ -28,9 +28,9 @@ REASONS = {
         " reach while each commit carries its chain.",
     ),
     "P3": Reason(
-        "A start is 2 to 3 round trips and two commits of about 15 statements that the server"
-        " parses and plans; the raw commits have one each.",
-        "Statements prepared once a connection, and start and chain as one statement each.",
+        "A write is four round trips, a look and a commit twice, with 19 prepared statements that are"
+        " sent in pipelines; the raw commits have one statement each.",
+        "Start, chain and run as one statement each.",
     ),
     "P4": Reason(
         "32 callers share commits, but all of Python runs on one core: 500 µs of CPU a step is 2,000"
@@ -40,13 +40,13 @@ REASONS = {
     ),
     "P5": Reason(
         "CPU, as for P4, and rows that all callers of one run lock one after the other.",
-        "The run's row kept for a batch (one wait a transaction, not one a verb), prepared"
-        " statements, and budgets in leases.",
+        "The run's row kept for a batch (one wait a transaction, not one a verb), and budgets in"
+        " leases.",
     ),
     "P6": Reason(
         "A replay reads the effect with 31 columns, checks its seal and restores the result; the"
         " floor selects one column.",
-        "A prepared statement, and no second look at the kill switches.",
+        "No second look at the kill switches.",
     ),
     "P7": Reason(
         "At 10⁶ rows a look-up of a random key reads pages that no cache of 2 MB holds; memory grows"
