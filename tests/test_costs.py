@@ -17,6 +17,7 @@ from agentguard import (
     NoEffect,
     Retry,
     budget,
+    compensated_by,
     current_run,
     idempotent,
     requires_approval,
@@ -58,6 +59,28 @@ def flaky(failures: int) -> int:
     if run.call.attempt <= failures:
         raise NoEffect("busy")
     return failures
+
+
+def fee(*_given: Any) -> bool:
+    """Pay a fee of three cents, and say yes."""
+    current_run().add_cost("tool", "0.03")
+    return True
+
+
+def take_back(_result: Any, ticket: str) -> None:
+    """Take a booking back, which costs a dime; a model is asked how."""
+    run = current_run()
+    run.add_cost("tool", "0.10", note=ticket)
+    call = run.model_started(model="fast", messages=["how?"])
+    run.model_finished(call, output="so", input_tokens=1_000_000)
+
+
+@tool_contract(effect="write")
+@idempotent(key="{ticket}")
+@compensated_by(take_back, verified_by=fee)
+def book(ticket: str) -> str:
+    """Book something."""
+    return ticket
 
 
 def costs(guard: Guard, run_id: str) -> Costs:
@@ -184,6 +207,22 @@ def test_a_cost_in_a_body_belongs_to_its_step(guard: Guard) -> None:
     with guard.run("answer", run_id="r-1"):
         flaky(0)
     assert fold(guard.runs.events("r-1"))[0].cost_usd == Decimal("0.26")
+
+
+def test_an_undo_in_a_rollback_tells_its_costs(guard: Guard) -> None:
+    """What undoing costs is paid by the run that is rolled back, beside what that had spent."""
+    with guard.run("answer", run_id="r-1", max_spend_usd="0.50", max_model_calls=1) as run:
+        book("T-1")
+        run.add_cost("other", "0.50")
+    with guard.run("answer", run_id="r-2"):
+        (found,) = guard.rollback("r-1", tools=[book], by="dana", reason="wrong").effects
+    assert (found.what, found.detail) == ("undone", "")
+    assert guard.runs.show("r-1").spent_usd == Decimal("1.63")
+    assert guard.runs.show("r-2").spent_usd == 0
+    added = [e for e in guard.runs.events("r-1") if e.kind == "cost.added"][1:]
+    assert [(e.step, e.actor, e.data["nanos"]) for e in added] == [
+        (2, "person:dana", 100_000_000), (None, "person:dana", 30_000_000),
+    ]  # fmt: skip
 
 
 def test_notes_can_be_erased(guard: Guard) -> None:

@@ -234,6 +234,40 @@ def test_a_first_attempt_that_stands_is_work(guard: Guard) -> None:
     assert parts(only(guard)) == (usd("0.26"), usd("0.00"), usd("0.00"))
 
 
+@tool_contract(effect="write")
+@idempotent(key="{order}")
+@budget(cost="0.50")
+@verified_by(judged)
+@compensated_by(take_back, verified_by=lambda _arguments, _result: True)
+def place_or_undo(order: str) -> str:
+    """Place an order for half a dollar; somebody looks whether it was taken back."""
+    return order
+
+
+def test_that_an_undo_undid_verifies_no_run(guard: Guard) -> None:
+    """A yes to an undo is none to the outcome that it undoes, and the next model call is rework."""
+    VERDICTS["a"] = False
+    with guard.run("w"):
+        with contextlib.suppress(GuardError):
+            place_or_undo("a")
+        ask()
+    found = only(guard)
+    assert UNDONE == ["a"]
+    assert (found.completed, found.verified, found.per_verified) == (1, 0, None)
+    assert (found.work, found.rework) == (usd("0.00"), usd("1.50"))
+
+
+def test_a_run_that_people_roll_back_is_verified_no_more(guard: Guard) -> None:
+    """What verifiers said of its effects, and of the run as a whole, was said before they were undone."""
+    go(guard, partial(place_or_undo, "a"), run_id="r-1", verified_by=lambda _run, _effects: True)
+    before = only(guard)
+    guard.rollback("r-1", tools=[place_or_undo], by="dana", reason="the wrong customer")
+    found = only(guard)
+    assert (before.verified, before.per_verified) == (1, usd("0.50"))
+    assert (found.completed, found.verified, found.per_verified) == (1, 0, None)
+    assert parts(found) == (usd("0.00"), usd("0.50"), usd("0.00"))
+
+
 def test_a_refuted_step_is_rework_and_its_run_not_verified(guard: Guard) -> None:
     """It happened, a verifier said no, it could not be taken back; a yes to another one is no cure."""
     VERDICTS["shipped"] = False

@@ -130,5 +130,6 @@ def _run_of(guard: Any, approval: Approval, by: str) -> Run:
         agent=approval.requested_by, subject=approval.on_behalf_of, tenant=approval.tenant
     )
     run: Run = guard.run(run_id=approval.run_id, principal=who)
-    run.visit(guard.store.read(drafts.execution, approval, by))
+    run.execution = guard.store.read(drafts.execution, approval, by)
+    run.visit(by)
     return run

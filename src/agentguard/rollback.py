@@ -17,11 +17,11 @@ from .errors import (
     ResultUnavailable,
     StoreUnavailable,
 )
-from .ledger import compensating, queries, runs, settling
+from .ledger import compensating, queries, settling
 from .ledger.approvals import is_person
 from .ledger.compensating import UNDO, UNDONE, undo_key
 from .ledger.rows import load_effect
-from .ledger.values import Draft, RunRef
+from .ledger.values import Draft
 from .model import EffectState, Principal
 from .run import enter
 
@@ -304,8 +304,7 @@ def _run_of(guard: Guarding, info: RunInfo, by: str) -> Run:
     """Return the run with a person at work in it; nothing of it is opened or closed."""
     who = Principal(agent=by, tenant=info.tenant)
     run = guard.run(info.workflow, run_id=info.id, principal=who)
-    run.ref = RunRef(info.tenant, info.id, f"person:{by}")
-    run.hash_key = guard.store.transact(runs.hash_key, info.tenant)
+    run.visit(by, unlimited=True)  # undos count in no budget
     return run
 
 

@@ -26,6 +26,7 @@ from .errors import ApprovalRequired, ConfigurationError, FellBack, GuardError, 
 from .ledger import endings, lifecycle, slos
 from .ledger import plans as planning
 from .ledger.values import Execution, Opened, Opening, Pending, RunRef
+from .model import Limits
 from .outcomes import run_outcome
 from .plans import Planned
 from .redaction import Redactor
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from .autonomy import Autonomy
-    from .model import Limits, Principal, Usage
+    from .model import Principal, Usage
     from .protocols import CallRef, Host
     from .tool import Call
 
@@ -212,13 +213,13 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         if await runtime.look(store, slos.has_due, self.principal.tenant, watch):
             await runtime.commit(store, slos.restore, self.ref, watch)
 
-    def visit(self, execution: Execution) -> None:
-        """Have a person at work in the run's record, to execute a draft; the run is not entered."""
-        self.execution = execution
-        self.ref = RunRef(self.ref.tenant, self.id, f"person:{execution.by}")
+    def visit(self, by: str, *, unlimited: bool = False) -> None:
+        """Have a person at work in the run's record; the run is not entered."""
+        self.ref = RunRef(self.ref.tenant, self.id, f"person:{by}")
         opened = self.around.store.read(lifecycle.visit, self.ref)
         self.part, self.hash_key = opened.part, opened.hash_key
-        self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
+        limits = Limits() if unlimited else opened.limits
+        self.meter.open(opened.usage, limits, opened.active_us, opened.started_at)
 
     def _opening(self, traceparent: str | None) -> Opening:
         who = self.principal

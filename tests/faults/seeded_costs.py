@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.faults.seeded_bugs import Mutant, bug, change
 
 SPENDING, PRICES = "test_spending.py::test_", "test_prices.py::test_"
+TOLD = "test_costs.py::test_"
 
 COST_MUTANTS: dict[str, Mutant] = {
     "failed runs cost nothing": bug(
@@ -104,5 +105,29 @@ COST_MUTANTS: dict[str, Mutant] = {
         f"{SPENDING}a_cost_that_a_tool_cannot_tell_is_unknown",
         "(True,",
         change("    if intent.cost is None:\n        log.cost_complete = 0\n", ""),
+    ),
+    "an undo in a rollback cannot tell its costs": bug(
+        f"{TOLD}an_undo_in_a_rollback_tells_its_costs",
+        "book.undo failed with ConfigurationError",
+        change(
+            "        self.part, self.hash_key = opened.part, opened.hash_key\n"
+            "        limits = Limits() if unlimited else opened.limits\n",
+            "        limits = Limits() if unlimited else opened.limits\n",
+        ),
+    ),
+    "an undo is in the budget of the run that it rolls back": bug(
+        f"{TOLD}an_undo_in_a_rollback_tells_its_costs",
+        "('in doubt'",
+        change("    run.visit(by, unlimited=True)", "    run.visit(by)"),
+    ),
+    "a yes to an undo verifies its run": bug(
+        f"{SPENDING}that_an_undo_undid_verifies_no_run",
+        "(1, 1, ",
+        change("        if step is not None and _is_undo(step):\n", "        if False:\n"),
+    ),
+    "a run that is undone is verified as a whole": bug(
+        f"{SPENDING}a_run_that_people_roll_back_is_verified_no_more",
+        "(1, 1, ",
+        change(" and (word.event.step or word.event.seq > changed)}", "}"),
     ),
 }

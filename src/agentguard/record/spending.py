@@ -90,7 +90,7 @@ def run_spending(run: SpentRun) -> RunSpending:
 
 
 def _amounts(run: SpentRun, steps: Mapping[int, Step]) -> Iterator[Amount]:
-    again = _after_failed_verdicts(run.events)
+    again = _after_failed_verdicts(run.events, steps)
     for event in run.events:
         what, nanos = part_of(event.kind, event.data)
         if not what and event.kind != "model.called":
@@ -129,12 +129,16 @@ def _other(event: Event, step: Step | None, what: str) -> Amount:
 
 def _in_vain(step: Step) -> bool:
     """Return whether the first attempt of a step is not what stands."""
-    if (step.key or "").startswith(UNDO):
+    if _is_undo(step):
         return True
     if step.outcome in _NOT_OVER:
         return False
     first = all(attempt.number == 1 for attempt in step.attempts) and len(step.attempts) <= 1
     return step.outcome != "succeeded" or not first or _is_refuted(step)
+
+
+def _is_undo(step: Step) -> bool:
+    return (step.key or "").startswith(UNDO)
 
 
 def _is_refuted(step: Step) -> bool:
@@ -143,7 +147,7 @@ def _is_refuted(step: Step) -> bool:
     return step.outcome != UNDONE and (step.outcome == REFUTED or no)
 
 
-def _after_failed_verdicts(events: Iterable[Event]) -> set[int]:
+def _after_failed_verdicts(events: Iterable[Event], steps: Mapping[int, Step]) -> set[int]:
     """Return the model calls that came after a failed verdict, and before one that passed.
 
     Verdicts that were written together are one word: a single no makes it a no. One that could not
@@ -151,7 +155,7 @@ def _after_failed_verdicts(events: Iterable[Event]) -> set[int]:
     """
     found: set[int] = set()
     failed, together = False, None
-    words = {word.event.seq: word for word in _words(events)}
+    words = {word.event.seq: word for word in _words(events, steps)}
     for event in events:
         word = words.get(event.seq)
         if word is not None and not event.data.get("unavailable"):
@@ -171,11 +175,16 @@ class _Word(NamedTuple):
     passed: bool
 
 
-def _words(events: Iterable[Event], steps: Mapping[int, Step] | None = None) -> Iterator[_Word]:
-    """Yield what verifiers said; of plain reads the record has only that one was refused."""
+def _words(events: Iterable[Event], steps: Mapping[int, Step]) -> Iterator[_Word]:
+    """Yield what verifiers said; of plain reads the record has only that one was refused.
+
+    That an undo undid says nothing for the outcome that it undoes.
+    """
     refused: set[str] = set()
     for event in events:
-        data, step = event.data, (steps or {}).get(event.step or 0)
+        data, step = event.data, steps.get(event.step or 0)
+        if step is not None and _is_undo(step):
+            continue
         if event.kind == "verified":
             yield _Word(event, step.name if step else "", data["verifier"], data["passed"])
         elif data.get("effect") == "read" and data.get("error") == "VerificationFailed":
@@ -190,7 +199,8 @@ def _is_verified(events: Sequence[Event], steps: Mapping[int, Step]) -> bool:
     """Return whether what a run did is confirmed, as far as anybody was asked.
 
     Of one tool, a verifier's last word counts: a read that was refused may be made again. A write
-    that was refuted has to be undone.
+    that was refuted has to be undone. Of the run as a whole, what was said before something of it
+    was undone counts no more.
     """
     stands = [step for step in steps.values() if step.outcome != UNDONE]
     if any(step.outcome == "in_doubt" for step in stands):
@@ -198,6 +208,7 @@ def _is_verified(events: Sequence[Event], steps: Mapping[int, Step]) -> bool:
     if any(step.kind == "write" and _is_refuted(step) for step in stands):
         return False
     gone = {step.number for step in steps.values() if step.outcome == UNDONE}
+    changed = max((e.seq for e in events if e.data.get("outcome") == UNDONE), default=0)
     said = {(word.tool, word.verifier): word.passed for word in _words(events, steps)
-            if word.event.step not in gone}  # fmt: skip
+            if word.event.step not in gone and (word.event.step or word.event.seq > changed)}  # fmt: skip
     return bool(said) and all(said.values())
