@@ -21,7 +21,7 @@ from agentguard import (
 )
 from agentguard.autonomy import Autonomy
 from agentguard.errors import ActionDrafted, ForbiddenAction, StoreUnavailable
-from agentguard.slos import Burn, Demotion, Window
+from agentguard.slos import Burn, Demotion, Slo, Window
 from tests.enforcement.conftest import Opens
 from tests.enforcement.shop import WORKFLOW, Shop, level
 
@@ -265,8 +265,44 @@ def test_time_alone_brings_a_draft_to_approve(shop: Opens) -> None:
     opened.clock.advance(minutes=29)
     assert isinstance(opened.call(), ActionDrafted)
     opened.clock.advance(minutes=2)
-    assert isinstance(opened.call(ticket="T-a", run_id="a"), ApprovalRequired)
+    waiting = opened.call(ticket="T-a", run_id="a")
+    assert waiting.approval.rule == "autonomy: approve (slo runs restored from draft)"
     assert opened.changes()[-1]["to"] == "approve"
+
+
+@pytest.mark.parametrize(
+    ("slo", "hours"),
+    [
+        pytest.param(level(demote=Demotion("draft", "draft")), 24, id="outcomes"),
+        pytest.param(level(demote=Demotion("draft", "draft", None, 2)), 24, id="outcomes, good"),
+        pytest.param(
+            level(window=Window(seconds=7 * 86_400), demote=Demotion("draft", "draft", None, 2)),
+            7 * 24, id="time, good",
+        ),
+    ],
+)  # fmt: skip
+def test_drafts_end_also_where_no_time_is_declared(shop: Opens, slo: Slo, hours: int) -> None:
+    """A day after the last bad outcome, or a window of time after it, people look at each call."""
+    opened = demoted(shop, slo)
+    opened.clock.advance(hours=hours - 1)
+    assert isinstance(opened.call(), ActionDrafted)
+    opened.clock.advance(hours=1)
+    assert isinstance(opened.call(), ApprovalRequired)
+    assert [c["to"] for c in opened.changes()] == ["draft", "approve"]
+
+
+def test_what_runs_prove_beside_their_drafts_does_not_hold_them_at_drafts(shop: Opens) -> None:
+    """A bad outcome begins the wait anew, a good one does not, and neither makes it endless."""
+    opened = demoted(shop, level(demote=Demotion("draft", "draft", restore_after=1800)))
+    opened.clock.advance(minutes=20)
+    with pytest.raises(ConnectionError), opened.guard.run(WORKFLOW):
+        raise ConnectionError
+    opened.clock.advance(minutes=20)
+    with opened.guard.run(WORKFLOW):
+        pass
+    assert isinstance(opened.call(), ActionDrafted)
+    opened.clock.advance(minutes=11)
+    assert isinstance(opened.call(), ApprovalRequired)
 
 
 def test_both_parts_of_a_rule_are_needed(shop: Opens) -> None:

@@ -77,6 +77,16 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
             "            (ended.again",
         ),
     ),
+    "drafts over outcomes wait for outcomes": bug(
+        f"{DEMOTION}drafts_end_also_where_no_time_is_declared[outcomes]",
+        "action_drafted",
+        change("or slo.window.seconds or _CALM\n", "or slo.window.seconds or 10**9\n"),
+    ),
+    "drafts end while runs still fail": bug(
+        f"{DEMOTION}what_runs_prove_beside_their_drafts_does_not_hold_them_at_drafts",
+        "approval_required",
+        change("tx.now >= _last_bad(tx, head) +", "tx.now >= (head.since or 0) +"),
+    ),
     "a pin lifts a demotion": bug(
         f"{DEMOTION}a_pin_does_not_lift_a_demotion",
         "isinstance('done pay",

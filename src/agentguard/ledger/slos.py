@@ -40,6 +40,8 @@ LOST = Fact("in_doubt")
 """The owner of an effect died, or was interrupted, and nobody knows whether it happened."""
 BY = "system:slo"
 _SECOND = 1_000_000
+_CALM = 86_400
+"""Where calls are only drafted nothing is counted: so many seconds, if nothing else says how long."""
 _UP = {"draft": "approve", "propose": "approve", "approve": None}
 _HELD = ("action_drafted", "approval_expired")
 _NO_RULE = Demotion(None, None)
@@ -353,7 +355,9 @@ def _wanted(rule: Demotion, now: Judgement) -> Iterable[str | None]:
 def _restored(tx: Tx, slo: Slo, head: Head, now: Judgement) -> Draft | None:
     if head.stage is None or not is_due(tx, slo, head, now):
         return None
-    return move(tx, slo, head, _UP.get(head.stage), f"slo {slo.name} restored", now)
+    to = _UP.get(head.stage)
+    why = "restored" if to is None else f"restored from {head.stage}"
+    return move(tx, slo, head, to, f"slo {slo.name} {why}", now)
 
 
 def is_due(tx: Tx, slo: Slo, head: Head, now: Judgement) -> bool:
@@ -362,11 +366,30 @@ def is_due(tx: Tx, slo: Slo, head: Head, now: Judgement) -> bool:
     after = rule.restore_after or 0
     if head.since is not None and tx.now < head.since + after * _SECOND:
         return False
-    if rule.restore_after is not None and head.stage in DRAFTED and head.n == head.since_n:
+    if head.stage in DRAFTED and tx.now >= _last_bad(tx, head) + _calm(slo, rule) * _SECOND:
         return True  # drafts prove nothing, so time alone brings it where people look at each call
     if rule.restore_good is None:
         return now.state not in ("burning", "exhausted")
     return _good_since(tx, head, rule.restore_good)
+
+
+def _calm(slo: Slo, rule: Demotion) -> int:
+    """Return the seconds without a bad outcome after which drafts end.
+
+    Where none are declared, no bad outcome is left in a window so long. Outcomes push nothing out of
+    a window of outcomes while there are none.
+    """
+    return rule.restore_after or slo.window.seconds or _CALM
+
+
+def _last_bad(tx: Tx, head: Head) -> int:
+    """Return when the level was changed last, or the last bad outcome since came."""
+    found = tx.row(
+        "SELECT at FROM outcomes WHERE tenant = ? AND slo = ? AND over = ? AND n > ?"
+        " AND verdict = 'bad' ORDER BY n DESC LIMIT 1",
+        (*head.place, head.since_n or 0),
+    )
+    return (head.since or 0) if found is None else int(found[0])
 
 
 def _good_since(tx: Tx, head: Head, many: int) -> bool:
