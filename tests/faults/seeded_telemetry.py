@@ -68,4 +68,19 @@ TELEMETRY_MUTANTS: dict[str, Mutant] = {
             '    order = " ORDER BY started_at, run_id LIMIT ?"',
         ),
     ),
+    "a tool that nobody declared passes as one that does not write": bug(
+        "readiness/test_checks.py::test_of_a_tool_that_nobody_declared_nothing_passes",
+        "assert",
+        change("if s.effect is None or s.effect in effects]", "if s.effect in effects]"),
+    ),
+    "a module that ends the process passes the checklist": bug(
+        "readiness/test_command.py::test_a_module_that_cannot_be_imported_is_no_pass",
+        "assert",
+        change("    except SystemExit as error:", "    except ImportWarning as error:"),
+    ),
+    "a run without a limit is no evidence": bug(
+        "readiness/test_checks.py::test_limits_that_code_gives_are_seen_in_the_record",
+        "assert",
+        change("        if free:\n            such", "        if not runs:\n            such"),
+    ),
 }

@@ -264,6 +264,9 @@ def test_one_change_fails_one_check_of_the_minimum(check: str) -> None:
 
 
 ALONG = {
+    "safety.declared": tuple(
+        check.id for check in CHECKS if check.id not in ("safety.retry_budget", "cost.loops")
+    ),
     "verification.verifier": ("verification.deterministic",),
 }
 """What fails for the same reason."""
@@ -308,3 +311,95 @@ def test_verified_outcomes_tell_how_many_more_are_needed() -> None:
         "10 of 10 runs that wrote were verified (100.0 %), surely at least 78."
     )
     assert found.action == "20 more verified runs, then check again"
+
+
+def test_of_a_tool_that_nobody_declared_nothing_passes() -> None:
+    """Whether an undeclared tool writes is unknown, and so is each check of writes, waived or not."""
+    text = GOOD.replace(
+        "  costs:",
+        '  check:\n    waive:\n      undeclared:safety.declared: "it is declared elsewhere"\n  costs:',
+    )
+    report = grade(good(undeclared, text=text))
+    unknown = {f.id for f in report.findings if f.tool == "undeclared" and f.status == "unknown"}
+    assert unknown >= {"safety.key", "safety.input", "verification.verifier"}
+    assert unknown >= {"governance.scopes", "governance.category", "cost.budgets"}
+    assert {f.id for f in report.findings if f.tool and f.status == "pass"} == set()
+
+
+@pytest.mark.parametrize(
+    "name", ["deleteOrder", "DeleteOrder", "shop-delete_order", "crm.update", "send-mail"]
+)
+def test_a_name_says_that_it_writes_however_it_is_spelled(name: str) -> None:
+    """Camel case, and the name of a plugin before it, hide no verb."""
+    read = tool_contract(effect="read", name=name)(undeclared)
+    assert "governance.category" in grade(good(tool(), read)).below("minimum")
+
+
+@pytest.mark.parametrize("name", ["settings", "get_order", "shop-list", "addresses", "updated_at"])
+def test_other_names_do_not_say_so(name: str) -> None:
+    """A name that only begins with the letters of a verb is a name of a read."""
+    read = tool_contract(effect="read", name=name)(undeclared)
+    assert grade(good(tool(), read)).below("minimum") == []
+
+
+def of_code(count: int, **budget: Any) -> Report:
+    """Grade runs whose limits are given in code alone, and nowhere else."""
+    text = "\n".join(line for line in GOOD.splitlines() if not line.startswith("  max_")) + "\n"
+    shop = Shop(text=text)
+    for number in range(count):
+        with shop.guard.run(run_id=f"r-{number}", **budget):
+            shop.clock.advance(1)
+    return grade(shop.project(text=text))
+
+
+LIMITS = {
+    "cost.steps": "max_steps",
+    "cost.model_calls": "max_model_calls",
+    "cost.spend": "max_spend_usd",
+}
+
+
+@pytest.mark.parametrize(("check", "limit"), LIMITS.items())
+def test_limits_that_code_gives_are_seen_in_the_record(check: str, limit: str) -> None:
+    """Thirty runs that had a limit are evidence of it, fewer are not yet, and one without is against."""
+    assert standing(of_code(30, **{limit: 5}), check) == "pass"
+    few = of_code(29, **{limit: 5})
+    assert standing(few, check) == "unknown"
+    (found,) = [f for f in few.findings if f.id == check]
+    assert found.evidence.endswith(f"so far: each of 29 runs had a {limit}")
+    (found,) = [f for f in of_code(1).findings if f.id == check]
+    assert (found.status, found.evidence) == ("fail", f"1 of 1 run had no {limit}, such as r-0")
+
+
+def test_a_run_that_one_part_entered_without_scopes_had_none() -> None:
+    """Scopes of the first part say nothing of what a later part was allowed."""
+    shop = Shop()
+    for who in (shop.guard.principal, Principal("support")):
+        with shop.guard.run(run_id="r-1", principal=who):
+            shop.clock.advance(1)
+    (found,) = [f for f in grade(shop.project()).findings if f.id == "governance.principal"]
+    assert (found.status, found.evidence) == (
+        "fail",
+        "1 run of 1 had no scopes: their agent may do anything",
+    )
+
+
+def test_a_cost_that_is_partly_known_is_no_evidence() -> None:
+    """Completed runs with a model that has no price do not tell what a completion costs."""
+
+    def two_models(shop: Shop) -> None:
+        shop.model = "dream"
+        shop.refund = budget(max_calls=3, cost="1")(tool(without=(budget,)))
+
+    report = grade(worked(two_models, count=40))
+    (found,) = [f for f in report.findings if f.id == "cost.predictable"]
+    assert (found.status, found.evidence) == (
+        "unknown",
+        "of 40 completed runs 0 have a cost that is known, and 30 are needed",
+    )
+
+
+def test_an_ending_for_some_errors_alone_is_told_so() -> None:
+    """Who falls back after some errors only sees after which."""
+    (found,) = [f for f in grade(good(tool())).findings if f.id == "verification.fallback"]
+    assert found.evidence == "falls back to draft on tool_timeout alone"

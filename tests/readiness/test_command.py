@@ -323,6 +323,56 @@ def test_what_cannot_be_read_is_one_sentence(run: Run, words: tuple[str, ...], c
     assert ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("import sys\nsys.exit(0)\n", "odd_shop.py:2): put what runs it under"),
+        ("import argparse\nargparse.ArgumentParser().parse_args(['--x'])\n", "odd_shop.py:2): put"),
+        ("import os\n\nos.environ['NO_SUCH_KEY']\n", "KeyError: 'NO_SUCH_KEY' ("),
+        ("import no_such_thing\n", "No module named 'no_such_thing' ("),
+        ("def f(:\n", "SyntaxError: invalid syntax (odd_shop.py, line 1)"),
+    ],
+)
+def test_a_module_that_cannot_be_imported_is_no_pass(run: Run, text: str, told: str) -> None:
+    """Whatever stops an import, also one that ends the process with 0, is a failure with its place."""
+    Path("odd_shop.py").write_text(text)
+    ended = run("--tools", "odd_shop")
+    assert (ended.exit_code, ended.stdout) == (1, "")
+    assert told in ended.stderr
+
+
+def test_what_a_module_prints_is_no_data(run: Run) -> None:
+    """A module that prints when it is imported does not spoil JSON."""
+    Path("loud_shop.py").write_text(f"print('loading')\n{READY}")
+    ended = run("--tools", "loud_shop", "--format", "json")
+    assert data(ended)["met"] is True
+    assert ended.stderr == "loading\n"
+    sys.modules.pop("loud_shop")
+
+
+@pytest.mark.parametrize(
+    "name", ["./shop.py", "shop/tools.py", "shop\\tools", "shop.py", "C:\\shop.py"]
+)
+def test_a_path_is_no_module(run: Run, name: str) -> None:
+    """Whoever names a file is told how a module is named."""
+    ended = run("--tools", name)
+    assert ended.exit_code == 2
+    assert "MODULE[:ATTRIBUTE], such as billing.tools for billing/tools.py" in ended.stderr
+
+
+def test_a_file_in_a_folder_with_a_blank_has_its_place_in_sarif(run: Run) -> None:
+    """Places are URIs: what may not stand in one is written as one writes it there."""
+    Path("my shop #1").mkdir()
+    Path("my shop #1/odd.py").write_text(BARE)
+    log = data(run("--tools", "my shop #1.odd:keyless", "--format", "sarif"))
+    places = {
+        r["locations"][0]["physicalLocation"]["artifactLocation"]["uri"]
+        for r in log["runs"][0]["results"]
+    }
+    assert "my%20shop%20%231/odd.py" in places
+    sys.modules.pop("my shop #1.odd")
+
+
 def test_sarif_has_what_code_hosts_need(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """Version, tool, a rule with help for each check, and results that point to it and into a file."""
     del run

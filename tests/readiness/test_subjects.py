@@ -126,3 +126,18 @@ def test_a_model_behind_a_role_needs_a_price() -> None:
     assert (found.status, found.evidence) == ("fail", "nobody says what openai:gpt-9 costs")
     report = grade(good(text=PRICED.replace('"gpt-8"', '"gpt-9"')))
     assert report.standings("minimum")["cost.prices"] == "pass"
+
+
+def test_prices_of_a_guard_need_to_be_those_of_its_models() -> None:
+    """A guard that knows what other models cost does not know what its own do."""
+    text = GOOD.replace(
+        "planner_model: planner", 'planner_model: heavy\n  models: {heavy: "openai:gpt-9"}'
+    )
+    text = text.partition("  costs:")[0] + "  slos:" + text.partition("  slos:")[2]
+
+    def standing(prices: dict[str, tuple[int, int]]) -> str:
+        guard = Guard("memory://", config=loads(text), prices=prices)
+        return grade(project_of([guard, tool()], None)).standings("minimum")["cost.prices"]
+
+    assert standing({"gpt-8": (1, 2)}) == "fail"
+    assert standing({"gpt-9": (1, 2)}) == "pass"

@@ -70,7 +70,7 @@ def check(
     tools: tuple[str, ...], config: str | None, workflow: str | None, since: str, newest: int,
     bar: Level, form: str | None,
 ) -> int:  # fmt: skip
-    """Grade a project against the article's checklist. Exit 5 below the bar.
+    """Grade a project: a minimum bar, and signals that it may scale. Exit 5 below the bar.
 
     The minimum bar is read from tools and configuration, the scale-ready signal from the record.
     What cannot be told is unknown, and no pass.

@@ -18,7 +18,6 @@ from .looking import (
     newest_runs,
     passed,
     percent,
-    too_few,
     unknown,
 )
 from .statistics import median, quantile
@@ -27,7 +26,6 @@ from .values import Check
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ..config import Settings
     from .project import Project
     from .sample import Sample
     from .subjects import Subject
@@ -39,10 +37,21 @@ RETRIED: Final = 10
 
 
 def _limit(name: str, key: str, example: str) -> Callable[[Project], Said]:
+    """Look where a limit is declared; what code alone gives to runs stands in their record."""
+
     def judge(project: Project) -> Said:
         who = project.limits.get(name)
+        if who:
+            return passed(f"limited by {who}")
         mend = f"{key}: {example} in the configuration"
-        return holds(who, f"limited by {who}", f"a run has no {key}", mend)
+        runs = [run for run in project.record.runs if not run.broken] if project.record else []
+        free = [run for run in runs if getattr(run.info.limits, name) is None]
+        if not runs:
+            return failed(f"nothing that was given says {key}", mend)
+        if free:
+            such = f"{len(free):,} of {counted(len(runs), 'run')} had no {key}"
+            return failed(f"{such}, such as {free[-1].info.id}", mend)
+        return enough(len(runs), passed(f"each of {counted(len(runs), 'run')} had a {key}"))
 
     return judge
 
@@ -50,21 +59,20 @@ def _limit(name: str, key: str, example: str) -> Callable[[Project], Said]:
 def _prices(project: Project) -> Said:
     settings = project.settings
     mend = "prices: genai-prices under costs:, or models: {NAME: {input_usd: ..., output_usd: ...}}"
-    if project.prices:
-        return passed("the guard that was given has prices")
-    if settings.model_prices or settings.prices:
-        missing = _unpriced(settings)
+    if project.prices or settings.model_prices or settings.prices:
+        missing = _unpriced(project)
         named = [*sorted(settings.model_prices), *filter(None, [settings.prices])]
-        wrong = f"nobody says what {', '.join(missing)} costs"
-        return holds(not missing, f"prices of {', '.join(named)}", wrong, mend)
+        right = f"prices of {', '.join(named)}" if named else "the guard that was given has prices"
+        return holds(not missing, right, f"nobody says what {', '.join(missing)} costs", mend)
     if settings.limits.max_model_calls == 0:
         return passed("no run may call a model")
     return failed("nobody says what models cost, so no run has a cost that is complete", mend)
 
 
-def _unpriced(settings: Settings) -> list[str]:
+def _unpriced(project: Project) -> list[str]:
     """Return the models behind roles that have no price; of an alias alone nothing is known."""
-    prices = prices_of(None, settings.prices, settings.model_prices)
+    settings = project.settings
+    prices = project.prices or prices_of(None, settings.prices, settings.model_prices)
     behind = {settings.models[a].model for a in settings.routing.values() if a in settings.models}
     now = dt.datetime.now(dt.UTC)
     return sorted(model for model in behind if prices.price(model, Tokens(1, 1), now) is None)
@@ -96,11 +104,16 @@ def _loops(project: Project) -> Said:
 
 
 def _predictable(sample: Sample, project: Project) -> Said:
+    """What is only partly known says nothing of what a completion costs."""
     del project
-    costs = [run.info.spent_usd for run in sample.completed if run.verified is not False]
-    known = [usd for usd in costs if usd > 0]
+    good = [run for run in sample.completed if run.verified is not False and run.complete]
+    known = [run.info.spent_usd for run in good if run.info.spent_usd > 0]
     if len(known) < RUNS_NEEDED:
-        return too_few(len(known), "only those count that cost something", what="completed run")
+        done = counted(len(sample.completed), "completed run")
+        return unknown(
+            f"of {done} {len(known):,} have a cost that is known, and {RUNS_NEEDED} are needed",
+            "more runs, with prices of models or cost= of tools, then check again",
+        )
     middle, high = median(known), quantile(known, 95)
     told = f"median ${_usd(middle)}, p95 ${_usd(high)} of {len(known):,} completed runs"
     return holds(high <= SPREAD * middle, told, f"{told}: more than {SPREAD} times the median",
@@ -150,7 +163,8 @@ def _usd(amount: Decimal) -> str:
 
 CHECKS = (
     Check("cost.steps", "cost controls", "minimum", "A run has a limit of steps",
-          "In the configuration, or as @budget on a @workflow that is among --tools.",
+          "In the configuration, or as @budget on a @workflow that is among --tools; else as"
+          f" the runs on record have it, {RUNS_NEEDED} at least.",
           in_file("max_steps", _limit("max_steps", "max_steps", "10"))),
     Check("cost.model_calls", "cost controls", "minimum", "A run has a limit of model calls",
           "Each call costs money and time, and a confused agent makes many.",
@@ -175,7 +189,7 @@ CHECKS = (
     Check("cost.predictable", "cost controls", "scale",
           "What a completed run costs is predictable",
           f"p95 is at most {SPREAD} times the median, of completed runs that no verifier"
-          f" refuted. Needs {RUNS_NEEDED} with a cost.",
+          f" refuted. Needs {RUNS_NEEDED} with a cost that is known.",
           newest_runs(_predictable)),
     Check("cost.complete", "cost controls", "scale", "Every cost is known",
           f"No run has a call whose price nobody knew. Needs {RUNS_NEEDED} runs.",

@@ -17,6 +17,7 @@ from .looking import (
     newest_runs,
     no_tools,
     passed,
+    undeclared,
     unknown,
     unusable,
 )
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from .values import Said
 
 _WRITES = re.compile(
-    r"(?:add|approve|book|cancel|charge|close|comment|create|delete|drop|grant|insert|issue|merge|move|"
+    r"(?:^|[-.:/])(?i:add|approve|book|cancel|charge|close|comment|create|delete|drop|grant|insert|issue|merge|move|"
     r"pay|post|publish|purge|refund|remove|reset|revoke|send|set|submit|transfer|update|upload|void|"
-    r"write)(?:_|$)"
+    r"write)(?:[_\-A-Z]|$)"
 )
-"""Names of tools that begin so say that they write."""
+"""Names of tools that begin so, after the name of their plugin if they have one, say that they write."""
 _SHOWN = 3
 
 
@@ -103,13 +104,16 @@ def _category(project: Project) -> Iterator[Said]:
         yield no_tools(project)
         return
     known = [subject for subject in project.subjects if subject.effect is not None]
-    odd = [s for s in known if s.effect == "read" and _WRITES.match(s.name.lower())]
+    odd = [s for s in known if s.effect == "read" and _WRITES.search(s.name)]
     for subject in odd:
         mend = '@tool_contract(effect="write"), or a waiver that says that it only reads'
         yield about(
             subject, failed("is declared as a read, and its name says that it writes", mend)
         )
-    if not odd:
+    for subject in project.subjects:
+        if subject.effect is None:
+            yield about(subject, undeclared())
+    if not odd and known:
         kinds = [sum(s.effect == kind for s in known) for kind in ("read", "write", "forbidden")]
         read, write, forbidden = kinds
         yield passed(f"{counted(read, 'read')}, {counted(write, 'write')}, {forbidden} forbidden")

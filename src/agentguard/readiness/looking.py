@@ -62,8 +62,8 @@ def _each(
         if not project.subjects:
             yield no_tools(project)
             return
-        chosen = [subject for subject in project.subjects if subject.effect in effects]
-        found = [(subject, judge(subject, project)) for subject in chosen]
+        asked = [s for s in project.subjects if s.effect is None or s.effect in effects]
+        found = [(s, judge(s, project) if s.effect else undeclared()) for s in asked]
         told = [about(subject, said) for subject, said in found if said is not None]
         yield from told or [passed(none)]
 
@@ -80,6 +80,11 @@ def no_tools(project: Project) -> Said:
     known = sorted(project.record.tools) if project.record else []
     more = f"; the record knows {', '.join(known)}" if known else ""
     return unknown(f"no tool was given{more}", GIVE_TOOLS)
+
+
+def undeclared() -> Said:
+    """Say that nothing is known of a tool that may do anything."""
+    return unknown("cannot be told before it says what it does", "see safety.declared")
 
 
 def unusable(subject: Subject) -> Said:

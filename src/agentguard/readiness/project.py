@@ -17,6 +17,7 @@ from .subjects import Subject, subject_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ..prices import Prices
     from .sample import Sample
 
 _LIMITS = ("max_steps", "max_model_calls", "max_spend")
@@ -47,7 +48,7 @@ class Project:
     Attributes:
         subjects: the tools that were given.
         principals: who acts, as far as that was given.
-        prices: whether a guard that was given knows what models cost.
+        prices: of a guard that was given, if it knows what models cost.
         limits: what limits a run, by the name of the limit, and who says so.
         record: the newest runs; None where there is no record.
         workflow: whose runs count; None for all.
@@ -56,7 +57,7 @@ class Project:
     settings: Settings = field(default_factory=Settings.empty)
     subjects: tuple[Subject, ...] = ()
     principals: tuple[Principal, ...] = ()
-    prices: bool = False
+    prices: Prices | None = None
     limits: Mapping[str, str] = field(default_factory=dict[str, str])
     telemetry: Telemetry = field(default_factory=Telemetry)
     record: Sample | None = None
@@ -104,7 +105,7 @@ def project_of(
         settings=ruled,
         subjects=tuple(subject for subject in subjects if Stage.WORKFLOW not in subject.policies),
         principals=(*named, *(guard.principal for guard in guards)),
-        prices=any(not isinstance(guard.prices, Unknown) for guard in guards),
+        prices=next((g.prices for g in guards if not isinstance(g.prices, Unknown)), None),
         limits=_limits(ruled, subjects),
         telemetry=_telemetry(os.environ),
         record=record,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from ..errors import StoreUnavailable
 from ..ledger import queries
@@ -19,7 +19,7 @@ from ..record.spending import run_spending
 from ..slos import Fact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator
 
     from ..model import Effect, RunInfo
     from ..protocols import Store, Tx
@@ -69,7 +69,7 @@ class Seen:
 
     Attributes:
         outcome: one of `outcomes.RUN_OUTCOMES`.
-        scopes: what the agent was allowed; None if nobody said so.
+        scopes: what the agent was allowed; None if nobody said so of one of its parts.
         verified: whether it succeeded and verifiers confirmed what stands of it; None where it
             wrote nothing and nothing was verified.
         complete: whether everything it spent is known.
@@ -232,15 +232,14 @@ def _doubts(tx: Tx, tenant: str | None, workflow: str | None) -> list[Effect]:
 
 def seen_of(info: RunInfo, events: list[Event], broken: str | None = None) -> Seen:
     """Return a run as the checks see it; of one whose chain is *broken* nothing else is believed."""
-    data: Mapping[str, Any] = next((e.data for e in events if e.kind == "run.started"), {})
-    scopes, outcome = data.get("scopes"), _outcome(info, events)
+    scopes, outcome = _scopes(events), _outcome(info, events)
     tally, spent = _tally(events), _spending(info, events)
     said = tally.writes or any(event.kind == "verified" for event in events)
     again = sum(amount.nanos or 0 for amount in spent.amounts if amount.retry)
     return Seen(
         info=info,
         outcome=outcome,
-        scopes=None if scopes is None else tuple(scopes),
+        scopes=scopes,
         verified=spent.verified if said else None,
         complete=spent.complete,
         retry_usd=dollars(again),
@@ -249,6 +248,15 @@ def seen_of(info: RunInfo, events: list[Event], broken: str | None = None) -> Se
         asked=any(event.kind == "approval.requested" for event in events),
         tally=tally,
     )
+
+
+def _scopes(events: list[Event]) -> tuple[str, ...] | None:
+    """Return what its agent was allowed in all parts; None if nobody said so of one of them."""
+    parts = [e.data.get("scopes") for e in events if e.kind in ("run.started", "run.resumed")]
+    given = [part for part in parts if part is not None]
+    if not parts or len(given) < len(parts):
+        return None
+    return tuple(sorted({scope for part in given for scope in part}))
 
 
 def _outcome(info: RunInfo, events: list[Event]) -> str:

@@ -6,6 +6,7 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -84,7 +85,7 @@ def _place(finding: Finding, source: str) -> dict[str, Any]:
     if path.is_absolute():
         artifact = {"uri": path.as_uri()}
     else:
-        artifact = {"uri": path.as_posix(), "uriBaseId": _ROOT}
+        artifact = {"uri": quote(path.as_posix()), "uriBaseId": _ROOT}
     return {"artifactLocation": artifact, "region": {"startLine": finding.line or 1}}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Final
 
+from ..fallback import TRIGGERS
 from ..slos import wilson
 from .looking import RUNS_NEEDED, every_write, failed, holds, newest_runs, passed, percent, unknown
 from .values import Check
@@ -38,7 +39,10 @@ def _deterministic(subject: Subject, project: Project) -> Said:
 
 def _fallback(subject: Subject, project: Project) -> Said:
     if subject.fallback is not None:
-        return passed(f"falls back to {subject.fallback.kind}")
+        some = ", ".join(sorted(subject.fallback.on)) if subject.fallback.on != TRIGGERS else ""
+        return passed(
+            f"falls back to {subject.fallback.kind}" + (f" on {some} alone" if some else "")
+        )
     whole = project.settings.falls_back_to
     wrong = "its run has no safe ending when it cannot be called"
     mend = '@falls_back_to("draft"), or falls_back_to: draft in the configuration'
