@@ -7,7 +7,7 @@ from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, localcontext
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, Literal
 
-from ._wilson import DIGITS
+from ._wilson import DIGITS, enough
 from .errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -114,7 +114,8 @@ def default_burns(window: Window, budget: Decimal, min_count: int) -> tuple[Burn
         budget: the share that may be bad.
         min_count: outcomes below which nothing is said.
     """
-    rules = _by_count(window.last, min_count) if window.last else _by_time(window.size)
+    least = max(min_count, enough(budget))
+    rules = _by_count(window.last, least) if window.last else _by_time(window.size)
     found: dict[tuple[Window, Window], Burn] = {}
     for rule in rules:
         found.setdefault((rule.long, rule.short), _reachable(rule, budget))
@@ -135,9 +136,9 @@ def _scaled(seconds: int, period: int, least: int) -> int:
     return max(least, round(seconds * period / (30 * _DAY * 60)) * 60)
 
 
-def _by_count(last: int, min_count: int) -> Iterator[Burn]:
+def _by_count(last: int, least: int) -> Iterator[Burn]:
     for part, severity in _BY_COUNT:
-        long = min(last, max(min_count, -(-last // part)))
+        long = min(last, max(least, -(-last // part)))
         short = min(long, max(_SHORTEST, long // _SHORTEST))
         factor = _factor(Decimal(last) / (2 * long))
         yield Burn(Window(last=long), Window(last=short), factor, severity)
@@ -171,7 +172,18 @@ def problem(rule: Burn, window: Window, budget: Decimal, min_count: int) -> str 
         )
     if rule.long.last is not None and rule.long.last < min_count:
         return f"its long window holds fewer outcomes than min: {min_count}; make it longer"
-    return _factor_problem(rule, budget)
+    return blind(rule.long, budget) or _factor_problem(rule, budget)
+
+
+def blind(window: Window, budget: Decimal) -> str | None:
+    """Return why *window* can never show that more is bad than the *budget* allows, or None."""
+    least = enough(budget)
+    if window.last is None or window.last >= least:
+        return None
+    return (
+        f"{window.last} bad outcomes of {window.last} do not make it sure that more than"
+        f" {budget:f} is bad; it takes at least {least}"
+    )
 
 
 def _factor_problem(rule: Burn, budget: Decimal) -> str | None:

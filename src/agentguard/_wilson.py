@@ -32,3 +32,10 @@ def bounds(hits: int, count: int, z: Decimal = ONE_SIDED) -> tuple[Decimal, Deci
         low = Decimal(0) if not hits else max(Decimal(0), (centre - spread) / whole)
         high = Decimal(1) if hits == count else min(Decimal(1), (centre + spread) / whole)
         return low, high
+
+
+def enough(share: Decimal) -> int:
+    """Return the least number of which all must be hits to be sure that it is more than *share*."""
+    with localcontext() as exact:
+        exact.prec = DIGITS
+        return int(ONE_SIDED * ONE_SIDED * share / (1 - share)) + 1  # all of n: n / (n + z²)

@@ -8,7 +8,17 @@ from decimal import Decimal, localcontext
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from ._burning import Burn, Severity, Window, default_burns, most, problem, shortened, span
+from ._burning import (
+    Burn,
+    Severity,
+    Window,
+    blind,
+    default_burns,
+    most,
+    problem,
+    shortened,
+    span,
+)
 from ._wilson import DIGITS, bounds
 from .autonomy import STAGES
 from .errors import ConfigurationError
@@ -376,6 +386,8 @@ def _problems(slo: Slo) -> Iterator[str]:
     yield from _measure_problems(slo)
     if slo.min_count < 1 or (slo.window.last or slo.min_count) < slo.min_count:
         yield f"has min: {slo.min_count}; write at least 1 and at most the outcomes of its window"
+    if too_short := blind(slo.window, slo.budget):
+        yield f"has last: {slo.window.last}, which is no use: {too_short}"
     for rule in slo.burn:
         found = problem(rule, slo.window, slo.budget, slo.min_count)
         if found is not None:

@@ -69,6 +69,16 @@ SLO_MUTANTS: dict[str, Mutant] = {
             "    if limit is None or rule.factor <= limit:\n",
         ),
     ),
+    "default windows are too short to be sure": bug(
+        f"{ARITHMETIC}every_default_rule_can_be_broken",
+        "all(",
+        change("    least = max(min_count, enough(budget))\n", "    least = min_count\n"),
+    ),
+    "braces in a name are filled in": bug(
+        f"{RULES}names_that_look_like_templates_are_told_as_they_are",
+        "template: __alert_",
+        change('    return text.replace("{{", \'{{"{{"}}\')\n', "    return text\n"),
+    ),
     "default factors stay out of reach": bug(
         f"{ARITHMETIC}default_factors_out_of_reach_are_lowered_and_it_is_said",
         "'14.4'",

@@ -8,7 +8,7 @@ from typing import get_args
 
 from hypothesis import strategies as st
 
-from agentguard.slos import SLIS, Burn, Counted, Demotion, Slo, Window, burns
+from agentguard.slos import SLIS, Burn, Counted, Demotion, Slo, Window, burns, wilson
 
 NAMES = st.from_regex(r"[A-Za-z]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?", fullmatch=True)
 SUBJECTS = st.from_regex(r"[^\W\d_][\w :'\"#{}-]{0,20}[\w\"'}]", fullmatch=True)
@@ -32,15 +32,23 @@ def demotions(draw: st.DrawFn) -> Demotion | None:
     return Demotion(*stages, after, draw(st.none() | st.integers(1, 50)))
 
 
+def long_enough(window: Window, target: Decimal) -> Window:
+    """Make a window of outcomes so long that it can show a breach, by trying."""
+    last = window.last
+    while last is not None and wilson(last, last)[0] <= 1 - target:
+        last += 1 + last // 10
+    return window if last is None else Window(last=last)
+
+
 @st.composite
 def slos(draw: st.DrawFn, windows: st.SearchStrategy[Window] = MINUTES | LASTS) -> Slo:
     """Draw a service level."""
     sli = draw(st.sampled_from(SLIS))
     is_tool = sli == "correctness"
     subject = draw(SUBJECTS)
-    limits = st.decimals("0.01", "5000", places=2)
+    limits, target = st.decimals("0.01", "5000", places=2), draw(TARGETS)
     plain = Slo(
-        draw(NAMES), sli, target=draw(TARGETS), window=draw(windows),
+        draw(NAMES), sli, target=target, window=long_enough(draw(windows), target),
         workflow=None if is_tool else subject, tool=subject if is_tool else None,
         min_count=draw(st.integers(1, 10)),
         at_most=draw(limits) if sli in ("cost", "latency") else None,

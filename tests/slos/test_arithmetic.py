@@ -28,6 +28,7 @@ from agentguard.slos import (
     wilson,
     windows,
 )
+from tests.slos.drawn import long_enough
 
 # good, bad, target | share that is good, burn, budget left: fractions, by hand as in
 #   burn = (bad / (good + bad)) / (1 - target), left = 1 - burn
@@ -346,6 +347,15 @@ def test_what_an_outcome_counts_as_can_be_said() -> None:
         ({"sli": "cost"}, "has no at_most with the sli cost"),
         ({"at_most": Decimal(1)}, "has an at_most with the sli success; remove it"),
         ({"sli": "cost", "at_most": Decimal(0)}, "must be more than 0"),
+        ({"target": Decimal("0.2"), "window": Window(last=10)}, "has last: 10, .* at least 11$"),
+        ({"target": Decimal("0.5"), "window": Window(last=2), "min_count": 1}, "at least 3$"),
+        (
+            {
+                "target": Decimal("0.2"),
+                "burn": (Burn(Window(last=10), Window(last=5), Decimal(1)),),
+            },
+            "10 bad outcomes of 10 do not make it sure that more than 0.8 is bad",
+        ),
         ({"min_count": 101}, "has min: 101; write at least 1"),
         ({"min_count": 0}, "has min: 0; write at least 1"),
         ({"counts": {"fine": "good"}}, "counts 'fine', which is no outcome"),
@@ -391,10 +401,9 @@ NUMBERS = st.integers(0, 300)
 @st.composite
 def levels(draw: st.DrawFn) -> Slo:
     """Draw a service level with the default rules."""
-    window = draw(SIZES)
-    return slo(
-        str(draw(TARGETS)), window, min_count=draw(st.integers(1, min(50, window.last or 50)))
-    )
+    target = draw(TARGETS)
+    window = long_enough(draw(SIZES), target)
+    return slo(str(target), window, min_count=draw(st.integers(1, min(50, window.last or 50))))
 
 
 @given(NUMBERS, NUMBERS)
@@ -465,7 +474,7 @@ def test_every_default_rule_can_be_broken(level: Slo) -> None:
     for rule in rules:
         assert rule.short.size <= rule.long.size <= level.window.size
         assert level.target == 1 or rule.factor * level.budget < 1
-    found = judge(level, lambda _: Counts(0, 10**7))  # as sure as one can be
+    found = judge(level, lambda window: Counts(0, window.last or 10**7))
     assert all(rule.fires for rule in found.rules)
     assert any(rule.severity == "page" for rule in rules)
     assert Slo(level.name, level.sli, workflow="w", target=level.target, window=level.window,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,23 @@ def test_everything_bad_alerts_by_every_rule(tmp_path: Path) -> None:
         },
     }
     agrees(tmp_path, inputs, "2h", [used_up], "AgentguardSloExhausted")
+
+
+def test_names_that_look_like_templates_are_told_as_they_are(tmp_path: Path) -> None:
+    """An alert's labels and annotations are templates: braces in a workflow's name mean nothing there."""
+    name = "mail {{ $value }} {{{out}}}"
+    odd = replace(REFUNDS, workflow=name)
+    run = asked("check", "rules", rules_in(tmp_path, odd))
+    assert run.returncode == 0, run.stderr
+    inputs = [series("good", "0+0x120"), series("bad", "0+1x120")]
+    used_up = {
+        "exp_labels": {**LABELS, "workflow": name, "severity": "page", "window": "28d"},
+        "exp_annotations": {
+            "summary": "The error budget of refunds is used up",
+            "description": f"100% of the outcomes of {name} were bad within 28d; 5 % may be.",
+        },
+    }
+    agrees(tmp_path, inputs, "2h", [used_up], "AgentguardSloExhausted", odd)
 
 
 def test_a_burn_between_two_rules_alerts_by_the_slower(tmp_path: Path) -> None:

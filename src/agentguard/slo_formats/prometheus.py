@@ -143,15 +143,29 @@ def _burning(slo: Slo, rule: Burn) -> dict[str, Any]:
     return {
         "alert": BURNING,
         "expr": "\nand ".join([*faster, *_sure(slo, rule.long)]),
-        "labels": {**labels(slo), "severity": rule.severity, "window": rule.long.text},
+        "labels": _alert_labels(slo, rule.severity, rule.long),
         "annotations": {
             "summary": f"The error budget of {slo.name} burns {rule.text}",
-            "description": (
-                f"{{{{ $value | humanizePercentage }}}} of the outcomes of {slo.subject} were bad"
-                f" within {rule.long.text}; {number(slo.budget * 100)} % may be."
-            ),
+            "description": _described(slo, rule.long.text),
         },
     }
+
+
+def _alert_labels(slo: Slo, severity: str, window: Window) -> dict[str, str]:
+    plain = {key: _literal(value) for key, value in labels(slo).items()}
+    return {**plain, "severity": severity, "window": window.text}
+
+
+def _described(slo: Slo, period: str) -> str:
+    return (
+        f"{{{{ $value | humanizePercentage }}}} of the outcomes of {_literal(slo.subject)} were"
+        f" bad within {period}; {number(slo.budget * 100)} % may be."
+    )
+
+
+def _literal(text: str) -> str:
+    """Return *text* for an alert, whose labels and annotations Prometheus fills in as templates."""
+    return text.replace("{{", '{{"{{"}}')
 
 
 def _sure(slo: Slo, window: Window) -> list[str]:
@@ -170,12 +184,9 @@ def _exhausted(slo: Slo) -> dict[str, Any]:
     return {
         "alert": EXHAUSTED,
         "expr": "\nand ".join([spent, *_sure(slo, slo.window)]),
-        "labels": {**labels(slo), "severity": "page", "window": period},
+        "labels": _alert_labels(slo, "page", slo.window),
         "annotations": {
             "summary": f"The error budget of {slo.name} is used up",
-            "description": (
-                f"{{{{ $value | humanizePercentage }}}} of the outcomes of {slo.subject} were bad"
-                f" within {period}; {number(slo.budget * 100)} % may be."
-            ),
+            "description": _described(slo, period),
         },
     }
