@@ -113,17 +113,19 @@ class Screen:
         run = run_of(ACTS[0].cases[0].ticket_id)
         self.say()
         self.say(f"The run in which workers were killed: agentguard runs show {run}", "bold")
-        self._run("runs", "show", run)
+        self.show("runs", "show", run)
         self.say()
         self.say("Go on from here", "bold")
-        self.say(f"  export AGENTGUARD_STORE={self._shown_store()}", "cyan")
-        for words, why in self._commands(run, approval_id):
-            self.say(f"  {words:62} # {why}" if why else f"  {words}", "cyan")
-        self.say(f"All of it is kept in {self._seen(self._directory)} until the next demo.", "dim")
+        self.export()
+        commands = self._commands(run, approval_id)
+        longest = max(len(words) for words, why in commands if why)
+        for words, why in commands:
+            self.say(f"  {words:{longest}} # {why}" if why else f"  {words}", "cyan")
+        self.say(f"All of it is kept in {self.seen(self._directory)} until the next demo.", "dim")
 
     def _commands(self, run: str, approval_id: str) -> list[tuple[str, str]]:
-        guard = self._program()
-        where = "" if self._directory == DEFAULT else f" --dir {self._seen(self._directory)}"
+        guard = self.program()
+        where = "" if self._directory == DEFAULT else f" --dir {self.seen(self._directory)}"
         return [
             (f"{guard} runs list", "every run: status, steps, cost"),
             (f"{guard} runs show {run} --step 6", "what did step 6 write?"),
@@ -141,28 +143,32 @@ class Screen:
         if outcome.waits:
             approval = short(str(outcome.waits[0]["approval_id"]))
             self.say(
-                f"  {self._program()} approvals approve {approval} --by you --role finance", "cyan"
+                f"  {self.program()} approvals approve {approval} --by you --role finance", "cyan"
             )
 
-    def _run(self, *words: str) -> None:
+    def show(self, *words: str) -> None:
+        """Let agentguard itself print what an operator sees, as wide as the terminal is."""
         self._console.file.flush()
         env = {**os.environ, "AGENTGUARD_STORE": self.store}
-        subprocess.run([sys.executable, "-m", "agentguard", *words], check=True, env=env)
+        command = [sys.executable, "-m", "agentguard", *words]
+        subprocess.run(command, check=True, env=env, stderr=subprocess.STDOUT)
 
-    def _shown_store(self) -> str:
-        return shlex.quote(f"sqlite:///{self._seen(self._directory / 'agentguard.db')}")
+    def export(self) -> None:
+        """Say how the watcher's shell comes to the record."""
+        store = shlex.quote(f"sqlite:///{self.seen(self._directory / 'agentguard.db')}")
+        self.say(f"  export AGENTGUARD_STORE={store}", "cyan")
 
-    def _program(self) -> str:
+    def program(self) -> str:
         """Return how the watcher's shell finds agentguard."""
         own = Path(sys.executable).with_name("agentguard")
         found = shutil.which("agentguard")
         if found and own.exists() and Path(found).samefile(own):
             return "agentguard"
         return (
-            self._seen(own) if own.exists() else f"{self._seen(Path(sys.executable))} -m agentguard"
+            self.seen(own) if own.exists() else f"{self.seen(Path(sys.executable))} -m agentguard"
         )
 
-    def _seen(self, path: Path) -> str:
+    def seen(self, path: Path) -> str:
         """Return *path* as it works in the watcher's shell, which may stand in another directory."""
         here = Path.cwd()
         same = Path(os.environ.get("PWD", here)).resolve() == here

@@ -8,9 +8,6 @@ against the journals of both services.
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
 from decimal import Decimal
 from pathlib import Path
@@ -81,13 +78,10 @@ class Story:
 
     def see(self, *words: str) -> None:
         """Show what an operator sees."""
-        self.screen.say(f"   $ agentguard {' '.join(words)}", "cyan")
-        env = {**os.environ, "AGENTGUARD_STORE": self.screen.store}
-        given = ["--config", str(self.file)] if words[0] == "slo" else []
-        command = [sys.executable, "-m", "agentguard", *words, *given]
-        shown = subprocess.run(command, check=True, env=env, capture_output=True, text=True)
-        for line in (shown.stdout + shown.stderr).splitlines():
-            self.screen.say(f"   {line}")
+        of_slos = words[0] == "slo"
+        seen = [*words, "--config", self.screen.seen(self.file)] if of_slos else words
+        self.screen.say(f"   $ agentguard {' '.join(seen)}", "cyan")
+        self.screen.show(*words, *(["--config", str(self.file)] if of_slos else []))
 
     def approve(self) -> int:
         """Have a person look at what waits and say yes to it."""
@@ -133,8 +127,9 @@ def play(directory: Path, screen: Screen) -> int:
     screen.say(
         f"Taken away and given back, as journals and record tell. ({seconds:.0f} s)", "green"
     )
-    screen.say(f"  export AGENTGUARD_STORE={screen.store}", "cyan")
-    screen.say(f"  agentguard slo report refunds_done --config {directory}/agent_run.yaml", "cyan")
+    screen.export()
+    config_file = screen.seen(directory / "agent_run.yaml")
+    screen.say(f"  {screen.program()} slo report refunds_done --config {config_file}", "cyan")
     return 0
 
 
@@ -187,7 +182,7 @@ def waits(story: Story) -> None:
 
 
 def back(story: Story) -> None:
-    """A person looks at each write; two runs end well, and autonomy is back by rule."""
+    """People look at each write, two runs end well: autonomy is back by rule."""
     for ticket in reversed(story.failed):
         approved = 0
         while isinstance(stopped := story.work(ticket), ApprovalRequired):

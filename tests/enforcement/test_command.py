@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from agentguard import ApprovalRequired
 from agentguard.cli import main
 from agentguard.cli.shell import Shell, _code_of
+from tests.cli.world import on_terminal
 from tests.enforcement.conftest import Opens
 from tests.enforcement.shop import Shop, level
 
@@ -152,4 +153,24 @@ def test_what_was_taken_away_is_told_where_operators_look(run: Run, burnt: Shop)
     shown = run("runs", "show", culprit).stdout
     assert re.search(
         r"autonomy +refunds: auto -> approve, slo runs \w+, \d+ of \d+ outcomes were good", shown
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("lifted", [False, True])
+def test_no_number_is_cut_on_a_terminal_of_eighty_columns(
+    run: Run, burnt: Shop, *, lifted: bool
+) -> None:
+    """What is left of the budget stands there in full, whatever else has to give way."""
+    burnt.guard.close()
+    store = ("--store", burnt.url, "slo")
+    if lifted:
+        who = ("--by", "kim", "--reason", "the bank is back")
+        assert on_terminal(*store, "override", "runs", "--hours", "2", *who)[0] == 0
+    code, drawn = on_terminal(*store, "status", columns=80, NO_COLOR="1")
+    titles, line, *_ = drawn.splitlines()
+    assert code == 0, drawn
+    assert titles.rstrip().endswith("budget left")
+    assert re.search(
+        r"(auto \(override\)|approve) +88\.2 % \(69\.9 to 96\.0\) .*-0\.18$", line.rstrip()
     )

@@ -19,7 +19,11 @@ _CHECKOUT = Path(__file__).resolve().parents[3]
 )  # fmt: skip
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def demo(arguments: tuple[str, ...]) -> int:
-    """Show a run that is killed, resumed, approved and kept within its budget. ARGUMENTS go to it."""
+    """Show a run that is killed, resumed, approved and kept within its budget.
+
+    ARGUMENTS: --slo plays another story, in which a workflow loses its autonomy and gets it back;
+    --resume goes on with what you have decided; --dir DIRECTORY keeps everything there.
+    """
     path = _CHECKOUT / (_MODULE.replace(".", "/") + ".py")
     if not path.is_file():
         raise Failure(

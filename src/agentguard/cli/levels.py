@@ -87,18 +87,18 @@ def _colour(level: Level) -> str:
 
 
 COLUMNS: list[Column[Level]] = [
-    Column("slo", lambda s: escaped(s.head.slo), flex=10),
-    Column("over", lambda s: escaped(s.head.over), flex=12),
+    Column("slo", lambda s: escaped(s.head.slo), flex=8),
+    Column("over", lambda s: escaped(s.head.over), flex=8, spare=1),
     Column("state", state_of, state=_colour),
     Column("now", lambda s: stage_now(s) + (" (override)" if s.overridden else "")),
     Column("good (95 % sure)", _sli),
-    Column("target", lambda s: "-" if s.slo is None else f"{s.slo.target:f}", spare=3),
-    Column("n", lambda s: str(s.now.counts.valid if s.now else s.head.n), right=True),
+    Column("target", lambda s: "-" if s.slo is None else f"{s.slo.target:f}", spare=5),
+    Column("n", lambda s: str(s.now.counts.valid if s.now else s.head.n), right=True, spare=2),
     Column("budget left", _left, right=True),
-    Column("burn", lambda s: "-" if s.now is None else _number(s.now.burn), right=True, spare=2),
-    Column("last", sparkline, spare=1),
-    Column("open", _open, right=True, spare=4),
-    Column("window", lambda s: "-" if s.slo is None else s.slo.window.text, spare=5),
+    Column("burn", lambda s: "-" if s.now is None else _number(s.now.burn), right=True, spare=4),
+    Column("last", sparkline, spare=3),
+    Column("open", _open, right=True, spare=6),
+    Column("window", lambda s: "-" if s.slo is None else s.slo.window.text, spare=7),
 ]
 
 
