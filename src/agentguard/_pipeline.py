@@ -49,11 +49,10 @@ async def guarded(
             await look(runtime, run, call, tool.duties)
         runtime.take(call, run.around.store)
     except GuardError as error:
-        error = await held_refusal(runtime, run, tool, ref, args, kwargs, error)
-        refusal = _note_refusal(run, tool, ref, error)
-        told = await _ended_by(runtime, run, tool, refusal, None, (instance, args, kwargs))
-        span.end(tool_outcome(told), told)
-        return None, _shown(run, told)
+        return await _refused(runtime, run, tool, ref, span, error, (instance, args, kwargs))
+    except BaseException as error:  # a key's own code, a cancellation: nothing has begun
+        span.end("error", error)
+        raise
     body = body_of(call, wrapped, instance)
     if isinstance(runtime, ThreadRuntime) and tool.durable:
         runtime.late = late_answer(run, call, body, span)
@@ -76,6 +75,22 @@ async def guarded(
     note_end(run, call)
     span.end(outcome, None, call, value)
     return (run.host.edited(value, call.edits) if call.edits else value), None
+
+
+async def _refused(
+    runtime: Runtime, run: Run, tool: Tool, ref: Any, span: ToolSpan, error: GuardError,
+    given: tuple[Any, ...],
+) -> Outcome:  # fmt: skip
+    """End a call that was refused before it could start."""
+    try:
+        error = await held_refusal(runtime, run, tool, ref, given[1], given[2], error)
+        refusal = _note_refusal(run, tool, ref, error)
+        told = await _ended_by(runtime, run, tool, refusal, None, given)
+    except BaseException as failure:
+        span.end(tool_outcome(failure), failure)
+        raise
+    span.end(tool_outcome(told), told)
+    return None, _shown(run, told)
 
 
 async def _ended_by(

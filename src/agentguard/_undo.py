@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import _decide
 from ._attempt import body_of, steers
+from ._callfacts import tool_outcome
 from ._durable import DurableCall
 from ._independence import look
 from ._pipeline import late_answer
@@ -123,7 +124,7 @@ class Undo:
         try:
             value, outcome = await _path(runtime, run, call, body).run()
         except BaseException as error:
-            span.end("pending" if isinstance(error, ApprovalRequired) else "error", error, call)
+            span.end("pending" if steers(run, error) else tool_outcome(error), error, call)
             raise
         span.end(outcome, None, call, value)
         runtime.check_cancelled()

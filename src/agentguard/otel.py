@@ -40,7 +40,7 @@ def set_up(
 ) -> Telemetry:  # fmt: skip
     """Send spans, metrics and events to a collector by OTLP, in batches, from now on.
 
-    What is not given is taken from the variables OTEL_EXPORTER_OTLP_*.
+    What is not given is taken from the variables OTEL_EXPORTER_OTLP_*, of one signal or of all.
 
     Args:
         service_name: how the process is called in the collector.
@@ -53,12 +53,15 @@ def set_up(
         exporters: signal → an exporter of the SDK that gets it instead of the collector.
 
     Raises:
-        ConfigurationError: a provider is set already, or a package is missing.
+        ConfigurationError: a provider is set already, a package is missing, or what is given, or a
+            variable says, would send nothing.
     """
     wanted = _wanted(signals)
-    makers = _exporters(_protocol(protocol), _base(endpoint), headers, _seconds(timeout))
+    makers = _given(exporters or {}, wanted)
+    others: list[Signal] = [signal for signal in wanted if signal not in makers]
+    makers |= _exporters(others, protocol, _base(endpoint), headers, _seconds(timeout))
     _refuse_to_replace(wanted)
-    made = _Made(service_name, resource, wanted, {**makers, **_given(exporters or {}, wanted)})
+    made = _Made(service_name, resource, wanted, makers)
     telemetry = Telemetry(made.providers)
     for set_it in made.setters:
         set_it()
@@ -215,53 +218,77 @@ def _as_it_is(exporter: Any) -> Any:
     return exporter
 
 
-def _protocol(given: str | None) -> str:
-    said = given or os.environ.get("OTEL_EXPORTER_OTLP_PROTOCOL") or "http/protobuf"
-    if said not in PROTOCOLS:
+def _variable(signal: Signal, what: str) -> tuple[str, str]:
+    """Return which of OpenTelemetry's variables speaks for *signal*, and what it says, if one does."""
+    for name in (f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}"):
+        if said := os.environ.get(name, "").strip():
+            return name, said
+    return "", ""
+
+
+def _protocol(given: str | None, signal: Signal) -> str:
+    name, said = ("protocol", given) if given else _variable(signal, "PROTOCOL")
+    if said and said not in PROTOCOLS:
         raise ConfigurationError(
-            f"set_up: there is no protocol {said!r}; there are {', '.join(PROTOCOLS)}"
+            f"set_up: there is no protocol {said!r}, as {name} says; there are"
+            f" {', '.join(PROTOCOLS)}"
         )
-    return said
+    return said or "http/protobuf"
 
 
-def _base(endpoint: str | None) -> str | None:
+def _base(endpoint: str | None, name: str = "endpoint") -> str | None:
     if endpoint is None:
         return None
     base = endpoint.rstrip("/")
-    if not base.startswith(("http://", "https://")) or base.endswith(
-        tuple(f"/v1/{signal}" for signal in SIGNALS)
-    ):
+    if base.endswith(tuple(f"/v1/{signal}" for signal in SIGNALS)) or not _is_address(base):
         raise ConfigurationError(
-            f"set_up: endpoint={endpoint!r} must be where the collector listens, such as"
+            f"set_up: {name}={endpoint!r} must be where the collector listens, such as"
             " http://localhost:4318, without /v1/traces"
         )
     return base
 
 
+def _is_address(text: str) -> bool:
+    return text.startswith(("http://", "https://"))
+
+
+def _endpoint(base: str | None, signal: Signal, protocol: str) -> str | None:
+    """Return where *signal* goes; None where a variable says it, and says what can be used."""
+    if protocol != "http/protobuf":
+        return base
+    if base is not None:
+        return f"{base}/v1/{signal}"
+    name, said = _variable(signal, "ENDPOINT")
+    if name == "OTEL_EXPORTER_OTLP_ENDPOINT":
+        _base(said, name)
+    elif said and not _is_address(said):  # that of one signal is used as it is
+        raise ConfigurationError(
+            f"set_up: {name}={said!r} must be a whole address, such as"
+            f" http://localhost:4318/v1/{signal}"
+        )
+    return None
+
+
 def _seconds(timeout: float | None) -> float | None:
-    """Return the time for one export; None where the variables of OpenTelemetry say it."""
-    if timeout is None:
-        return None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else _TIMEOUT
-    if isinstance(timeout, bool) or not timeout > 0:
+    if timeout is not None and (isinstance(timeout, bool) or not timeout > 0):
         raise ConfigurationError(f"set_up: timeout={timeout!r} is not a number of seconds over 0")
     return timeout
 
 
 def _exporters(
-    protocol: str, base: str | None, headers: Mapping[str, str] | None, timeout: float | None
-) -> dict[Signal, Callable[[], Any]]:
+    signals: Collection[Signal], protocol: str | None, base: str | None,
+    headers: Mapping[str, str] | None, timeout: float | None,
+) -> dict[Signal, Callable[[], Any]]:  # fmt: skip
     """Return what makes the exporter of each signal."""
-    classes = _classes(protocol)
-    options: dict[str, Any] = {"headers": None if headers is None else dict(headers)}
-    if timeout is not None:
-        options["timeout"] = timeout
 
     def maker(signal: Signal) -> Callable[[], Any]:
-        path = f"/v1/{signal}" if protocol == "http/protobuf" else ""
-        endpoint = None if base is None else base + path
-        return lambda: classes[signal](endpoint=endpoint, **options)
+        how = _protocol(protocol, signal)
+        options: dict[str, Any] = {"headers": None if headers is None else dict(headers)}
+        if timeout is not None or not _variable(signal, "TIMEOUT")[1]:
+            options["timeout"] = _TIMEOUT if timeout is None else timeout
+        return partial(_classes(how)[signal], endpoint=_endpoint(base, signal, how), **options)
 
-    return {signal: maker(signal) for signal in SIGNALS}
+    return {signal: maker(signal) for signal in signals}
 
 
 def _classes(protocol: str) -> dict[Signal, Any]:

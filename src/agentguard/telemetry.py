@@ -89,9 +89,12 @@ def heard() -> Heard:
 
 def start_workflow(run: Running) -> Span:
     """Start the span of one part of a run; one that records nothing if the run is not traced."""
-    run.heard = heard() if run.around.traced else Heard(spans=False, metrics=False, events=False)
-    if not run.heard.spans:
+    if not run.around.traced:
+        run.heard = Heard(spans=False, metrics=False, events=False)
         return trace.INVALID_SPAN
+    run.heard = heard()
+    if not run.heard.spans:
+        return _unrecorded()
     attributes = {
         OPERATION: "invoke_workflow",
         WORKFLOW: run.workflow,
@@ -136,9 +139,9 @@ def end_workflow(
     try:
         if span.is_recording():
             _tell_of_run(span, run, outcome, error)
-        span.end()
-    except Exception as failure:  # noqa: BLE001 - no run fails because its span cannot end
+    except Exception as failure:  # noqa: BLE001 - no run fails because its span cannot be told
         broken("a span", failure)
+    _end(span)
 
 
 def _verdicts(run: Running, span: Span, verdicts: Sequence[Mapping[str, Any]]) -> None:
@@ -255,10 +258,10 @@ class ToolSpan:
         try:
             if self.span.is_recording():
                 self._tell(outcome, error, call, value)
-            if self._own:
-                self.span.end()
-        except Exception as failure:  # noqa: BLE001 - no call fails because its span cannot end
+        except Exception as failure:  # noqa: BLE001 - no call fails because its span cannot be told
             broken("a span", failure)
+        if self._own:
+            _end(self.span)
 
     def late(self, verdicts: Sequence[Mapping[str, Any]]) -> None:
         """Tell verdicts on an answer that came after the span had ended."""
@@ -271,7 +274,7 @@ class ToolSpan:
         facts = {"agentguard.tool.outcome": outcome}
         facts |= _callfacts.facts_of(call, error, self._run.hash_key)
         if call is not None and _evaluations.content()[0]:
-            facts |= self._content(call, value, returned=error is None)
+            facts |= self._shown(call, value, returned=error is None)
         if error is not None and outcome in _callfacts.ERRORS:
             facts["error.type"] = _callfacts.type_of(error)
             self.span.set_status(Status(StatusCode.ERROR, _callfacts.type_of(error)))
@@ -279,6 +282,14 @@ class ToolSpan:
             # Its owner sees an exception pass. Once a span is OK nothing makes it an error any more.
             self.span.set_status(Status(StatusCode.OK))
         self.span.set_attributes(facts)  # at once: every call of a span takes its lock
+
+    def _shown(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:
+        """Return the content; none where an object of the tool's cannot even be written as text."""
+        try:
+            return self._content(call, value, returned=returned)
+        except Exception as error:  # noqa: BLE001 - the rest of the span is told all the same
+            broken("the content of a span", error)
+            return {}
 
     def _content(self, call: Call, value: Any, *, returned: bool) -> dict[str, str]:
         """Return arguments and result as JSON, without what is sensitive."""
@@ -371,4 +382,19 @@ def _started(name: str, attributes: dict[str, Any]) -> Span:
         return _TRACER.start_span(name, kind=SpanKind.INTERNAL, attributes=attributes)
     except Exception as error:  # noqa: BLE001 - a sampler or a processor has failed
         broken("a span", error)
-        return trace.INVALID_SPAN
+        return _unrecorded()
+
+
+def _unrecorded() -> Span:
+    """Return a span that records nothing and leaves the trace of the caller as it is.
+
+    A process without an SDK still passes on whose trace it serves.
+    """
+    return trace.NonRecordingSpan(trace.get_current_span().get_span_context())
+
+
+def _end(span: Span) -> None:
+    try:
+        span.end()
+    except Exception as failure:  # noqa: BLE001 - no call and no run fails because its span cannot end
+        broken("a span", failure)

@@ -30,8 +30,29 @@ TELEMETRY_MUTANTS: dict[str, Mutant] = {
         f"{SPANS}a_processor_that_breaks_reaches_no_call",
         "KeyError",
         change(
-            "        except Exception as failure:  # noqa: BLE001 - no call fails because its span",
-            "        except ZeroDivisionError as failure:  #",
+            "    except Exception as failure:  # noqa: BLE001 - no call and no run fails because its",
+            "    except ZeroDivisionError as failure:  #",
+        ),
+    ),
+    "a call that ends before it begins leaves its span open": bug(
+        f"{SPANS}a_call_whose_key_cannot_be_made_has_its_span",
+        "assert",
+        change('        span.end("error", error)\n        raise\n', "        raise\n"),
+    ),
+    "a pause before an undo is an error": bug(
+        f"{SPANS}a_pause_before_an_undo_is_no_error",
+        "assert",
+        change(
+            'span.end("pending" if steers(run, error) else tool_outcome(error), error, call)',
+            "span.end(tool_outcome(error), error, call)",
+        ),
+    ),
+    "the trace of the caller ends where nobody records": bug(
+        f"{SPANS}without_an_sdk_the_callers_trace_is_passed_on",
+        "assert",
+        change(
+            "    return trace.NonRecordingSpan(trace.get_current_span().get_span_context())",
+            "    return trace.INVALID_SPAN",
         ),
     ),
     "the parts of a run are not linked": bug(

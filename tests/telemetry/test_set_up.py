@@ -123,6 +123,19 @@ def test_the_variables_of_opentelemetry_count(collector: Collector) -> None:
     assert [path for path, _, _ in collector.taken] == ["/v1/traces"]
 
 
+def test_the_variables_of_one_signal_count_more(collector: Collector) -> None:
+    """What is said of one signal holds for that one, whatever is said of all."""
+    environment = {
+        "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+        "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"{collector.url}/own/v1/traces",
+        "OTEL_EXPORTER_OTLP_TRACES_HEADERS": "x-key=k",
+    }
+    agent(environment, signals=["traces"], shutdown=10)
+    assert [path for path, _, _ in collector.taken] == ["/own/v1/traces"]
+    assert collector.taken[0][1]["x-key"] == "k"
+
+
 def test_what_is_set_up_is_not_replaced() -> None:
     """Whoever has a provider keeps it, and is told so in one sentence."""
     program = (
@@ -172,6 +185,28 @@ def test_a_wrong_option_is_refused(what: str) -> None:
     with pytest.raises(ConfigurationError) as refused:
         otel.set_up("x", **options)
     assert sentence in refused.value.message
+
+
+SAID_WRONG = {
+    "OTEL_EXPORTER_OTLP_ENDPOINT=localhost:4318": "such as http://localhost:4318, without",
+    "OTEL_EXPORTER_OTLP_ENDPOINT=http://x:4318/v1/traces": "such as http://localhost:4318, without",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT=x:4318": "such as http://localhost:4318/v1/metrics",
+    "OTEL_EXPORTER_OTLP_PROTOCOL=http/json": "there are http/protobuf, grpc",
+    "OTEL_EXPORTER_OTLP_LOGS_PROTOCOL=http": "there are http/protobuf, grpc",
+}
+
+
+@pytest.mark.parametrize("said", SAID_WRONG)
+def test_a_variable_that_would_send_nothing_is_refused(
+    monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    """What the environment says wrongly is refused by the name of the variable."""
+    name, _, value = said.partition("=")
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigurationError) as refused:
+        otel.set_up("x")
+    assert name in refused.value.message
+    assert SAID_WRONG[said] in refused.value.message
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -229,6 +264,14 @@ def test_no_collector_keeps_a_process(
     assert (told["paid"], told["on record"]) == (200, 200)
     assert "Queue full" not in told["said"]  # a warning for each would cost each call its time
     assert told["took"] < 1
+
+
+@pytest.mark.parametrize("one", ["", "TRACES_"])
+def test_a_timeout_of_the_environment_holds(silent: str, one: str) -> None:
+    """Exports give up as soon as a variable says, be it that of all signals or that of one."""
+    environment = {f"OTEL_EXPORTER_OTLP_{one}TIMEOUT": "0.2"}
+    told = agent(environment, endpoint=silent, signals=["traces"], shutdown=3)
+    assert told["ended"] is True  # with the five seconds of `set_up` it would not have
 
 
 def test_a_process_ends_in_time_without_shutdown(silent: str) -> None:

@@ -7,20 +7,23 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from agentguard import (
     Guard,
     Principal,
     Verdict,
     budget,
+    compensated_by,
     idempotent,
     requires_approval,
+    telemetry,
     tool_contract,
     verified_by,
 )
@@ -204,6 +207,90 @@ def test_a_budget_without_room_is_named(seen: Watched) -> None:
     assert facts(workflow(seen))["agentguard.budget.name"] == "max_calls of pay per run"
 
 
+# Calls that end before they have begun, and undos.
+
+
+def test_a_call_whose_key_cannot_be_made_has_its_span(seen: Watched) -> None:
+    """A key's own code that breaks ends the call's span, and what comes next does not hang below it."""
+
+    @tool_contract(effect="write")
+    @idempotent(key=lambda to: to["id"])
+    def note(to: str) -> str:
+        return to
+
+    with seen.guard.run("w") as run:
+        around = trace.get_current_span()
+        with pytest.raises(TypeError):
+            note("ada")
+        assert trace.get_current_span() is around
+        look("ada")
+        run.finish()
+    broken, looked = seen.spans()
+    assert facts(broken)["agentguard.tool.outcome"] == "error"
+    assert facts(broken)["error.type"] == "TypeError"
+    assert (broken.parent, looked.parent) == (around.get_span_context(),) * 2
+    assert seen.points("agentguard.tool_calls")["write", "error", "note"] == 1
+
+
+@pytest.mark.parametrize(("decision", "ends"), [(None, "pending"), ("reject", "rejected")])
+def test_an_undo_says_what_people_said(seen: Watched, decision: str | None, ends: str) -> None:
+    """An undo that people have to allow has the same ends as any other call."""
+
+    @requires_approval()
+    def unpay(result: str) -> None:
+        pass
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{to}")
+    @compensated_by(unpay)
+    def transfer(to: str) -> str:
+        return to
+
+    seen.call(transfer, "ada")
+    seen.guard.rollback("r", tools=[transfer], by="kim", reason="wrong")
+    if decision is not None:
+        (approval,) = seen.guard.approvals.list(status="pending")
+        seen.guard.approvals.decide(approval.id, decision, by="dana", reason="so")
+        seen.guard.rollback("r", tools=[transfer], by="kim", reason="wrong")
+    told = facts(seen.spans()[-1])
+    assert (told["gen_ai.tool.name"], told["agentguard.tool.outcome"]) == ("transfer.undo", ends)
+
+
+class Pause(Exception):
+    """How a runtime pauses."""
+
+
+class Pausing(Host):
+    """A runtime that pauses where people are asked."""
+
+    control_flow = (Pause,)
+
+    def can_pause(self) -> bool:
+        """Say yes."""
+        return True
+
+    def pause(self, approval: Any) -> None:
+        """Pause."""
+        raise Pause
+
+
+def test_a_pause_before_an_undo_is_no_error(seen: Watched) -> None:
+    """Where a runtime pauses until people have allowed an undo, neither it nor its call is red."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="pay:{to}")
+    @verified_by(lambda _arguments, _result: False)
+    @compensated_by(lambda result: None, approval=True)
+    def transfer(to: str) -> str:
+        return to
+
+    assert isinstance(seen.call(transfer, "ada", host=Pausing()), Pause)
+    undo, call = seen.spans()
+    assert facts(undo)["gen_ai.tool.name"] == "transfer.undo"
+    assert [facts(span)["agentguard.tool.outcome"] for span in (undo, call)] == ["pending"] * 2
+    assert {span.status.status_code for span in (undo, call)} == {StatusCode.UNSET}
+
+
 # Verdicts.
 
 
@@ -305,7 +392,27 @@ def test_workflow_spans_carry_neither_model_nor_usage(seen: Watched) -> None:
     ]
 
 
-# Spans of a runtime's instrumentation.
+# Spans of a runtime's instrumentation, and of the caller.
+
+
+def test_without_an_sdk_the_callers_trace_is_passed_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that records nothing still tells those it calls whose trace it serves."""
+    monkeypatch.setattr(telemetry, "_TRACER", trace.ProxyTracer("agentguard"))
+    given = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    passed: dict[str, str] = {}
+
+    @tool_contract(effect="read")
+    def asks(to: str) -> str:
+        TraceContextTextMapPropagator().inject(passed)
+        return to
+
+    token = context.attach(TraceContextTextMapPropagator().extract(given))
+    try:
+        with Guard("memory://").run("w"):
+            asks("ada")
+    finally:
+        context.detach(token)
+    assert passed == given
 
 
 class Instrumented(Host):
@@ -380,6 +487,29 @@ def test_a_runtime_that_cannot_tell_its_span_costs_no_call(seen: Watched) -> Non
 
 
 # What breaks.
+
+
+class Unspeakable:
+    """What a tool may return: nothing can show it."""
+
+    def __repr__(self) -> str:
+        """Break."""
+        raise LookupError("closed")
+
+
+def test_what_cannot_be_shown_costs_the_content_alone(
+    seen: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result that breaks when it is written as text leaves the span of its call as it was."""
+    monkeypatch.setenv("OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT", "SPAN_ONLY")
+
+    @tool_contract(effect="read")
+    def opens(to: str) -> Any:
+        return Unspeakable()
+
+    told = one(seen, opens, "ada")
+    assert told["agentguard.tool.outcome"] == "ok"
+    assert "gen_ai.tool.call.result" not in told
 
 
 class Bursting(SimpleSpanProcessor):
