@@ -15,7 +15,14 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from agentguard import NoEffect, Retry, current_run, idempotent, tool_contract
+from agentguard import (
+    ConfigurationError,
+    NoEffect,
+    Retry,
+    current_run,
+    idempotent,
+    tool_contract,
+)
 
 
 class Line(BaseModel):
@@ -166,3 +173,24 @@ FAILURES = {
     "stop iteration": _refuse(StopIteration()),
     "keyboard": _refuse(KeyboardInterrupt()),
 }
+
+
+@in_a_process
+@write
+def paid(key: str, ends: str) -> str:
+    """Pay twice, and end in one way or another."""
+    run = current_run()
+    try:
+        if ends == "ahead":
+            run.add_cost("tool", "0.10", ahead=True)
+        if ends == "people":
+            run.add_human_minutes(1, by="dana")
+    except ConfigurationError as refused:
+        raise NoEffect(str(refused)) from refused
+    run.add_cost("tool", "0.10", note="first")
+    run.add_cost("retrieval", Decimal("0.20"))
+    if ends == "raises":
+        raise NoEffect("no")
+    if ends == "dies":
+        os._exit(9)
+    return key

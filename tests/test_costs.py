@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -13,7 +15,9 @@ from agentguard import (
     ApprovalRequired,
     BudgetExceeded,
     ConfigurationError,
+    EffectInDoubt,
     Guard,
+    GuardError,
     NoEffect,
     Retry,
     budget,
@@ -22,10 +26,12 @@ from agentguard import (
     idempotent,
     requires_approval,
     tool_contract,
+    verified_by,
 )
 from agentguard.config import loads
 from agentguard.hosting import guarded_retrieval
 from agentguard.record import Costs, costs_of, fold
+from tests import isolated_tools
 
 PEOPLE = """agent_run:
   costs: {human_usd_per_hour: 60, minutes_per_decision: 2.5}
@@ -223,6 +229,62 @@ def test_an_undo_in_a_rollback_tells_its_costs(guard: Guard) -> None:
     assert [(e.step, e.actor, e.data["nanos"]) for e in added] == [
         (2, "person:dana", 100_000_000), (None, "person:dana", 30_000_000),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ["returns", "raises", "dies"])
+def test_a_tool_in_a_process_of_its_own_tells_its_costs(guard: Guard, ends: str) -> None:
+    """However its process ends, what it has told is counted for its step."""
+    with guard.run("answer", run_id="r-1"), contextlib.suppress(NoEffect, EffectInDoubt):
+        isolated_tools.paid("T-1", ends)
+    assert fold(guard.runs.events("r-1"))[0].cost_usd == Decimal("0.30")
+    assert guard.runs.show("r-1").spent_usd == Decimal("0.30")
+    (one, two) = [e for e in guard.runs.events("r-1") if e.kind == "cost.added"]
+    assert (one.content, two.data["kind"]) == ({"note": "first"}, "retrieval")
+
+
+@pytest.mark.parametrize("what", ["ahead", "people"])
+def test_what_another_process_cannot_count_is_refused_there(guard: Guard, what: str) -> None:
+    """Room for what is not spent yet, and rates of people, are known to the owner alone."""
+    with pytest.raises(NoEffect, match=r"it has no \.add_"), guard.run("answer", run_id="r-1"):
+        isolated_tools.paid("T-1", what)
+    assert guard.runs.show("r-1").spent_usd == 0
+
+
+SAYS = {"T-yes": True, "T-no": False}
+
+
+@tool_contract(effect="write")
+@idempotent(key="{ticket}", same_database=True)
+@verified_by(lambda arguments, _result: fee() and SAYS[arguments["ticket"]])
+def note_down(ticket: str, ends: str) -> str:
+    """Write beside the record; the paper costs a dime."""
+    current_run().add_cost("tool", "0.10", ahead=ends == "asks")
+    current_run().call.connection.execute("INSERT INTO notes VALUES (?)", (ticket,))
+    if ends == "raises":
+        raise ValueError(ticket)
+    return ticket
+
+
+@pytest.mark.parametrize(
+    ("ticket", "ends", "costs_usd", "stands"),
+    [
+        ("T-yes", "returns", "0.13", True), ("T-no", "returns", "0.13", False),
+        ("T-yes", "raises", "0.10", False), ("T-yes", "asks", "0.00", False),
+    ],
+)  # fmt: skip
+def test_what_is_spent_in_the_stores_transaction_is_spent(
+    guard: Guard, tmp_path: Path, ticket: str, ends: str, costs_usd: str, *, stands: bool
+) -> None:
+    """What body and verifier of such a tool pay is counted, whether its writes stand or not."""
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        connection.execute("CREATE TABLE notes (ticket TEXT)")
+    run = guard.run("answer", run_id="r-1")
+    with contextlib.suppress(GuardError, ValueError), run:
+        note_down(ticket, ends)
+    known = run.usage.spent / Decimal(10**9)
+    assert (guard.runs.show("r-1").spent_usd, known) == (Decimal(costs_usd), Decimal(costs_usd))
+    with sqlite3.connect(tmp_path / "store.db") as connection:
+        assert bool(connection.execute("SELECT * FROM notes").fetchall()) is stands
 
 
 def test_notes_can_be_erased(guard: Guard) -> None:

@@ -22,6 +22,7 @@ from ._signature import Returned, Signature
 from .canonical import jsonable
 from .classify import http_errors
 from .codec import NotStorable
+from .costs import amount_of
 from .errors import ConfigurationError
 from .model import NoEffect, Principal
 from .run import Run, enter, executing
@@ -33,16 +34,38 @@ if TYPE_CHECKING:
     from .tool import Arguments, Results
 
 
-class RunElsewhere(Run):
-    """What `current_run()` is here: the run's name and the call, and nothing that counts."""
+_SPEAKING = threading.Lock()
+"""Threads of the tool tell costs; no line may begin amid another."""
 
-    def __init__(self, call: Call) -> None:
-        self.id, self.principal = call.run_id, call.principal
+
+def _say(channel: socket.socket, words: Mapping[str, Any]) -> None:
+    with _SPEAKING:
+        channel.sendall(line(words))
+
+
+class RunElsewhere(Run):
+    """What `current_run()` is here: the run's name and the call; costs are told to the owner."""
+
+    def __init__(self, call: Call, channel: socket.socket) -> None:
+        self.id, self.principal, self._channel = call.run_id, call.principal, channel
+
+    def add_cost(self, kind: Any, usd: Any, *, note: str = "", ahead: bool = False) -> None:
+        """Tell the owner what was spent; it is counted when the body has ended, however it ends."""
+        if ahead:
+            raise self._not_here("add_cost(ahead=True)")
+        _say(self._channel, {"cost": [kind, amount_of(kind, usd), note]})
+
+    def add_human_minutes(self, *_given: Any, **_more: Any) -> None:
+        """Refuse it: what an hour costs is known to the owner."""
+        raise self._not_here("add_human_minutes")
 
     def __getattr__(self, name: str) -> Any:
-        raise ConfigurationError(
-            'with isolation="process", a tool has current_run().call, .id and .principal; it has no'
-            f" .{name} and cannot call guarded tools"
+        raise self._not_here(name)
+
+    def _not_here(self, name: str) -> ConfigurationError:
+        return ConfigurationError(
+            'with isolation="process", a tool has current_run().call, .id, .principal and .add_cost;'
+            f" it has no .{name} and cannot call guarded tools"
         )
 
 
@@ -58,7 +81,7 @@ def serve() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError):  # nobody listens any more
             stream.flush()
-    channel.sendall(line(answer))
+    _say(channel, answer)
     os._exit(0)
 
 
@@ -84,10 +107,10 @@ def _end_with_owner(channel: socket.socket) -> None:
 
 def _answer(channel: socket.socket, request: Mapping[str, Any]) -> dict[str, Any]:
     try:
-        body, tool = _prepared(request)
+        body, tool = _prepared(request, channel)
     except Exception as error:  # noqa: BLE001 - the parent is told, whatever it is
         return {"refused": f"{type(error).__name__}: {error}"}
-    channel.sendall(line({"began": True}))
+    _say(channel, {"began": True})
     value, raised = outcome_of(body)
     if raised is not None:
         return {"raised": _told(raised, tool)}
@@ -97,7 +120,7 @@ def _answer(channel: socket.socket, request: Mapping[str, Any]) -> dict[str, Any
         return {"lost": str(error)}
 
 
-def _prepared(request: Mapping[str, Any]) -> tuple[Callable[[], Any], Tool]:
+def _prepared(request: Mapping[str, Any], channel: socket.socket) -> tuple[Callable[[], Any], Tool]:
     """Return the body with its arguments, ready to run as the parent's call."""
     sys.path[:] = request["path"]
     function, contract = _find(request)
@@ -112,7 +135,7 @@ def _prepared(request: Mapping[str, Any]) -> tuple[Callable[[], Any], Tool]:
     args, kwargs = arguments.place(None, call.arguments, {})
 
     def body() -> Any:
-        with enter(RunElsewhere(call)), executing(call):
+        with enter(RunElsewhere(call, channel)), executing(call):
             return function(*args, **kwargs)
 
     return body, tool

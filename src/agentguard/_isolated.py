@@ -7,6 +7,7 @@ prints goes where the parent's own output goes.
     parent   the request: which function, its arguments, the call
     child    {"refused": why}     it cannot run the tool; nothing began
     child    {"began": true}      said before the first line of the body
+    child    {"cost": [kind, nano-dollars, note]}   as often as the body tells one
     child    {"result": …} or {"lost": why} or {"raised": …}
 
 A child holds its owner's lock while it lives, so that a killed owner is not taken for dead before
@@ -31,8 +32,10 @@ from ._runtime import DeadlinePassed, InlineRuntime, Outcome, ResultLost
 from ._signature import Signature
 from .classify import http_errors
 from .codec import NotStorable
+from .costs import owe
 from .errors import ConfigurationError, ContractViolation
 from .model import NoEffect
+from .run import active_run
 from .tool import Failure, ToolRaised
 
 if TYPE_CHECKING:
@@ -109,7 +112,9 @@ class ProcessRuntime(InlineRuntime):
         """Run the tool in a child; the body itself, which would run it here, is not used."""
         del body
         try:
-            return _outcome(self._call, _converse(self._call, self._lifeline, seconds))
+            heard = _converse(self._call, self._lifeline, seconds)
+            _count_costs(self._call, heard)
+            return _outcome(self._call, heard)
         except BaseException as error:  # noqa: BLE001 - carried as a value, raised at the edge
             return None, error
 
@@ -172,7 +177,10 @@ def _left(until: float | None) -> float | None:
 
 
 def _is_whole(said: bytes) -> bool:
-    return said.endswith(b"\n") and said.count(b"\n") > said.startswith(b'{"began"')
+    if not said.endswith(b"\n"):
+        return False
+    last = said[said.rfind(b"\n", 0, -1) + 1 :]
+    return not last.startswith((b'{"began"', b'{"cost"'))
 
 
 def _rest(ours: socket.socket) -> bytes:
@@ -191,11 +199,25 @@ def _kill(child: subprocess.Popen[bytes]) -> None:
     child.wait()
 
 
+def _words(heard: _Heard) -> list[dict[str, Any]]:
+    return [json.loads(each) for each in heard.said.split(b"\n")[:-1]]
+
+
+def _count_costs(call: Call, heard: _Heard) -> None:
+    """Count what the body told of its costs, however it ended."""
+    run = active_run()
+    if run is None or b'{"cost"' not in heard.said:
+        return
+    for words in _words(heard):
+        if "cost" in words:
+            owe(run, call, *words["cost"])
+
+
 def _outcome(call: Call, heard: _Heard) -> Outcome:
     """Return what the child's words, and its silence, say about the body."""
     words: dict[str, Any] = {}
-    for each in heard.said.split(b"\n")[:-1]:
-        words |= json.loads(each)
+    for each in _words(heard):
+        words |= each
     if "result" in words:
         return call.tool.results.restore(words["result"]), None
     if "lost" in words:

@@ -39,7 +39,7 @@ FLUSH_SECONDS = 1.0
 
 
 OPEN: ContextVar[Runtime | None] = ContextVar("agentguard_open", default=None)
-"""The runtime of the call whose body is being executed inside a transaction of the store."""
+"""The runtime of the call that is being executed inside a transaction of the store."""
 _METERS: weakref.WeakSet[Meter] = weakref.WeakSet()
 
 
@@ -113,17 +113,20 @@ class Meter:
         """What the run has used, as far as this process knows."""
         with self._lock:
             base, steps, tools = self._base, self._steps_ahead, self._tools_ahead
+            spent, known = self._pending.spent, not self._pending.unpriced
         return Usage(
-            base.steps + steps, base.model_calls, base.tool_calls + tools, base.spent, base.held,
-            base.input_tokens, base.output_tokens, base.cost_complete,
+            base.steps + steps, base.model_calls, base.tool_calls + tools, base.spent + spent,
+            base.held, base.input_tokens, base.output_tokens, base.cost_complete and known,
         )  # fmt: skip
 
-    def note(self, draft: Draft, *, tool_call: bool = False) -> None:
+    def note(self, draft: Draft, *, tool_call: bool = False, spent: int | None = 0) -> None:
         """Keep an event until the next commit; it is written before anything newer."""
         with self._lock:
             if not self._pending.drafts:
                 self._oldest = time.monotonic()
             self._pending.drafts.append(draft)
+            self._pending.spent += spent or 0
+            self._pending.unpriced |= spent is None
             if draft.step == NEW_STEP:
                 self._pending.steps += 1
                 self._pending.tool_calls += tool_call
@@ -164,11 +167,14 @@ class Meter:
             taken.drafts.extend(later.drafts)
             taken.steps += later.steps
             taken.tool_calls += later.tool_calls
+            taken.spent += later.spent
+            taken.unpriced |= later.unpriced
 
     def _count_written(self, taken: Pending) -> None:
         base = self._base
         self._take_over(replace(
-            base, steps=base.steps + taken.steps, tool_calls=base.tool_calls + taken.tool_calls
+            base, steps=base.steps + taken.steps, tool_calls=base.tool_calls + taken.tool_calls,
+            spent=base.spent + taken.spent, cost_complete=base.cost_complete and not taken.unpriced,
         ))  # fmt: skip
         self._uncount(taken)
 
@@ -185,7 +191,7 @@ class Meter:
         """Run one verb that also writes the waiting events *taken*; keep those if it fails.
 
         Raises:
-            ConfigurationError: the caller is the body of a tool whose transaction is open.
+            ConfigurationError: the caller is at work inside a tool's transaction.
         """
         try:
             _check_not_inside(runtime)
@@ -297,7 +303,7 @@ def _past(found: recent.Recent) -> Past:
 def _check_not_inside(runtime: Runtime) -> None:
     if OPEN.get() not in (None, runtime):
         raise ConfigurationError(
-            "a tool with same_database=True cannot make guarded writes or model calls in its body,"
+            "a tool with same_database=True, and its verifiers, cannot make guarded writes or model calls"
             " while its transaction is open: make them before or after it"
         )
 

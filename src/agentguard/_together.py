@@ -54,8 +54,7 @@ class TogetherRuntime(InlineRuntime):
     async def invoke(self, body: Callable[[], Any], seconds: float | None) -> Outcome:
         """Run the body while the transaction is open."""
         del seconds  # refused where it is declared
-        with setting(OPEN, self):
-            return outcome_of(body)
+        return outcome_of(body)
 
     def give_up(self) -> None:
         """Undo whatever is open."""
@@ -113,7 +112,8 @@ class TogetherCall(DurableCall):
         if self.runtime.open is not None:
             self.call.connection = self.runtime.open.connection
         try:
-            return await super()._execute(started)
+            with setting(OPEN, self.runtime):
+                return await super()._execute(started)
         finally:
             self.call.connection = None
 

@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from . import _metrics
+from ._meter import OPEN
 from ._runtime import AsyncioRuntime, InlineRuntime, run_inline
 from .errors import ConfigurationError
 from .ledger.costs import Cost, add_cost, minutes_text
@@ -119,11 +120,25 @@ def decision_costs(costs: HumanCosts) -> dict[str, Any]:
     return {"decision_costs": known}
 
 
-def _cost(run: Running, kind: str, usd: Any, note: str, *, ahead: bool) -> Cost:
+def amount_of(kind: str, usd: Any) -> int:
+    """Return the nano-dollars of a cost.
+
+    Raises:
+        ConfigurationError: there is no such kind, or it is no amount.
+    """
     if kind not in KINDS:
         raise ConfigurationError(f"add_cost: there is no kind {kind!r}; it is {', '.join(KINDS)}")
+    return nanos(usd)
+
+
+def owe(run: Running, call: Call, kind: str, spent: int, note: str) -> None:
+    """Count what *call* has spent elsewhere, with the run's next commit."""
+    _owe(run, replace(_of(run, call, note), kind=kind, nanos=spent))
+
+
+def _cost(run: Running, kind: str, usd: Any, note: str, *, ahead: bool) -> Cost:
     limits = run.limits if ahead else None
-    return replace(_here(run, note), kind=kind, nanos=nanos(usd), limits=limits)
+    return replace(_here(run, note), kind=kind, nanos=amount_of(kind, usd), limits=limits)
 
 
 def _time(run: Running, given: Any, by: str, note: str) -> Cost:
@@ -146,16 +161,31 @@ def _here(run: Running, note: str) -> Cost:
     """Return a cost of the call that is executed here, if there is one."""
     if run.part == 0:
         raise ConfigurationError(f"run {run.id} is not entered yet: add costs inside its block")
-    call = run.executed()
+    return _of(run, run.executed(), note)
+
+
+def _of(run: Running, call: Call | None, note: str) -> Cost:
     step, retry = (None, False) if call is None else (call.step, call.attempt > 1)
     return Cost("other", 0, step, retry=retry, note=run.redactor.scrub(note))
 
 
+def _owe(run: Running, cost: Cost) -> None:
+    run.meter.note(cost.draft(), spent=cost.nanos)
+    _tell(run, cost)
+
+
 async def _add(runtime: Runtime, run: Running, cost: Cost) -> None:
+    if OPEN.get() is not None and cost.limits is None:
+        _owe(run, cost)  # it is spent, whatever becomes of the transaction that is open here
+        return
     taken = run.meter.drain()
     over, usage = await run.commit(runtime, taken, add_cost, run.ref, cost, taken)
     run.meter.synced(usage, taken)
     if over is not None:
         raise over
+    _tell(run, cost)
+
+
+def _tell(run: Running, cost: Cost) -> None:
     if cost.nanos and run.around.traced:
         _metrics.cost(run.workflow, cost.kind, dollars(cost.nanos))

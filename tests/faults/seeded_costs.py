@@ -130,4 +130,19 @@ COST_MUTANTS: dict[str, Mutant] = {
         "(1, 1, ",
         change(" and (word.event.step or word.event.seq > changed)}", "}"),
     ),
+    "what another process spends is not counted": bug(
+        f"{TOLD}a_tool_in_a_process_of_its_own_tells_its_costs",
+        "Decimal('0.30')",
+        change('        if "cost" in words:\n', "        if False:\n"),
+    ),
+    "what is spent in a transaction is refused": bug(
+        f"{TOLD}what_is_spent_in_the_stores_transaction_is_spent[T-yes-returns-0.13-True]",
+        "Decimal('0.13')",
+        change("    if OPEN.get() is not None and cost.limits is None:\n", "    if False:\n"),
+    ),
+    "costs that wait for a commit are not spent": bug(
+        f"{TOLD}what_is_spent_in_the_stores_transaction_is_spent[T-yes-returns-0.13-True]",
+        "Decimal('0.13')",
+        change("            self.spent += pending.spent\n", ""),
+    ),
 }

@@ -166,6 +166,8 @@ class RunLog:
         self.flying = (pending.flying_steps, pending.flying_tools)
         if pending.drafts:
             self._tx.after_commit(pending.note_written)
+            self.spent += pending.spent
+            self.cost_complete = int(bool(self.cost_complete) and not pending.unpriced)
         for draft in pending.drafts:
             # The draft stays as it is: if this commit fails, the next one numbers it again.
             self._append(draft, self.next_step() if draft.step == NEW_STEP else draft.step)

@@ -38,6 +38,7 @@ class Pending:
     """Events of reads, and the usage they stand for, that ride along with the next commit.
 
     Attributes:
+        spent: nano-dollars of costs among them; *unpriced*: nobody knows what one of them is.
         flying_steps: steps of reads that are under way, or whose events another commit is about to
             write; they count against the limits, so that no call is started in their room.
         flying_tools: how many of those are tool calls.
@@ -47,6 +48,8 @@ class Pending:
     drafts: list[Draft] = field(default_factory=list)
     steps: int = 0
     tool_calls: int = 0
+    spent: int = 0
+    unpriced: bool = False
     flying_steps: int = 0
     flying_tools: int = 0
     written: bool = False
