@@ -49,8 +49,7 @@ class Slos:
 
     def at_opening(self, workflow: str) -> Watch | None:
         """Return what may come back when a run of *workflow* is opened; None if nothing can."""
-        watch = self._opened.get(workflow, self._tools)
-        return watch if watch is not None and watch.demotes else None
+        return self._opened.get(workflow, self._tools)
 
     def status(self, *, tenant: str | None = None) -> list[Level]:
         """Return how all levels stand, by their names; of this tenant or the guard's own.
@@ -165,8 +164,10 @@ def _sorted(slos: Any) -> tuple[Slo, ...]:
 def _end(now: int, hours: float | None, until: dt.datetime | None) -> int:
     if (hours is None) == (until is None) or (until is not None and until.tzinfo is None):
         raise ConfigurationError("override: give hours or until, the latter with a time zone")
-    if until is None:
-        return now + int((hours or 0) * 3_600_000_000)
+    if hours is not None:
+        soon = 0 < hours <= LONGEST_HOURS  # neither is what is no number
+        return now + int(hours * 3_600_000_000) if soon else now
+    assert until is not None  # noqa: S101 - one of the two, see above
     since = until - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
     return int(since.total_seconds() * 1_000_000)
 

@@ -20,6 +20,7 @@ from agentguard import (
     tool_contract,
 )
 from agentguard.autonomy import Autonomy
+from agentguard.config import Settings
 from agentguard.errors import ActionDrafted, ForbiddenAction, StoreUnavailable
 from agentguard.slos import Burn, Demotion, Slo, Window
 from tests.enforcement.conftest import Opens
@@ -403,6 +404,8 @@ def test_an_override_can_be_ended(shop: Opens) -> None:
         {"by": "kim", "reason": "why"},
         {"by": "kim", "reason": "why", "hours": 0},
         {"by": "kim", "reason": "why", "hours": 745},
+        {"by": "kim", "reason": "why", "hours": float("nan")},
+        {"by": "kim", "reason": "why", "hours": float("inf")},
         {"by": "kim", "reason": "why", "until": dt.datetime(2030, 1, 1)},  # noqa: DTZ001 - that is the point
     ],
 )
@@ -429,6 +432,22 @@ def test_a_level_that_is_not_declared_any_more_holds_until_it_is_lifted(shop: Op
     other.slos.override("runs", by="kim", reason="it was renamed", hours=1)
     assert opened.call(opened.tool("pay"), guard=other) == "done pay T-6"
     other.close()
+
+
+@pytest.mark.parametrize("name", ["runs", "runs_of_last_year"])
+def test_a_level_that_shall_demote_nothing_gives_back_what_it_took(shop: Opens, name: str) -> None:
+    """Who writes `demote: off`, also of a level that is out of use, has autonomy back at the next run."""
+    opened = demoted(shop, level(name, demote=Demotion("draft", "draft")))
+    assert isinstance(opened.call(), ActionDrafted)
+    off = Settings(slos=(level(name, demote=None),))
+    other = Guard(opened.url, config=off, clock=opened.clock)
+    assert opened.call(opened.tool("pay"), guard=other) == "done pay T-7"
+    other.close()
+    assert opened.call() == "done pay T-8"
+    told = f"slo {name} demotes nothing any more"
+    assert [(c["from"], c["to"], c["why"]) for c in opened.changes()][1:] == [
+        ("draft", "auto", told)
+    ]
 
 
 def test_a_damaged_stage_starts_nothing(shop: Opens) -> None:

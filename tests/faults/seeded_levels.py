@@ -87,6 +87,14 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
         "approval_required",
         change("tx.now >= _last_bad(tx, head) +", "tx.now >= (head.since or 0) +"),
     ),
+    "demote: off holds what was taken": bug(
+        f"{DEMOTION}a_level_that_shall_demote_nothing_gives_back_what_it_took[runs]",
+        "action_drafted",
+        change(
+            "    rule = slo.demote\n    if rule is None:\n        return True\n",
+            "    rule = slo.demote\n    if rule is None:\n        return False\n",
+        ),
+    ),
     "a pin lifts a demotion": bug(
         f"{DEMOTION}a_pin_does_not_lift_a_demotion",
         "isinstance('done pay",

@@ -44,7 +44,6 @@ _CALM = 86_400
 """Where calls are only drafted nothing is counted: so many seconds, if nothing else says how long."""
 _UP = {"draft": "approve", "propose": "approve", "approve": None}
 _HELD = ("action_drafted", "approval_expired")
-_NO_RULE = Demotion(None, None)
 _COLUMNS = (
     "tenant, slo, over, n, good, bad, at, stage, since, since_n, why, override_until, override_by,"
     " override_reason"
@@ -329,12 +328,12 @@ def _part(number: int, window: Window) -> str:
 
 def _judged(tx: Tx, slo: Slo, head: Head, *, lowers: bool) -> Draft | None:
     """Move the stage if that is due, and return the event that tells it."""
-    lowers = lowers and slo.demote is not None
-    if not lowers and head.stage is None:
+    rule = slo.demote if lowers else None
+    if rule is None and head.stage is None:
         return None
     now = judged(tx, slo, head)
-    if lowers:
-        to = lowest(head.stage or "auto", *_wanted(slo.demote or _NO_RULE, now))
+    if rule is not None:
+        to = lowest(head.stage or "auto", *_wanted(rule, now))
         if to != (head.stage or "auto"):
             switches.hold_up(tx)
             return move(tx, slo, head, to, f"slo {slo.name} {_word(now)}", now)
@@ -355,14 +354,20 @@ def _wanted(rule: Demotion, now: Judgement) -> Iterable[str | None]:
 def _restored(tx: Tx, slo: Slo, head: Head, now: Judgement) -> Draft | None:
     if head.stage is None or not is_due(tx, slo, head, now):
         return None
-    to = _UP.get(head.stage)
+    to = None if slo.demote is None else _UP.get(head.stage)
     why = "restored" if to is None else f"restored from {head.stage}"
+    why = why if slo.demote is not None else "demotes nothing any more"
     return move(tx, slo, head, to, f"slo {slo.name} {why}", now)
 
 
 def is_due(tx: Tx, slo: Slo, head: Head, now: Judgement) -> bool:
-    """Return whether a level that was demoted comes back by its rule, by one stage."""
-    rule = slo.demote or _NO_RULE
+    """Return whether a level that was demoted comes back by its rule, by one stage.
+
+    One that shall demote nothing gives back at once what it took before somebody said so.
+    """
+    rule = slo.demote
+    if rule is None:
+        return True
     after = rule.restore_after or 0
     if head.since is not None and tx.now < head.since + after * _SECOND:
         return False
