@@ -23,6 +23,7 @@ from agentguard import (
     idempotent,
     tool_contract,
 )
+from agentguard.caching import cached
 
 
 class Line(BaseModel):
@@ -194,3 +195,16 @@ def paid(key: str, ends: str) -> str:
     if ends == "dies":
         os._exit(9)
     return key
+
+
+@cached("twice", version="1")
+def twice(text: str) -> str:
+    """Say it twice."""
+    return 2 * text
+
+
+@in_a_process
+@write
+def derived(key: str) -> str:
+    """Return what a cached function derives."""
+    return twice(key)

@@ -25,9 +25,10 @@ from pydantic import BaseModel
 from agentguard import Guard, Principal, current_run, idempotent, tool_contract
 from agentguard.artifacts import FLUSH_AFTER, Rate
 from agentguard.caching import cached
-from agentguard.errors import ConfigurationError, ContractViolation
+from agentguard.errors import ConfigurationError, ContractViolation, StoreUnavailable
 from agentguard.ledger import artifacts
 from agentguard.testing import FakeClock, override
+from tests import isolated_tools
 
 PRICES = {"m": ("1000", "0")}
 
@@ -450,10 +451,12 @@ def test_a_cost_that_is_not_known_is_not_zero(guard: Guard) -> None:
         ("0.25", 250_000_000),
         (lambda made: Decimal(made["words"]), 10 * 10**9),
         (lambda _: None, None),
+        (lambda _: -1, None),
+        (lambda made: made["dollars"], None),
     ],
 )
 def test_a_declared_cost_counts(guard: Guard, cost: Any, nanos: int | None) -> None:
-    """An amount, or what a callable says of the result."""
+    """An amount, or what a callable says of the result; one that breaks loses nothing."""
     summarize, _ = counting(cost=cost)
     with guard.run(run_id="r"):
         summarize("a")
@@ -513,6 +516,28 @@ def test_closing_the_guard_writes_the_counts(tmp_path: Path) -> None:
     guard = Guard(url)
     assert rate(guard) == (1, 1)
     guard.close()
+
+
+def test_counts_that_could_not_be_written_are_written_later(tmp_path: Path) -> None:
+    """A store that fails for a while makes no hit rate wrong."""
+    guard, (summarize, _) = Guard(f"sqlite:///{tmp_path}/a.db"), counting()
+    with override(guard), sqlite3.connect(f"{tmp_path}/a.db") as there:
+        summarize("a")
+        there.execute("ALTER TABLE artifact_counts RENAME TO elsewhere")
+        summarize("a")
+        summarize("b")
+        with pytest.raises(StoreUnavailable):
+            guard.artifacts.flush()
+        there.execute("ALTER TABLE elsewhere RENAME TO artifact_counts")
+        assert rate(guard) == (1, 2)
+    guard.close()
+
+
+def test_in_a_process_of_its_own_it_only_makes(guard: Guard) -> None:
+    """A tool with isolation="process" has no store; what it derives is made each time."""
+    with guard.run():
+        assert [isolated_tools.derived(key) for key in "ab"] == ["aa", "bb"]
+    assert guard.artifacts.rates() == []
 
 
 def test_a_forked_child_does_not_count_its_parents(tmp_path: Path) -> None:
@@ -607,6 +632,12 @@ def test_tools_and_streams_are_refused() -> None:
     ):
         with pytest.raises(ConfigurationError, match=sentence):
             cached("k", version="1")(function)  # type: ignore[type-var] # that is the point
+
+
+def test_a_function_without_a_name_is_refused() -> None:
+    """All lambdas of a module have one name, and would get each other's artifacts."""
+    with pytest.raises(ConfigurationError, match="a lambda has no name to be kept under"):
+        cached("k", version="1")(lambda x: x)
 
 
 def test_a_cached_function_may_be_a_tool(guard: Guard) -> None:

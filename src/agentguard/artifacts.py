@@ -9,7 +9,7 @@ import time
 import weakref
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from . import durations
 from ._runtime import InlineRuntime, run_inline
@@ -20,10 +20,13 @@ from .model import dollars
 
 if TYPE_CHECKING:
     import builtins
+    from collections.abc import Callable, Mapping
 
     from ._runtime import Runtime
-    from .ledger.artifacts import Group
+    from .ledger.artifacts import Counts, Group
     from .protocols import Store
+
+T = TypeVar("T")
 
 FLUSH_AFTER = 64
 """So many look-ups are counted in memory at the most, before a write takes them along."""
@@ -137,11 +140,32 @@ class Artifacts:
             taken, self._counted, self._since = self._counted, {}, time.monotonic()
             return taken
 
+    def give_back(self, taken: Mapping[Group, Counts]) -> None:
+        """Count on from what could not be written."""
+        with self._lock:
+            for group, counts in taken.items():
+                before = self._counted.get(group, (0, 0, 0))
+                hits, misses, saved = (a + b for a, b in zip(before, counts, strict=True))
+                self._counted[group] = hits, misses, saved
+
+    async def commit(self, runtime: Runtime, verb: Callable[..., T], *args: Any) -> T:
+        """Run one verb that also writes what was counted; count on from that if it fails.
+
+        Raises:
+            StoreUnavailable: the store did not take it.
+        """
+        taken = self.drain()
+        try:
+            return await runtime.commit(self.store, verb, *args, taken)
+        except StoreUnavailable as error:
+            if not error.uncertain:  # rather counted once too little than twice
+                self.give_back(taken)
+            raise
+
     async def write(self, runtime: Runtime) -> None:
         """Write what was counted."""
-        taken = self.drain()
-        if taken:
-            await runtime.commit(self.store, artifacts.count, taken)
+        if self._counted:
+            await self.commit(runtime, artifacts.count)
 
 
 _ALL: weakref.WeakSet[Artifacts] = weakref.WeakSet()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from . import _metrics, durations
 from ._content import content
+from ._isolated import INSIDE
 from ._meter import OPEN
 from ._runtime import AsyncioRuntime, InlineRuntime, Runtime, run_inline
 from .canonical import keyed_hash
@@ -141,6 +142,10 @@ def _check(function: Any, policy: _Policy) -> None:
             f"cached {policy.kind}: {name} is a guarded tool: put cached beneath its decorators, on"
             " what derives"
         )
+    if name.endswith("<lambda>"):
+        raise ConfigurationError(
+            f"cached {policy.kind}: a lambda has no name to be kept under; make it a def"
+        )
     if not inspect.isfunction(function) and not inspect.isbuiltin(function):
         raise ConfigurationError(f"cached {policy.kind}: {name} is no function")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
@@ -153,7 +158,7 @@ def _use(
     policy: _Policy, function: Any, signature: inspect.Signature, args: Any, kwargs: Any
 ) -> _Use | None:
     """Return one use of a cached function; None where the store is not to be asked."""
-    if OPEN.get() is not None:  # its transaction belongs to a tool's body
+    if OPEN.get() is not None or INSIDE:  # the transaction, or the process, is a tool's own
         return None
     made_of: Any
     if policy.key is None:
@@ -263,7 +268,7 @@ class _Use:
         run_id = None if self.run is None else self.run.id
         made = Made(self.name, text, cost, self.policy.ttl_us, run_id)
         try:
-            kept = await runtime.commit(self.shelf.store, artifacts.keep, made, self.shelf.drain())
+            kept = await self.shelf.commit(runtime, artifacts.keep, made)
         except StoreUnavailable as error:
             _unavailable(self.policy.kind, error)
             return "no: the store is not available"
@@ -292,13 +297,24 @@ class _Use:
         """Return the nano-dollars that making it took, if that is known."""
         cost = self.policy.cost
         if callable(cost):
-            said: Any = cost(made)
-            return None if said is None else nanos(said)
+            return self._said(cost, made)
         if cost is not None or self.run is None or self._before is None:
             return cast("int | None", cost)
         after = self.run.usage
         spent = after.spent - self._before.spent
         return spent if spent > 0 and after.cost_complete else None
+
+    def _said(self, cost: Callable[[Any], Any], made: Any) -> int | None:
+        """Return what a callable says of a result, which is made and paid for, whatever it says."""
+        try:
+            said = cost(made)
+            return None if said is None else nanos(said)
+        except Exception as error:  # noqa: BLE001 - told in the log, and not known
+            _LOG.warning(
+                "what a %s has cost is not known (%s: %s)",
+                self.policy.kind, type(error).__name__, error,
+            )  # fmt: skip
+            return None
 
     async def _tell(self, runtime: Runtime, fact: dict[str, Any]) -> None:
         """Let the record of the run tell it with its next commit."""

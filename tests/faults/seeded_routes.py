@@ -69,4 +69,17 @@ ROUTE_MUTANTS: dict[str, Mutant] = {
         "AssertionError",
         change("    return scrubbed != text", "    return False"),
     ),
+    "a failing store makes hit rates wrong": bug(
+        f"{CACHED}counts_that_could_not_be_written_are_written_later",
+        "DID NOT RAISE",
+        change("                self.give_back(taken)\n", "                pass\n"),
+    ),
+    "a cost that cannot be told loses what it is for": bug(
+        f"{CACHED}a_declared_cost_counts",
+        "KeyError",
+        change(
+            "        except Exception as error:  # noqa: BLE001 - told in the log, and not known",
+            "        except ConfigurationError as error:",
+        ),
+    ),
 }
