@@ -57,7 +57,7 @@ def _part(value: object) -> Window:
 
 def _at_most(value: object) -> str:
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
-        value = f"{value:f}" if Decimal(value).is_finite() else ""
+        value = f"{Decimal(value):f}" if Decimal(value).is_finite() else ""
     if isinstance(value, str) and _AMOUNT.fullmatch(value):
         return value
     msg = 'must be US dollars such as "0.40", or a time such as 30s'
