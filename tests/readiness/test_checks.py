@@ -393,13 +393,31 @@ def test_a_cost_that_is_partly_known_is_no_evidence() -> None:
 
     report = grade(worked(two_models, count=40))
     (found,) = [f for f in report.findings if f.id == "cost.predictable"]
-    assert (found.status, found.evidence) == (
-        "unknown",
-        "of 40 completed runs 0 have a cost that is known, and 30 are needed",
-    )
+    assert found.status == "unknown"
+    assert found.evidence.startswith("0 of 40 completed runs were verified, or wrote nothing, and")
 
 
 def test_an_ending_for_some_errors_alone_is_told_so() -> None:
     """Who falls back after some errors only sees after which."""
     (found,) = [f for f in grade(good(tool())).findings if f.id == "verification.fallback"]
     assert found.evidence == "falls back to draft on tool_timeout alone"
+
+
+def test_prices_that_code_gives_are_seen_in_the_record() -> None:
+    """Thirty runs whose model calls have a cost are evidence of prices; one without is against."""
+    text = GOOD.replace(
+        "  costs:\n    models:\n      planner: {input_usd: 10, output_usd: 30}\n", ""
+    )
+
+    def found(count: int, **options: Any) -> tuple[str, str]:
+        shop = Shop(text=text)
+        shop.guard = Guard("memory://", config=shop.guard.settings, clock=shop.clock, **options)
+        report = grade(shop.work(count).project(text=text))
+        [said] = [f for f in report.findings if f.id == "cost.prices"]
+        return said.status, said.evidence
+
+    prices = {"planner": (10, 30)}
+    assert found(30, prices=prices) == ("pass", "every cost of 30 runs with model calls is known")
+    assert found(29, prices=prices)[1].startswith("29 runs, and 30 are needed; so far: every cost")
+    told = "nobody knew what 1 of 1 run with model calls, such as r-T-0, cost"
+    assert found(1) == ("fail", told)

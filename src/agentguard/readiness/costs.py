@@ -66,7 +66,22 @@ def _prices(project: Project) -> Said:
         return holds(not missing, right, f"nobody says what {', '.join(missing)} costs", mend)
     if settings.limits.max_model_calls == 0:
         return passed("no run may call a model")
-    return failed("nobody says what models cost, so no run has a cost that is complete", mend)
+    return _paid(project, mend)
+
+
+def _paid(project: Project, mend: str) -> Said:
+    """Look at what runs paid for models: prices that code gives to a guard are seen there alone."""
+    runs = project.record.runs if project.record else ()
+    called = [run for run in runs if run.info.model_calls and not run.broken]
+    partly = [run for run in called if not run.complete]
+    told = counted(len(called), "run")
+    if not called:
+        return failed("nothing that was given says what models cost", mend)
+    if partly:
+        such = f"{len(partly):,} of {told} with model calls, such as {partly[-1].info.id}"
+        return failed(f"nobody knew what {such}, cost", mend)
+    known = passed(f"every cost of {told} with model calls is known")
+    return enough(len(called), known)
 
 
 def _unpriced(project: Project) -> list[str]:
@@ -111,7 +126,8 @@ def _predictable(sample: Sample, project: Project) -> Said:
     if len(known) < RUNS_NEEDED:
         done = counted(len(sample.completed), "completed run")
         return unknown(
-            f"of {done} {len(known):,} have a cost that is known, and {RUNS_NEEDED} are needed",
+            f"{len(known):,} of {done} were verified, or wrote nothing, and have a cost that is"
+            f" known; {RUNS_NEEDED} are needed",
             "more runs, with prices of models or cost= of tools, then check again",
         )
     middle, high = median(known), quantile(known, 95)
@@ -174,7 +190,9 @@ CHECKS = (
           in_file("max_spend_usd", _limit("max_spend", "max_spend_usd", "0.40"))),
     Check("cost.prices", "cost controls", "minimum", "Prices of models are known",
           "A cost that nobody knows is not zero: it makes the cost of its run incomplete."
-          " Models behind roles are looked up; of an alias alone nothing is known.",
+          " Models behind roles are looked up; of an alias alone nothing is known. Prices that"
+          f" code gives to a guard count if it is among --tools; else as {RUNS_NEEDED} runs with"
+          " model calls tell.",
           in_file("costs", _prices)),
     Check("cost.routing", "cost controls", "minimum", "Which model does what is said",
           "Planning and checking need not cost the same.",
@@ -188,8 +206,8 @@ CHECKS = (
           in_file("loops", _loops)),
     Check("cost.predictable", "cost controls", "scale",
           "What a completed run costs is predictable",
-          f"p95 is at most {SPREAD} times the median, of completed runs that no verifier"
-          f" refuted. Needs {RUNS_NEEDED} with a cost that is known.",
+          f"p95 is at most {SPREAD} times the median, of completed runs that were"
+          f" verified, or wrote nothing. Needs {RUNS_NEEDED} with a cost that is known.",
           newest_runs(_predictable)),
     Check("cost.complete", "cost controls", "scale", "Every cost is known",
           f"No run has a call whose price nobody knew. Needs {RUNS_NEEDED} runs.",
