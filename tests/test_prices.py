@@ -251,6 +251,34 @@ def test_a_price_list_that_breaks_after_the_call_leaves_nothing_held() -> None:
     guard.close()
 
 
+@pytest.mark.parametrize(
+    "told_tokens",
+    [{"input_tokens": None, "output_tokens": 5}, {"input_tokens": 1.5}, {"input_tokens": -5},
+     {"input_tokens": 5, "cached_tokens": -5}, {"input_tokens": 10**30}],
+)  # fmt: skip
+def test_tokens_that_are_no_counts_are_not_known(guard: Guard, told_tokens: Any) -> None:
+    """The call was made and is settled; what it cost is unknown, and nothing odd is added up."""
+    with guard.run(run_id="r") as run:
+        call = run.model_started(model="m", messages=[], max_output_tokens=100)
+        run.model_finished(call, output="!", **told_tokens)
+    shown = guard.runs.show("r")
+    assert (shown.status, shown.cost_complete) == ("succeeded", False)
+    assert run.usage.held == 0
+    assert min(told(guard)[0][f"{name}_tokens"] for name in ("input", "output", "cached")) >= 0
+
+
+@pytest.mark.parametrize("said", [Decimal(-1), float("nan"), "dear", True, Decimal("1e15")])
+def test_a_price_that_is_no_amount_is_refused_before_the_call(said: Any) -> None:
+    """The sentence names the list, the model and what was said."""
+    guard = Guard("memory://", prices=lambda _model, _asked, _answered: said)
+    with (
+        guard.run() as run,
+        pytest.raises(ConfigurationError, match=r"prices: callable says .* for m"),
+    ):
+        run.model_started(model="m", messages=[])
+    guard.close()
+
+
 def _raise(error: Exception) -> None:
     raise error
 

@@ -88,12 +88,13 @@ def usage(result: LLMResult) -> dict[str, int]:
             "input_tokens": told.get("prompt_tokens"),
             "output_tokens": told.get("completion_tokens"),
         }
-    details = counted.get("input_token_details") or {}
+    details = {name: n or 0 for name, n in (counted.get("input_token_details") or {}).items()}
+    kept = sum(n for name, n in details.items() if name.startswith("ephemeral_"))  # by lifetime
     return {
         "input_tokens": counted.get("input_tokens") or 0,
         "output_tokens": counted.get("output_tokens") or 0,
-        "cached_tokens": details.get("cache_read") or 0,
-        "cache_write_tokens": details.get("cache_creation") or 0,
+        "cached_tokens": sum(n for name, n in details.items() if name.endswith("cache_read")),
+        "cache_write_tokens": details.get("cache_creation") or kept,
     }
 
 

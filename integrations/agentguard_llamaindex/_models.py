@@ -183,16 +183,21 @@ def _answer(run: Run, llm: LLM, answers: list[Any]) -> dict[str, Any]:
 
 
 def _used(said: Any) -> dict[str, int]:
-    """Return the tokens that the provider counted; Anthropic counts cached ones beside its input."""
+    """Return the tokens that the provider counted.
+
+    Anthropic counts cached ones beside its input, Google thoughts beside its answer.
+    """
     asked, answered = get_tokens_from_response(said)
     raw = dict(said.raw or {})
     used = dict(raw.get("usage") or raw.get("usage_metadata") or {})
     read, written = (used.get(f"cache_{n}_input_tokens") or 0 for n in ("read", "creation"))
-    inside = dict(used.get("prompt_tokens_details") or {}).get("cached_tokens")
+    inside = dict(used.get("prompt_tokens_details") or used.get("input_tokens_details") or {})
     return {
         "input_tokens": (asked or 0) + read + written,
-        "output_tokens": answered or 0,
-        "cached_tokens": inside or used.get("cached_content_token_count") or read,
+        "output_tokens": (answered or 0) + (used.get("thoughts_token_count") or 0),
+        "cached_tokens": inside.get("cached_tokens")
+        or used.get("cached_content_token_count")
+        or read,
         "cache_write_tokens": written,
     }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
     from .prompts import Prompt
     from .protocols import Store
     from .redaction import Redactor
+
+
+_MOST_TOKENS = 10**12
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,8 @@ class ModelCalls:
     ) -> None:  # fmt: skip
         if not call.is_open:
             return
-        cost, said = self._cost(call, used, error)
+        used, told = _counted(used)
+        cost, said = self._cost(call, used, error) if told else (None, {})
         end = self._end(call, cost, used, error, output, **said)
         try:
             await self._settle(runtime, end)
@@ -283,6 +288,21 @@ class ModelCalls:
 
     async def _commit(self, runtime: Runtime, taken: Pending, verb: Any, *args: Any) -> Any:
         return await self._meter.commit(runtime, self._around.store, taken, verb, *args)
+
+
+def _counted(told: Tokens) -> tuple[Tokens, bool]:
+    """Return tokens as counts, and whether they are: the call was made, whatever was told of it."""
+    kept = told.cached or 0, told.cache_write or 0
+    counts = [_count(number) for number in (told.input, told.output, *kept)]
+    return Tokens(*(number or 0 for number in counts)), None not in counts
+
+
+def _count(number: Any) -> int | None:
+    try:
+        found = operator.index(number)
+    except TypeError:
+        return None
+    return found if 0 <= found <= _MOST_TOKENS else None
 
 
 def _was_served(error: BaseException | None) -> bool:

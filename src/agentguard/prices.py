@@ -94,7 +94,10 @@ class Called:
         said = self.function(model, tokens.input, tokens.output)
         if said is None:
             return None
-        return Price(said if isinstance(said, Decimal) else Decimal(str(said)), "callable")
+        try:
+            return Price(said if isinstance(said, Decimal) else Decimal(str(said)), "callable")
+        except ArithmeticError:
+            raise _no_amount("callable", model, said) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,8 +177,26 @@ def prices_of(given: Any, named: str | None, models: Mapping[str, Rates]) -> Pri
 
 
 def price_now(prices: Prices, clock: Clock, model: str, tokens: Tokens) -> Price | None:
-    """Return what a call of *model* costs by this clock, if that is known."""
-    return prices.price(model, tokens, dt.datetime.fromtimestamp(clock.now() / 1_000_000, dt.UTC))
+    """Return what a call of *model* costs by this clock, if that is known.
+
+    Raises:
+        ConfigurationError: the price list says what is no amount.
+    """
+    at = dt.datetime.fromtimestamp(clock.now() / 1_000_000, dt.UTC)
+    found = prices.price(model, tokens, at)
+    if found is not None:
+        try:
+            nanos(found.usd)
+        except ConfigurationError:
+            raise _no_amount(found.source, model, found.usd) from None
+    return found
+
+
+def _no_amount(source: str, model: str, said: Any) -> ConfigurationError:
+    return ConfigurationError(
+        f"prices: {source} says {said!r} for {model}; say US dollars from 0, or None where the price is"
+        " not known"
+    )
 
 
 def _said(named: str | None, models: Mapping[str, Rates]) -> Iterator[Prices]:

@@ -145,4 +145,14 @@ COST_MUTANTS: dict[str, Mutant] = {
         "Decimal('0.13')",
         change("            self.spent += pending.spent\n", ""),
     ),
+    "thoughts are free": bug(
+        "llamaindex/test_models.py::test_thoughts_are_told_as_part_of_the_answer",
+        "assert 7 == 407",
+        change('(answered or 0) + (used.get("thoughts_token_count") or 0)', "answered or 0"),
+    ),
+    "tokens that are no counts are counted": bug(
+        f"{PRICES}tokens_that_are_no_counts_are_not_known",
+        "assert -5 >= 0",
+        change("    return found if 0 <= found <= _MOST_TOKENS else None\n", "    return found\n"),
+    ),
 }

@@ -249,8 +249,19 @@ def test_the_prompt_stands_in_the_metadata(
     assert (data.get("prompt_name"), data.get("prompt_version")) == prompt
 
 
-def test_tokens_in_and_out_of_the_cache_are_told(guard: Guard) -> None:
-    """As LangChain counts them: both are part of the input."""
+@pytest.mark.parametrize(
+    "details",
+    [
+        {"cache_read": 60, "cache_creation": 30},
+        {"cache_read": 60, "cache_creation": 0, "ephemeral_5m_input_tokens": 10,
+         "ephemeral_1h_input_tokens": 20},
+        {"cache_read": 60, "cache_creation": 30, "ephemeral_5m_input_tokens": 30},
+        {"flex": 10, "flex_cache_read": 60, "cache_read": None, "cache_creation": 30},
+    ],
+    ids=["plain", "anthropic by lifetime", "anthropic before that", "openai by tier"],
+)  # fmt: skip
+def test_tokens_in_and_out_of_the_cache_are_told(guard: Guard, details: dict[str, Any]) -> None:
+    """As LangChain counts them, under whichever names: both are part of the input."""
 
     class Caching(Scripted):
         """A model whose provider keeps prompts."""
@@ -260,7 +271,7 @@ def test_tokens_in_and_out_of_the_cache_are_told(guard: Guard) -> None:
             said: Any = found.generations[0].message
             said.usage_metadata = {
                 "input_tokens": 100, "output_tokens": 1, "total_tokens": 101,
-                "input_token_details": {"cache_read": 60, "cache_creation": 30},
+                "input_token_details": details,
             }  # fmt: skip
             return found
 

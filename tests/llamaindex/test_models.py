@@ -269,9 +269,10 @@ async def test_a_model_outside_of_any_run_is_the_model(guard: Guard) -> None:
         ({"input_tokens": 10, "cache_read_input_tokens": 60, "cache_creation_input_tokens": 30},
          (100, 60, 30)),
         ({"prompt_token_count": 100, "cached_content_token_count": 60}, (100, 60, None)),
+        ({"input_tokens": 100, "input_tokens_details": {"cached_tokens": 60}}, (100, 60, None)),
         ({"prompt_tokens": 100}, (100, 0, None)),
     ],
-    ids=["openai", "anthropic", "google", "none"],
+    ids=["openai", "anthropic", "google", "responses", "none"],
 )  # fmt: skip
 def test_cached_tokens_are_told_as_part_of_the_input(
     guard: Guard, usage: dict[str, Any], told: tuple[int, int, int | None]
@@ -287,3 +288,16 @@ def test_cached_tokens_are_told_as_part_of_the_input(
     data = model_calls(guard)[0].data
     found = (data["input_tokens"], data["cached_tokens"], data.get("cache_write_tokens"))
     assert found == told
+
+
+def test_thoughts_are_told_as_part_of_the_answer(guard: Guard) -> None:
+    """Google counts them beside the answer, and charges them like it."""
+    used = {"prompt_token_count": 5, "candidates_token_count": 7, "thoughts_token_count": 400}
+
+    class Thinking(Scripted):
+        def _next(self, messages: Any) -> ChatResponse:
+            return super()._next(messages).model_copy(update={"raw": {"usage_metadata": used}})
+
+    with guard.run("ask", run_id="r-1"):
+        guard_llm(Thinking(script=["done"])).chat(ASK)
+    assert model_calls(guard)[0].data["output_tokens"] == 407
