@@ -188,12 +188,14 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
 
     async def _open(self, runtime: Runtime) -> tuple[trace.Span, Opened]:
         span = telemetry.start_workflow(self)
-        opening = self._opening(telemetry.traceparent(span))
         try:
-            opened = await runtime.commit(self.around.store, lifecycle.open_run, opening)
+            return span, await self._begin(runtime, self._opening(telemetry.traceparent(span)))
         except BaseException as error:
             telemetry.end_workflow(span, self, run_outcome("failed", kind_of(error)), error)
             raise
+
+    async def _begin(self, runtime: Runtime, opening: Opening) -> Opened:
+        opened = await runtime.commit(self.around.store, lifecycle.open_run, opening)
         self._active = opened.active_us / 1_000_000
         self.part, self.hash_key = opened.part, opened.hash_key
         self.former_keys = opened.former_keys
@@ -203,7 +205,7 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         self.meter.open(opened.usage, opened.limits, opened.active_us, opened.started_at)
         await self.meter.recall(runtime, self.around.store, self.ref, join=self._join)
         await self._review(runtime)
-        return span, opened
+        return opened
 
     async def _review(self, runtime: Runtime) -> None:
         """Give back the autonomy whose rule is due by now: no outcome has to come for that."""

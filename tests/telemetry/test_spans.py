@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,8 +29,11 @@ from agentguard import (
     tool_contract,
     verified_by,
 )
+from agentguard.errors import StoreUnavailable
 from agentguard.fallback import falls_back_to
 from agentguard.hosting import Host
+from agentguard.ledger import recent
+from agentguard.stores.sqlite import SqliteStore
 from tests.telemetry.watched import Watched, facts
 
 
@@ -230,6 +235,27 @@ def test_a_call_whose_key_cannot_be_made_has_its_span(seen: Watched) -> None:
     assert facts(broken)["error.type"] == "TypeError"
     assert (broken.parent, looked.parent) == (around.get_span_context(),) * 2
     assert seen.points("agentguard.tool_calls")["write", "error", "note"] == 1
+
+
+def test_a_part_that_cannot_be_entered_has_its_span(seen: Watched, tmp_path: Path) -> None:
+    """A run whose earlier calls cannot be read when it goes on is not entered, and its span says why."""
+
+    class Dying(SqliteStore):
+        def read(self, query: Any, *args: Any) -> Any:
+            if query is recent.calls:
+                raise StoreUnavailable("the disk is gone")
+            return super().read(query, *args)
+
+    with closing(Guard(Dying(tmp_path / "a.db"))) as guard:
+        with guard.run("w", run_id="r"):
+            look("ada")
+        with pytest.raises(StoreUnavailable), guard.run("w", run_id="r"):
+            look("bob")
+    first, second = seen.spans("invoke_workflow")
+    assert (first.status.status_code, second.status.status_code) == (
+        StatusCode.UNSET, StatusCode.ERROR,
+    )  # fmt: skip
+    assert facts(second)["error.type"] == "agentguard.errors.StoreUnavailable"
 
 
 @pytest.mark.parametrize(("decision", "ends"), [(None, "pending"), ("reject", "rejected")])
