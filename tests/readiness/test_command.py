@@ -425,6 +425,22 @@ def test_fingerprints_stay_when_lines_move(run: Run, monkeypatch: pytest.MonkeyP
     del monkeypatch
 
 
+def test_equal_tools_in_two_folders_are_two_findings(run: Run) -> None:
+    """What is graded together is told apart, also where files and tools are named alike."""
+    for folder in ("one", "two"):
+        Path(folder).mkdir()
+        Path(folder, "tools.py").write_text(BARE)
+    names = [
+        f"{folder}.tools:{tool}" for folder in ("one", "two") for tool in ("keyless", "refund")
+    ]
+    words = [word for name in names for word in ("--tools", name)]
+    log = data(run(*words, "--format", "sarif"))
+    found = [r["partialFingerprints"]["agentguard/v1"] for r in log["runs"][0]["results"]]
+    assert len(set(found)) == len(found)
+    for folder in ("one", "two"):
+        sys.modules.pop(f"{folder}.tools")
+
+
 def _fingerprints(ended: Result) -> list[str]:
     del ended
     log = data(call("--tools", "bare_shop:ALL", "--format", "sarif"))

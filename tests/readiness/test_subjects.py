@@ -141,3 +141,25 @@ def test_prices_of_a_guard_need_to_be_those_of_its_models() -> None:
 
     assert standing({"gpt-8": (1, 2)}) == "fail"
     assert standing({"gpt-9": (1, 2)}) == "pass"
+
+
+def test_two_tools_of_one_name_are_told() -> None:
+    """Two functions under one name share keys and records; one function in two wrappings does not."""
+
+    @tool_contract(effect="read", name="refund")
+    def other(order: str) -> str:
+        return order
+
+    report = grade(good(tool(), other))
+    found = [f for f in report.findings if f.id == "safety.declared" and f.status == "fail"]
+    assert [f.tool for f in found] == ["refund", "refund"]
+    assert "another tool has the same name" in found[0].evidence
+    once = tool()
+    assert grade(good(once, Wrapped(once))).below("minimum") == []
+
+
+class Wrapped:
+    """A framework's tool object around a function."""
+
+    def __init__(self, function: Any) -> None:
+        self.name, self.func = "refund", function

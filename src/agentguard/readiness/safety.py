@@ -44,13 +44,27 @@ _TELL_FAILURE = {"error", "errors", "ok", "success", "is_error", "failed"}
 def _declared(project: Project) -> Iterator[Said]:
     if not project.subjects:
         yield no_tools(project)
+    twice = _named_twice(project)
     for subject in project.subjects:
-        yield about(subject, _usable(subject))
+        yield about(subject, _ambiguous() if subject.name in twice else _usable(subject))
     known = {subject.name for subject in project.subjects}
     missing = (project.record.tools - known) if project.record and known else ()
     for name in sorted(missing):
         said = unknown("the record knows calls of it, and it was not given", GIVE_TOOLS)
         yield Said(said.status, said.evidence, said.action, tool=name)
+
+
+def _named_twice(project: Project) -> set[str]:
+    """Return the names of more than one function; a tool object of a framework is its function."""
+    functions: dict[str, set[int]] = {}
+    for subject in project.subjects:
+        functions.setdefault(subject.name, set()).add(id(subject.function))
+    return {name for name, found in functions.items() if len(found) > 1}
+
+
+def _ambiguous() -> Said:
+    wrong = "another tool has the same name: what one did under a key is answered for the other"
+    return failed(wrong, "name= in @tool_contract, or grade the projects one by one")
 
 
 def _usable(subject: Subject) -> Said:
