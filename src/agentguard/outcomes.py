@@ -7,7 +7,10 @@ RUN_OUTCOMES = ("success", "failure", "escalated", "budget_exceeded", "aborted",
 _OVER_BUDGET = frozenset({"budget_exceeded", "loop_detected"})
 _BY_PEOPLE = frozenset({"approval_rejected", "approval_expired", "action_drafted", "fell_back"})
 """Nobody but people could go on, and they said no, or nothing, or have it now."""
-_STOPPED = frozenset({"run_halted", "CancelledError", "KeyboardInterrupt", "SystemExit"})
+_STOPPED = frozenset(
+    {"run_halted", "CancelledError", "KeyboardInterrupt", "SystemExit", "GeneratorExit"}
+)
+"""Somebody wanted no more of it, as who closes the stream that it feeds."""
 
 
 def run_outcome(status: str, error_kind: str | None = None, ending: str | None = None) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import multiprocessing
 import os
 import signal
+from collections.abc import Generator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -195,6 +197,24 @@ def test_how_a_run_ended_decides(shop: Opens) -> None:
     opened.guard.kill(tool="pay", by="kim", reason="stop")
     opened.call()
     assert opened.counts() == (0, 2)
+
+
+@pytest.mark.parametrize("stop", [asyncio.CancelledError, KeyboardInterrupt, GeneratorExit])
+def test_a_run_that_was_stopped_says_nothing_about_the_agent(
+    shop: Opens, stop: type[BaseException]
+) -> None:
+    """Cancelled, interrupted, or closed with the stream that it feeds: none is a failure."""
+    opened = shop(RUNS)
+
+    def stream() -> Generator[str]:
+        with opened.guard.run(WORKFLOW):
+            yield "the first words"
+
+    words = stream()
+    next(words)
+    with contextlib.suppress(stop):
+        words.throw(stop())
+    assert opened.counts() == (0, 0)
 
 
 def test_a_run_that_was_killed_counts_when_it_ends(shop: Opens) -> None:
