@@ -159,7 +159,7 @@ def test_a_project_that_has_nothing_fails_every_check_of_the_minimum(
     ended = bare(monkeypatch, "--format", "json")
     assert ended.exit_code == 5
     minimum = sum(check.level == "minimum" for check in CHECKS)
-    assert data(ended)["minimum"] == {"fail": minimum}
+    assert data(ended)["minimum"] == {"pass": 0, "waived": 0, "unknown": 0, "fail": minimum}
 
 
 def test_a_store_makes_it_scale_ready(run: Run, tmp_path: Path) -> None:
@@ -294,6 +294,7 @@ def test_a_waiver_of_no_check_is_refused(run: Run) -> None:
     ended = run("--tools", "ready_shop")
     assert ended.exit_code == 5
     assert "the waiver of safety.rat is of no check that there is" in ended.stderr
+    assert data(run("--tools", "ready_shop", "--format", "json"))["met"] is False
 
 
 def test_a_waiver_needs_a_reason(run: Run) -> None:

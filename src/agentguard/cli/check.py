@@ -141,10 +141,11 @@ def _print(form: str, project: Project, report: Report, bar: Level) -> None:
 def _data(project: Project, report: Report, bar: Level) -> dict[str, Any]:
     record, below = project.record, report.below(bar)
     return {
-        "bar": bar, "met": not below, "below": below, "config": project.settings.source or None,
-        "workflow": project.workflow, "tools": [subject.name for subject in project.subjects],
+        "bar": bar, "met": not (below or report.unheard), "below": below,
+        "config": project.settings.source or None, "workflow": project.workflow,
+        "tools": [subject.name for subject in project.subjects],
         "record": record and {"runs": len(record.runs), "there": record.there, "days": str(record.days)},
-        **{level: dict(report.counts(level)) for level in LEVELS},
+        **{level: {s: report.counts(level)[s] for s in STATUSES} for level in LEVELS},
         "findings": [_finding(finding) for finding in report.findings],
     }  # fmt: skip
 
