@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from agentguard import Guard, budget, tool_contract, workflow
+from agentguard import Guard, budget, idempotent, tool_contract, workflow
 from agentguard.config import loads
 from agentguard.readiness import grade, project_of, subject_of
 from tests.readiness.shop import GOOD, good, refund, settings, tool
@@ -141,6 +141,19 @@ def test_prices_of_a_guard_need_to_be_those_of_its_models() -> None:
 
     assert standing({"gpt-8": (1, 2)}) == "fail"
     assert standing({"gpt-9": (1, 2)}) == "pass"
+
+
+@pytest.mark.parametrize(("cost", "moves"), [("0.01", False), ("number", True), (len, True)])
+def test_what_a_call_costs_is_no_money_that_it_moves(cost: Any, *, moves: bool) -> None:
+    """A fixed amount is a price; one that the arguments say is money that the tool moves."""
+
+    @tool_contract(effect="write")
+    @idempotent(key="n:{number}")
+    @budget(max_calls=3, cost=cost)
+    def note(number: int) -> int:
+        return number
+
+    assert subject_of(note, settings()).moves_money is moves
 
 
 def test_two_tools_of_one_name_are_told() -> None:

@@ -94,9 +94,13 @@ class Subject:
 
     @property
     def moves_money(self) -> bool:
-        """Whether it names an amount in US dollars, as a fact or as what a call costs."""
+        """Whether it names an amount in US dollars, as a fact or as a cost that depends on the call.
+
+        A fixed amount is what a call costs.
+        """
         facts = self.contract.facts if self.contract else {}
-        cost = self.budget.cost if self.budget else None
+        fixed = self.sheet is not None and self.sheet.fixed_cost is not None
+        cost = self.budget.cost if self.budget and not fixed else None
         return any("usd" in fact.lower() for fact in facts) or cost is not None
 
     def _policy(self, kind: type[P]) -> P | None:
