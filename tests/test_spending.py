@@ -234,6 +234,25 @@ def test_a_first_attempt_that_stands_is_work(guard: Guard) -> None:
     assert parts(only(guard)) == (usd("0.26"), usd("0.00"), usd("0.00"))
 
 
+@tool_contract(effect="read", retry=Retry(attempts=2, wait=0.0))
+def search(failures: int) -> str:
+    """Ask a search engine that charges two cents a question."""
+    run = current_run()
+    run.add_cost("retrieval", "0.02")
+    if run.call.attempt <= failures:
+        raise OSError("busy")
+    return "found"
+
+
+def test_what_a_plain_read_costs_is_told_by_its_tool(guard: Guard) -> None:
+    """It has no step while it runs, and stands under its name all the same; second tries are rework."""
+    go(guard, partial(search, 1), partial(search, 0))
+    (found,) = named(runs_that_spent(guard.store), "tool")
+    assert (found.name, found.usd, found.work, found.retry) == (
+        "search", usd("0.06"), usd("0.04"), usd("0.02"),
+    )  # fmt: skip
+
+
 @tool_contract(effect="write")
 @idempotent(key="{order}")
 @budget(cost="0.50")

@@ -165,8 +165,11 @@ def _here(run: Running, note: str) -> Cost:
 
 
 def _of(run: Running, call: Call | None, note: str) -> Cost:
-    step, retry = (None, False) if call is None else (call.step, call.attempt > 1)
-    return Cost("other", 0, step, retry=retry, note=run.redactor.scrub(note))
+    found = Cost("other", 0, note=run.redactor.scrub(note))
+    if call is None:
+        return found
+    tool = call.tool.name if call.step is None else None  # a plain read's step comes with its end
+    return replace(found, step=call.step, retry=call.attempt > 1, tool=tool)
 
 
 def _owe(run: Running, cost: Cost) -> None:

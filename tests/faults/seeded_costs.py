@@ -155,4 +155,9 @@ COST_MUTANTS: dict[str, Mutant] = {
         "assert -5 >= 0",
         change("    return found if 0 <= found <= _MOST_TOKENS else None\n", "    return found\n"),
     ),
+    "what a plain read costs is nobody's": bug(
+        f"{SPENDING}what_a_plain_read_costs_is_told_by_its_tool",
+        "('', Decimal('0.06')",
+        change("    tool = call.tool.name if call.step is None else None", "    tool = None"),
+    ),
 }

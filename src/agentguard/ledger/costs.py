@@ -27,7 +27,7 @@ class Cost:
     Attributes:
         kind: retrieval, tool, human or other.
         nanos: nano-dollars; None if nobody knows what it costs.
-        step: the step of the run that it belongs to.
+        step: the step of the run that it belongs to; *tool*, where that call has none yet.
         retry: it was caused by trying again.
         minutes: of a person, as text.
         by: that person.
@@ -43,12 +43,15 @@ class Cost:
     by: str | None = None
     note: str = ""
     limits: Limits | None = None
+    tool: str | None = None
 
     def draft(self) -> Draft:
         """Return the event that tells of it."""
         data: dict[str, Any] = {"kind": self.kind, "nanos": self.nanos}
         if self.retry:
             data["retry"] = True
+        if self.tool is not None:
+            data["tool"] = self.tool
         if self.minutes is not None:
             data |= {"minutes": self.minutes, "by": self.by}
         return Draft(KIND, data, self.step, {"note": self.note} if self.note else None)

@@ -120,7 +120,7 @@ def _other(event: Event, step: Step | None, what: str) -> Amount:
     retry, kind = what == "retry", what
     if retry:
         kind = event.data["kind"] if event.kind == KIND else "tool"
-    name = step.name if step else ""
+    name = step.name if step else event.data.get("tool", "")
     if kind == "human":
         return Amount(kind, name, None, "waiting")
     vain = retry or (step is not None and _in_vain(step))
