@@ -57,7 +57,7 @@ def _exporter(project: Project) -> Iterator[Said]:
 
 def _retention(project: Project) -> Said:
     days = project.settings.retention_days
-    return holds(days, f"{days} days", "nobody says how long contents are kept",
+    return holds(days, f"{days} days are said, and erasing is yours", "nobody says how long contents are kept",
                  "retention_days: 30 under logging:")  # fmt: skip
 
 
@@ -145,7 +145,8 @@ CHECKS = (
           _exporter),
     Check("observability.retention", "observability", "minimum",
           "How long contents are kept is said",
-          "What is kept for ever is lost at once some day.",
+          "What is kept for ever is lost at once some day. In this version the number is read and"
+          " nothing is erased by it: keeping to it is yours.",
           in_file("logging.retention_days", _retention)),
     Check("observability.slos", "observability", "minimum", "The workflow has service levels",
           "What share of runs must come out well: without a number nobody knows when to stop.",
