@@ -57,7 +57,8 @@ def _exporter(project: Project) -> Iterator[Said]:
 
 def _retention(project: Project) -> Said:
     days = project.settings.retention_days
-    return holds(days, f"{days} days are said, and erasing is yours", "nobody says how long contents are kept",
+    told = f"{days} days are said, and erasing is yours"
+    return holds(days, told, "nobody says how long contents are kept",
                  "retention_days: 30 under logging:")  # fmt: skip
 
 
