@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -457,6 +458,27 @@ def test_a_hostile_name_steers_nothing(run: Run) -> None:
     )
     assert unseen(run("--tools", "evil_shop").stdout) == set()
     sys.modules.pop("evil_shop")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("then", "status"), [("", "fail"), ("p.add_span_processor(SpanProcessor())\n", "pass")]
+)
+def test_a_provider_that_gives_spans_to_nobody_is_no_collector(
+    run: Run, then: str, status: str
+) -> None:
+    """A provider without a processor drops what it gets, whatever the environment says."""
+    del run
+    Path("traced.py").write_text(
+        "from opentelemetry import trace\n"
+        "from opentelemetry.sdk.trace import SpanProcessor, TracerProvider\n"
+        f"p = TracerProvider()\n{then}trace.set_tracer_provider(p)\n"
+    )
+    words = [sys.executable, "-m", "agentguard", "check", "--tools", "traced", "-o", "json"]
+    ended = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    found = {f["id"]: f for f in json.loads(ended.stdout)["findings"]}
+    assert found["observability.exporter"]["status"] == status
+    assert found["observability.exporter"]["evidence"].startswith("TracerProvider")
 
 
 @pytest.mark.slow

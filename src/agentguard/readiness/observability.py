@@ -44,11 +44,13 @@ def _trace(project: Project) -> Said:
 
 def _exporter(project: Project) -> Iterator[Said]:
     found = project.telemetry
-    mend = "OTEL_EXPORTER_OTLP_ENDPOINT, or agentguard.otel.set_up() in a module under --tools"
+    mend = "OTEL_EXPORTER_OTLP_ENDPOINT, or agentguard.otel.set_up(NAME) in a module under --tools"
     if not found.sdk:
         yield failed("opentelemetry-sdk is not installed", "pip install 'agentguard[otel]'")
     elif found.off:
         yield failed(f"{found.off} switches spans off", f"unset {found.off}")
+    elif found.provider and found.idle:
+        yield failed(f"{found.provider} is set and has no span processor: spans end there", mend)
     elif found.provider or found.targets:
         yield passed(" and ".join(filter(None, (found.provider, ", ".join(found.targets)))))
     else:

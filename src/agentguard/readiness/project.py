@@ -31,12 +31,14 @@ class Telemetry:
     Attributes:
         sdk: whether opentelemetry-sdk is installed.
         provider: the class of the provider that the imported modules have set, if any.
+        idle: whether that provider gives spans to nobody.
         targets: variables of the environment that name a collector.
         off: the variable that switches telemetry off, if one does.
     """
 
     sdk: bool = False
     provider: str | None = None
+    idle: bool = False
     targets: tuple[str, ...] = ()
     off: str | None = None
 
@@ -128,13 +130,23 @@ def _limits(settings: Settings, subjects: Iterable[Subject]) -> dict[str, str]:
 def _telemetry(environment: Mapping[str, str]) -> Telemetry:
     from opentelemetry import trace
 
-    provider = type(trace.get_tracer_provider())
+    chosen = trace.get_tracer_provider()
+    provider = type(chosen)
     inert = provider.__module__.startswith("opentelemetry.trace")
     switches = {"OTEL_SDK_DISABLED": "true", "OTEL_TRACES_EXPORTER": "none"}
     off = [n for n, value in switches.items() if environment.get(n, "").lower() == value]
     return Telemetry(
         sdk=util.find_spec("opentelemetry.sdk") is not None,
         provider=None if inert else provider.__name__,
+        idle=_takers(chosen) == (),
         targets=tuple(name for name in _ENDPOINTS if environment.get(name)),
         off=next(iter(off), None),
     )
+
+
+def _takers(provider: object) -> object:
+    """Return the processors of the SDK's provider; None of a provider that is made otherwise.
+
+    The SDK has no public way to tell.
+    """
+    return getattr(getattr(provider, "_active_span_processor", None), "_span_processors", None)
