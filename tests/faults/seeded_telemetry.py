@@ -104,4 +104,19 @@ TELEMETRY_MUTANTS: dict[str, Mutant] = {
         "assert",
         change("        if free:\n            such", "        if not runs:\n            such"),
     ),
+    "scopes of the first part speak for all": bug(
+        "readiness/test_checks.py::test_a_run_that_one_part_entered_without_scopes_had_none",
+        "assert",
+        change('if e.kind in ("run.started", "run.resumed")]', 'if e.kind == "run.started"]'),
+    ),
+    "a cost that is partly known is predictable": bug(
+        "readiness/test_checks.py::test_a_cost_that_is_partly_known_is_no_evidence",
+        "assert",
+        change("if run.verified is not False and run.complete]", "if run.verified is not False]"),
+    ),
+    "a provider without a processor is a collector": bug(
+        "readiness/test_checks.py::test_an_endpoint_takes_no_spans_that_a_provider_drops",
+        "assert",
+        change("    elif found.provider and found.idle:", "    elif found.idle and not found.sdk:"),
+    ),
 }

@@ -421,3 +421,9 @@ def test_prices_that_code_gives_are_seen_in_the_record() -> None:
     assert found(29, prices=prices)[1].startswith("29 runs, and 30 are needed; so far: every cost")
     told = "nobody knew what 1 of 1 run with model calls, such as r-T-0, cost"
     assert found(1) == ("fail", told)
+
+
+def test_an_endpoint_takes_no_spans_that_a_provider_drops() -> None:
+    """A provider that gives spans to nobody fails, also where the environment names a collector."""
+    found = Telemetry(sdk=True, provider="TracerProvider", idle=True, targets=("OTEL_ENDPOINT",))
+    assert grade(quiet(found)).below("minimum") == ["observability.exporter"]
