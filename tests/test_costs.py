@@ -20,6 +20,7 @@ from agentguard import (
     GuardError,
     NoEffect,
     Retry,
+    VerificationFailed,
     budget,
     compensated_by,
     current_run,
@@ -285,6 +286,27 @@ def test_what_is_spent_in_the_stores_transaction_is_spent(
     assert (guard.runs.show("r-1").spent_usd, known) == (Decimal(costs_usd), Decimal(costs_usd))
     with sqlite3.connect(tmp_path / "store.db") as connection:
         assert bool(connection.execute("SELECT * FROM notes").fetchall()) is stands
+
+
+def ask_about(_run: Any, _effects: Any) -> bool:
+    """Ask a model about a run as a whole."""
+    run = current_run()
+    call = run.model_started(model="fast", messages=["well?"])
+    run.model_finished(call, output="yes", input_tokens=1_000_000)
+    return fee()
+
+
+def test_verifying_a_run_as_a_whole_is_paid_by_it(guard: Guard) -> None:
+    """What its verifiers spend and ask of models is its own, and held against its budget."""
+    with guard.run("answer", run_id="r-1", verified_by=ask_about):
+        pass
+    (called,) = [e.data for e in guard.runs.events("r-1") if e.kind == "model.called"]
+    assert called["verifier"] == "ask_about"
+    assert guard.runs.show("r-1").spent_usd == Decimal("1.03")
+    run = guard.run("answer", run_id="r-2", verified_by=ask_about, max_model_calls=0)
+    with pytest.raises(VerificationFailed, match="max_model_calls"), run:
+        pass
+    assert guard.runs.show("r-2").status == "failed"
 
 
 def test_notes_can_be_erased(guard: Guard) -> None:

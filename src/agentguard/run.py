@@ -303,7 +303,8 @@ class Run(Hosted, Modelled, Planned, Costed, Routed, Verified):
         if self._join and status == "succeeded" and not self._finish:
             await self.flush(runtime)
             return
-        no = await refuted(runtime, self) if self.checks and status == "succeeded" else None
+        with enter(self):  # what verifiers ask and spend is the run's
+            no = await refuted(runtime, self) if self.checks and status == "succeeded" else None
         if no is not None:
             status, why, kind = self._ending(no)
         taken = self.meter.drain()

@@ -160,4 +160,12 @@ COST_MUTANTS: dict[str, Mutant] = {
         "('', Decimal('0.06')",
         change("    tool = call.tool.name if call.step is None else None", "    tool = None"),
     ),
+    "who verifies a run is outside of it": bug(
+        f"{TOLD}verifying_a_run_as_a_whole_is_paid_by_it",
+        "there is no run here",
+        change(
+            "        with enter(self):  # what",
+            "        with contextlib.nullcontext():  # what",
+        ),
+    ),
 }
