@@ -97,13 +97,19 @@ def _facts(verdict: Mapping[str, Any], scrub: Callable[[Any], Any]) -> dict[str,
     if said == "unavailable":
         facts["error.type"] = "verifier_unavailable"
     else:
-        sure = verdict.get("confidence")
-        facts["gen_ai.evaluation.score.value"] = (
-            float(said == "pass") if sure is None else float(sure)
-        )
+        facts["gen_ai.evaluation.score.value"] = _score(verdict, said)
     if content()[1] and verdict.get("reason"):
         facts["gen_ai.evaluation.explanation"] = scrub(verdict["reason"])
     return facts
+
+
+def _score(verdict: Mapping[str, Any], said: str) -> float:
+    """Return how sure a verifier was; one that said so in no number from 0 to 1 has said no."""
+    try:
+        sure = float(verdict.get("confidence", ""))
+    except (TypeError, ValueError):
+        return float(said == "pass")
+    return sure if 0 <= sure <= 1 else float(said == "pass")
 
 
 def _emit(span: Span, facts: dict[str, Any]) -> None:

@@ -70,6 +70,21 @@ def test_each_verdict_is_one_event(seen: Watched) -> None:
     ]
 
 
+@pytest.mark.parametrize("sure", [float("nan"), 2, -1, True, "high"])
+def test_a_score_is_a_number_from_0_to_1(seen: Watched, sure: Any) -> None:
+    """A confidence that is none makes the verdict a no, and its score that of a no."""
+
+    @tool_contract(effect="read")
+    @verified_by(lambda _arguments, _result: Verdict(passed=True, confidence=sure))
+    def sees(to: str) -> str:
+        return to
+
+    seen.call(sees, "ada")
+    (event,) = seen.events()
+    assert facts(event)["gen_ai.evaluation.score.label"] == "fail"
+    assert facts(event)["gen_ai.evaluation.score.value"] == 0.0
+
+
 def test_a_verdict_hangs_below_the_call(seen: Watched) -> None:
     """The event names trace and span of the call that was verified."""
     seen.call(pay, "ada")
