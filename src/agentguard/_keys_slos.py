@@ -156,6 +156,9 @@ class SloKeys(Keys):
     last: Whole | None = says("The last so many outcomes over which it must be so; or window.")
     min: Whole = says("Outcomes below which nothing is said.", 10)
     at_most: _AtMost | None = says('Of a good run: US dollars ("0.40") or time (30s).')
+    abandoned: Duration | None = says(
+        "A run of which nothing is heard for so long counts as a failure; left out: never."
+    )
     counts: dict[Word, Literal["good", "bad", "ignore"]] = says(
         "Outcome: how it counts, where that differs from the default.", {}
     )
@@ -184,6 +187,7 @@ class SloKeys(Keys):
             window=self._window(),
             min_count=self.min,
             at_most=None if self.at_most is None else self._amount(sli, self.at_most),
+            abandoned=None if self.abandoned is None else int(seconds(self.abandoned, "abandoned")),
             counts=self.counts,
             burn=tuple(rule.burn() for rule in self.burn),
             demote=self._demotion(sli),

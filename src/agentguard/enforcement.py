@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import _metrics
 from .errors import ConfigurationError
-from .ledger import levels
+from .ledger import abandoned, levels
 from .ledger.approvals import is_person
 from .ledger.slos import over
 from .ledger.values import Watch
@@ -74,12 +74,28 @@ class Slos:
         return found
 
     def review(self, *, tenant: str | None = None) -> int:
-        """Give back what is due by rule, without waiting for an outcome; how many levels moved."""
+        """Give back what is due by rule, without waiting for an outcome; how many levels moved.
+
+        Runs that are abandoned are counted before.
+        """
         where, watch = tenant or self._guard.principal.tenant, Watch(self.declared, told)
+        self.count_abandoned(where)
         if not self._guard.store.read(levels.has_due, where, watch):
             return 0
         found: int = self._guard.store.transact(levels.review, where, watch)
         return found
+
+    def count_abandoned(self, tenant: str | None = None) -> None:
+        """Count runs that nobody ends, where a level says after what time; of one tenant, or of all."""
+        watches = [
+            watch
+            for watch in self.of_workflows.values()
+            if any(slo.abandoned is not None for slo in watch.slos)
+        ]
+        if watches:
+            store = self._guard.store
+            for run in store.read(abandoned.found, watches, tenant):
+                store.transact(abandoned.count, *run)
 
     def override(
         self, slo: str, *, by: str, reason: str, hours: float | None = None,

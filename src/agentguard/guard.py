@@ -82,6 +82,7 @@ class Guard:
         self.effects = Effects(self.store, self.slos.of_tools)
         self.runs = Runs(self.store)
         self.store.transact(settling.sweep, self.slos.of_tools)
+        self.slos.count_abandoned()
 
     @classmethod
     def from_config(

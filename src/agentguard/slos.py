@@ -68,6 +68,9 @@ SETTLED: Final = TOOL_OUTCOMES[:4]
 MEASURED: Final = ("cost", "latency")
 """These compare what a run took with `at_most`."""
 
+SOONEST: Final = 60
+"""Seconds before which silence says nothing of a run."""
+
 _RUNS: Final[Mapping[str, Counted]] = MappingProxyType({
     "success": "good", "failure": "bad", "escalated": "bad", "budget_exceeded": "bad",
     "aborted": "ignore", "pending": "ignore",
@@ -109,6 +112,7 @@ class Slo:
         window: over what.
         min_count: outcomes below which nothing is said.
         at_most: US dollars or seconds of a good run, of the slis cost and latency.
+        abandoned: seconds after which a run of which nothing is heard counts as a failure; None: never.
         counts: outcome → good, bad or ignore, where it differs from the default.
         burn: the rules; none: the default ones, see `burns`.
         demote: what follows; None if nothing does.
@@ -126,6 +130,7 @@ class Slo:
     tool: str | None = None
     min_count: int = 10
     at_most: Decimal | None = None
+    abandoned: int | None = None
     counts: Mapping[str, Counted] = field(default_factory=dict[str, Counted], hash=False)
     burn: tuple[Burn, ...] = ()
     demote: Demotion | None = None
@@ -411,6 +416,8 @@ def _measure_problems(slo: Slo) -> Iterator[str]:
         yield f"has {'no' if slo.at_most is None else 'an'} at_most with the sli {slo.sli}; {mend}"
     elif slo.at_most is not None and slo.at_most <= 0:
         yield "has an at_most that must be more than 0"
+    if slo.abandoned is not None and (slo.tool is not None or slo.abandoned < SOONEST):
+        yield "has an abandoned that is of no use; it is of a workflow, and at least a minute"
     yield from _count_problems(slo)
     said = (slo.demote.burning, slo.demote.exhausted) if slo.demote else ()
     if any(stage is not None and stage not in STAGES for stage in said):

@@ -229,6 +229,77 @@ def test_a_run_that_was_killed_counts_when_it_ends(shop: Opens) -> None:
     assert opened.counts() == (1, 0)
 
 
+@pytest.mark.parametrize("looks", ["a review", "another process"])
+def test_an_abandoned_run_counts_after_the_declared_time(any_shop: Opens, looks: str) -> None:
+    """Nothing was heard of it for so long: it is a failure, once, however often somebody looks."""
+    opened = any_shop(level(abandoned=3600))
+    with opened.guard.run(WORKFLOW, run_id="r"):
+        opened.clock.advance(minutes=59)
+        _look(opened, looks)
+        assert opened.counts() == (0, 0)
+        opened.clock.advance(minutes=1)
+        for _ in range(2):
+            _look(opened, looks)
+        assert opened.counts() == (0, 1)
+        report = opened.guard.slos.report("runs")
+        assert [(bad.run_id, bad.outcome) for bad in report.spent] == [("r", "failure")]
+
+
+def _look(opened: Shop, looks: str) -> None:
+    if looks == "a review":
+        opened.guard.slos.review()
+    elif (other := opened.another()).store is not opened.guard.store:
+        other.close()
+
+
+def test_a_run_that_tells_something_is_not_abandoned(shop: Opens) -> None:
+    """Each call begins the time anew, also where the run takes hours."""
+    opened = shop(level(abandoned=3600))
+    with opened.guard.run(WORKFLOW):
+        for ticket in ("T-1", "T-2", "T-3"):
+            opened.clock.advance(minutes=59)
+            opened.guard.slos.review()
+            opened.pay(ticket)
+    assert opened.counts() == (1, 0)
+
+
+@pytest.mark.parametrize(("ends", "counted"), [("well", (1, 1)), ("badly", (0, 1))])
+def test_an_abandoned_run_that_ends_counts_as_it_ends(
+    shop: Opens, ends: str, counted: tuple[int, int]
+) -> None:
+    """It was only silent: it counts once more if it ends otherwise, as one that was resumed does."""
+    opened = shop(level(abandoned=3600))
+    with contextlib.suppress(ConnectionError), opened.guard.run(WORKFLOW):
+        opened.clock.advance(hours=2)
+        opened.guard.slos.review()
+        if ends == "badly":
+            raise ConnectionError
+    assert opened.counts() == counted
+
+
+def test_processes_that_die_take_autonomy_away(shop: Opens) -> None:
+    """An agent that is killed in each of its runs is demoted by who finds that nobody ends them."""
+    opened = shop(level(abandoned=600))
+    dead = [opened.guard.run(WORKFLOW, run_id=f"dead-{number}") for number in range(5)]
+    with contextlib.ExitStack() as held:
+        for run in dead:
+            held.enter_context(run)
+        opened.clock.advance(minutes=10)
+        opened.guard.slos.review()
+        assert opened.stage() == "approve"
+        assert [c["why"] for c in opened.changes()] == ["slo runs exhausted"]
+    assert isinstance(opened.call(), ApprovalRequired)
+
+
+def test_what_was_abandoned_long_ago_is_history(shop: Opens) -> None:
+    """Who declares a time today is not demoted by what was killed weeks before."""
+    opened = shop(level(abandoned=3600))
+    with opened.guard.run(WORKFLOW):
+        opened.clock.advance(days=8)
+        opened.guard.slos.review()
+        assert opened.counts() == (0, 0)
+
+
 def test_a_run_of_unknown_cost_is_not_cheap(shop: Opens) -> None:
     """Under a limit of cost a run whose cost nobody knows is bad, a cheap one good."""
     opened = shop(level("cheap", sli="cost", at_most=Decimal("0.10"), demote=None))

@@ -95,6 +95,16 @@ LEVEL_MUTANTS: dict[str, Mutant] = {
             "    rule = slo.demote\n    if rule is None:\n        return False\n",
         ),
     ),
+    "a run that was killed counts for nothing": bug(
+        f"{COUNTING}an_abandoned_run_counts_after_the_declared_time[sqlite-a review]",
+        "== (0, 1)",
+        change("        self.count_abandoned(where)\n", ""),
+    ),
+    "an abandoned run that fails counts twice": bug(
+        f"{COUNTING}an_abandoned_run_that_ends_counts_as_it_ends[badly-counted1]",
+        "== (0, 1)",
+        change(" or any(slo.abandoned for slo in watch.slos)\n", "\n"),
+    ),
     "a pin lifts a demotion": bug(
         f"{DEMOTION}a_pin_does_not_lift_a_demotion",
         "isinstance('done pay",

@@ -52,6 +52,7 @@ def slos(draw: st.DrawFn, windows: st.SearchStrategy[Window] = MINUTES | LASTS) 
         workflow=None if is_tool else subject, tool=subject if is_tool else None,
         min_count=draw(st.integers(1, 10)),
         at_most=draw(limits) if sli in ("cost", "latency") else None,
+        abandoned=None if is_tool else draw(st.none() | MINUTES.map(lambda w: w.seconds)),
         counts=draw(st.dictionaries(st.sampled_from(CALLS if is_tool else RUNS), HOW, max_size=3)),
         demote=draw(demotions()),
     )  # fmt: skip

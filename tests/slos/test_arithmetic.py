@@ -356,6 +356,8 @@ def test_what_an_outcome_counts_as_can_be_said() -> None:
             },
             "10 bad outcomes of 10 do not make it sure that more than 0.8 is bad",
         ),
+        ({"abandoned": 59}, "it is of a workflow, and at least a minute"),
+        ({"workflow": None, "tool": "t", "sli": "correctness", "abandoned": 60}, "of a workflow"),
         ({"min_count": 101}, "has min: 101; write at least 1"),
         ({"min_count": 0}, "has min: 0; write at least 1"),
         ({"counts": {"fine": "good"}}, "counts 'fine', which is no outcome"),

@@ -162,7 +162,7 @@ def test_editors_know_the_keys() -> None:
     keys = json_schema()["$defs"]["SloKeys"]["properties"]
     assert set(keys) == {
         "workflow", "tool", "sli", "target", "window", "last", "min", "at_most", "counts", "burn",
-        "demote",
+        "demote", "abandoned",
     }  # fmt: skip
     assert all(key["description"] for key in keys.values())
 

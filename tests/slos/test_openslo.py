@@ -212,7 +212,7 @@ def test_what_means_nothing_here_is_said() -> None:
         ("alertWhenBreaching: true", "alertWhenResolved: true", "must be false"),
         ("  service: support", "  service: support\n  composite: {}",
          "the SLO refunds: spec.composite cannot be carried over"),
-        ("example.com/dashboard", "agentguard/window", "is not known; known: agentguard/burn"),
+        ("example.com/dashboard", "agentguard/window", "is not known; known: agentguard/abandoned"),
         ("kind: SLO", "kind: Monitor", "has the kind Monitor, which OpenSLO v1 does not have"),
         ("kind: Service", "kind: SLO", "the SLO support"),
         ("apiVersion: openslo/v1\nkind: Service", "apiVersion: openslo/v1alpha\nkind: Service",

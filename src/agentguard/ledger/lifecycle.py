@@ -178,7 +178,7 @@ def close_run(
     outcome = run_outcome(log.status, kind, _ended_safely(log))
     log.add(_finished(log, outcome, error))
     if watch is not None and outcome != "pending":
-        again = log.part > 1 or not was_running
+        again = log.part > 1 or not was_running or any(slo.abandoned for slo in watch.slos)
         ended = slos.Ended(kind, again=again)
         slos.record(tx, log, watch, slos.run_fact(tx, log, outcome, watch), ended=ended)
     log.leaf()

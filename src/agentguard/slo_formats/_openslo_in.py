@@ -11,6 +11,7 @@ from .. import config
 from ..errors import ConfigurationError
 from ..slos import burns
 from ._openslo_words import (
+    ABANDONED,
     ALERTS,
     BURN,
     COUNTS,
@@ -172,6 +173,8 @@ def _said(notes: Mapping[str, Part]) -> dict[str, Any]:
         said["min"] = _whole(notes[MIN])
     if COUNTS in notes:
         said["counts"] = _pairs(notes[COUNTS])
+    if ABANDONED in notes:
+        said["abandoned"] = notes[ABANDONED].text()
     if BURN in notes:
         said["burn"] = [_burn_note(notes[BURN], text) for text in notes[BURN].text().split()]
     if DEMOTE in notes:

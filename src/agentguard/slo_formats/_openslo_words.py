@@ -18,10 +18,11 @@ ALERTS: Final = "alertPolicies"
 MIN: Final = "agentguard/min"
 LAST: Final = "agentguard/last"
 COUNTS: Final = "agentguard/counts"
+ABANDONED: Final = "agentguard/abandoned"
 DEMOTE: Final = "agentguard/demote"
 BURN: Final = "agentguard/burn"
 SHORT: Final = "agentguard/short-window"
-NAMED: Final = frozenset({MIN, LAST, COUNTS, DEMOTE, BURN})
+NAMED: Final = frozenset({MIN, LAST, COUNTS, ABANDONED, DEMOTE, BURN})
 """The annotations of a document of the kind SLO that are read."""
 
 _BURN: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?)x([0-9]{1,9})/([0-9]{1,9}):(page|ticket)")

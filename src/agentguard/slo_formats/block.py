@@ -30,6 +30,7 @@ def keys_of(slo: Slo) -> dict[str, Any]:
     said["min"] = slo.min_count
     optional = {
         "at_most": at_most(slo),
+        "abandoned": None if slo.abandoned is None else span(slo.abandoned),
         "counts": dict(slo.counts),
         "burn": [_burn(rule) for rule in slo.burn],
         "demote": _demote(slo),

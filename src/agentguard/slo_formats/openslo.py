@@ -9,10 +9,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ConfigurationError
-from ..slos import burns
+from ..slos import burns, span
 from ._exported import Exported, nothing_left
 from ._openslo_in import read
 from ._openslo_words import (
+    ABANDONED,
     ALERTS,
     BURN,
     COUNTS,
@@ -103,6 +104,7 @@ def _annotations(slo: Slo) -> dict[str, str]:
         MIN: str(slo.min_count),
         LAST: str(slo.window.last or ""),
         COUNTS: " ".join(f"{outcome}={how}" for outcome, how in slo.counts.items()),
+        ABANDONED: "" if slo.abandoned is None else span(slo.abandoned),
         DEMOTE: demote_text(slo.demote),
         BURN: " ".join(map(burn_text, slo.burn)) if slo.window.last else "",
     }
