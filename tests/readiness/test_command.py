@@ -343,6 +343,16 @@ def test_a_module_that_cannot_be_imported_is_no_pass(run: Run, text: str, told: 
     assert told in ended.stderr
 
 
+def test_tools_may_stand_in_a_dict(run: Run) -> None:
+    """A table of tools by name stands for the tools."""
+    Path("table_shop.py").write_text(
+        f"{BARE}\nTABLE = {{each.__name__: each for each in ALL[1:5]}}\n"
+    )
+    found = data(run("--tools", "table_shop:TABLE", "--format", "json"))
+    assert found["tools"] == ["delete_order", "keyless", "refund", "look_up"]
+    sys.modules.pop("table_shop")
+
+
 def test_what_a_module_prints_is_no_data(run: Run) -> None:
     """A module that prints when it is imported does not spoil JSON."""
     Path("loud_shop.py").write_text(f"print('loading')\n{READY}")

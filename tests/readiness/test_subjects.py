@@ -44,6 +44,69 @@ def test_a_frameworks_tool_is_graded_as_its_function(make: Callable[[Any], Any])
     assert found.file == subject_of(tool(), settings()).file
 
 
+async def anything(**arguments: Any) -> str:
+    """Take what only a schema describes, as the functions of MCP's tools do."""
+    return str(arguments)
+
+
+SCHEMA = {
+    "type": "object",
+    "properties": {"ticket_id": {"type": "string"}, "amount_usd": {"type": "number"}},
+    "required": ["ticket_id"],
+}
+
+
+def described_for_langchain() -> Any:
+    """Make a tool as MCP's adapter for LangChain does."""
+    from langchain_core.tools import StructuredTool
+
+    return StructuredTool(name="refund", description="-", args_schema=SCHEMA, coroutine=anything)
+
+
+def with_a_body_of_its_own() -> Any:
+    """Make a tool of LangChain whose body is a method."""
+    from langchain_core.tools import BaseTool
+
+    class Refund(BaseTool):
+        name: str = "refund"
+        description: str = "-"
+
+        def _run(self, ticket_id: str, amount_usd: Decimal) -> str:
+            return f"{ticket_id} {amount_usd}"
+
+    return Refund()
+
+
+def described_for_llamaindex() -> Any:
+    """Make a tool as MCP's adapter for LlamaIndex does."""
+    from llama_index.core.tools import FunctionTool, ToolMetadata
+    from pydantic import BaseModel
+
+    class Given(BaseModel):
+        ticket_id: str
+        amount_usd: Decimal
+
+    return FunctionTool(
+        async_fn=anything, metadata=ToolMetadata("-", name="refund", fn_schema=Given)
+    )
+
+
+def described_for_semantic_kernel() -> Any:
+    """Make a function of a kernel as its MCP plugin does."""
+    from semantic_kernel.functions import (
+        KernelFunctionFromMethod,
+        KernelParameterMetadata,
+        kernel_function,
+    )
+
+    given = [
+        KernelParameterMetadata(name=n, type=s["type"], is_required=True, schema_data=s)
+        for n, s in {"ticket_id": {"type": "string"}, "amount_usd": {"type": "number"}}.items()
+    ]
+    body = kernel_function(name="refund")(anything)
+    return KernelFunctionFromMethod(method=body, plugin_name="shop", parameters=given)
+
+
 POLICY = """\
 agent_run:
   tools:
@@ -62,6 +125,28 @@ def test_a_policy_in_the_file_declares(make: Callable[[Any], Any]) -> None:
     assert found.key is not None
     assert found.contract is not None
     assert found.contract.scopes == ("refunds:write",)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (described_for_langchain, "refund"),
+        (with_a_body_of_its_own, "refund"),
+        (described_for_llamaindex, "refund"),
+        (described_for_semantic_kernel, "shop-refund"),
+    ],
+)
+def test_a_tool_that_comes_with_a_schema_is_graded_by_it(
+    make: Callable[[], Any], name: str
+) -> None:
+    """Tools from elsewhere that run under a policy of the file can be used, and have typed arguments."""
+    text = GOOD + POLICY.partition("agent_run:\n")[2].replace("    refund:", f"    {name}:")
+    project = project_of([make()], loads(text))
+    (found,) = project.subjects
+    assert (found.name, found.effect, found.error) == (name, "write", None)
+    (said,) = [f for f in grade(project).findings if f.id == "safety.input"]
+    assert (said.status, said.evidence) == ("pass", "2 arguments, each with a type")
 
 
 def test_a_policy_that_does_not_fit_its_function_is_told() -> None:

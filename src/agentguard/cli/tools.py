@@ -62,6 +62,8 @@ def _tools(name: str, also: Callable[[Any], bool]) -> list[Any]:
         raise Failure(f"--tools {name}: {type(error).__name__}: {error}") from error
     if not attribute:
         return [each for each in vars(found).values() if _is_tool(each) or also(each)]
+    if isinstance(found, dict):
+        return list(found.values())
     return list(found) if isinstance(found, (list, tuple, set, frozenset)) else [found]
 
 

@@ -38,6 +38,7 @@ MOST_LATE: Final = 100
 """One write in so many may have been answered late before that is no longer rare."""
 _LOOSE = (Any, object, dict, list, tuple, set, inspect.Parameter.empty)
 _SHAPES = {"type", "anyOf", "oneOf", "allOf", "$ref", "enum", "const"}
+_GIVE_SCHEMA = "output_schema= of Guard.protect, or a waiver with the reason"
 _TELL_FAILURE = {"error", "errors", "ok", "success", "is_error", "failed"}
 
 
@@ -111,7 +112,7 @@ def _output(subject: Subject, project: Project) -> Said:
     contract = subject.contract
     if contract is not None and contract.input_schema is not None:
         given = contract.output_schema is not None
-        return holds(given, "has a JSON Schema", "its result has no schema", "output_schema=...")
+        return holds(given, "has a JSON Schema", "its result has no schema", _GIVE_SCHEMA)
     annotation = _returns(subject.function)
     loose = any(annotation is kind for kind in _LOOSE)
     told = getattr(annotation, "__name__", str(annotation))
