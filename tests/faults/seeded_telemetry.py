@@ -55,6 +55,19 @@ TELEMETRY_MUTANTS: dict[str, Mutant] = {
             "    return trace.INVALID_SPAN",
         ),
     ),
+    "a confidence that is none is a score": bug(
+        f"{EVENTS}a_score_is_a_number_from_0_to_1",
+        "assert",
+        change('return sure if 0 <= sure <= 1 else float(said == "pass")', "return sure"),
+    ),
+    "variables of one signal are not heeded": bug(
+        "telemetry/test_set_up.py::test_a_variable_that_would_send_nothing_is_refused",
+        "DID NOT RAISE",
+        change(
+            '(f"OTEL_EXPORTER_OTLP_{signal.upper()}_{what}", f"OTEL_EXPORTER_OTLP_{what}")',
+            '(f"OTEL_EXPORTER_OTLP_{what}",)',
+        ),
+    ),
     "the parts of a run are not linked": bug(
         "test_telemetry.py::test_a_resumed_run_is_linked_to_its_earlier_part",
         "assert",
