@@ -434,7 +434,7 @@ def test_without_an_sdk_the_callers_trace_is_passed_on(monkeypatch: pytest.Monke
 
     token = context.attach(TraceContextTextMapPropagator().extract(given))
     try:
-        with Guard("memory://").run("w"):
+        with closing(Guard("memory://")) as guard, guard.run("w"):
             asks("ada")
     finally:
         context.detach(token)
