@@ -115,7 +115,7 @@ class Slos:
             ConfigurationError: nobody, no reason, no end, or no such level.
         """
         _check("override", slo, by, reason)
-        now = self._guard.store.clock.now()
+        now: int = self._guard.store.read(levels.time_of)
         end = _end(now, hours, until)
         if not now < end <= now + LONGEST_HOURS * 3_600_000_000:
             raise ConfigurationError(

@@ -379,6 +379,14 @@ def test_an_override_lifts_a_demotion_until_it_is_over(any_shop: Opens) -> None:
     assert isinstance(shop.call(), ApprovalRequired)
 
 
+def test_an_override_holds_also_where_the_clock_was_set_back(shop: Opens) -> None:
+    """Its hours begin at the store's time, which stands still until the clock has come so far again."""
+    opened = demoted(shop)
+    opened.clock.set_back(hours=5)
+    opened.guard.slos.override("runs", by="kim", reason="the bank is back", hours=1)
+    assert opened.call() == "done pay T-6"
+
+
 def test_an_override_can_be_ended(shop: Opens) -> None:
     """Once it is lifted the demotion counts again, from that commit on."""
     opened = demoted(shop)

@@ -192,6 +192,11 @@ def known(tx: Tx, tenant: str, slo: str) -> list[str]:
     return [over for (over,) in rows]
 
 
+def time_of(tx: Tx) -> int:
+    """Return the store's time, which never goes back in a process as a clock may."""
+    return tx.now
+
+
 def override(
     tx: Tx, tenant: str, slo: str, over: str, until: int | None, by: str, reason: str
 ) -> Head:
