@@ -93,7 +93,10 @@ class Telemetry:
         return thread
 
     def flush(self, timeout: float = _TIMEOUT) -> bool:
-        """Send what waits now; return whether all of it was handed over within *timeout* seconds."""
+        """Send what waits now; return whether that was over within *timeout* seconds.
+
+        What the collector refused is lost, and told in the log of its exporter.
+        """
         ends: list[bool] = []
 
         def flush(provider: Any) -> None:
