@@ -161,3 +161,23 @@ def test_a_page_of_a_run_names_prices_and_prompts(tmp_path: Path) -> None:
     step = world.call(path, clock, "runs", "show", run.id, "--step", "1").stdout
     assert "model m, prompt refund@7" in step
     assert f"(250000 cached), 0 out, price of table {version}" in step
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("by", "columns"), [("workflow", 80), ("model", 80), ("tool", 80), ("workflow", 40)]
+)
+def test_no_amount_is_cut_on_a_terminal(tmp_path: Path, by: str, columns: int) -> None:
+    """What is not wholly known takes room, and the amounts that matter most stand there in full."""
+    url = f"sqlite:///{tmp_path}/spent.db"
+    with contextlib.closing(Guard(url, prices={"m": ("123.4567", "1")})) as guard:
+        for number, model in enumerate(("m", "m", "stranger")):
+            ask(guard, "refund_and_close_ticket", model, ticket=f"T-{number}")
+    words = ("--store", url, "costs", "--by", by)
+    code, drawn = world.on_terminal(*words, columns=columns, NO_COLOR="1")
+    assert code == 0, drawn
+    titles, *lines = drawn.splitlines()
+    wanted = {"workflow": "at least $248.4134", "model": "$246.9134", "tool": "$1.50"}
+    assert wanted[by] in "".join(lines)
+    assert columns < 80 or max(map(len, (titles, *lines))) <= columns
+    assert "spent" in drawn

@@ -153,21 +153,21 @@ def _columns(rows: list[Spending]) -> list[Column[Spending]]:
     tenants = len({row.tenant for row in rows}) > 1
     return [
         *([Column[Spending]("tenant", lambda row: escaped(row.tenant), flex=6)] if tenants else []),
-        Column("workflow", lambda row: escaped(row.workflow), flex=14),
+        Column("workflow", lambda row: escaped(row.workflow), flex=8),
         Column("runs", lambda row: str(row.runs), right=True),
         Column("succeeded", lambda row: str(row.completed), right=True),
         Column("verified", lambda row: str(row.verified), right=True),
         _money("per verified", lambda row: row.per_verified),
-        _money("per succeeded", lambda row: row.per_completed),
+        _money("per succeeded", lambda row: row.per_completed, spare=1),
         _money("spent", lambda row: row.usd),
-        _money("work", lambda row: row.work, spare=1),
-        _money("rework", lambda row: row.rework, spare=1),
-        _money("waiting", lambda row: row.waiting, spare=1),
-        _money("retries", lambda row: row.retry, spare=4),
-        _money("median", lambda row: row.median_usd, spare=3),
-        _money("p95", lambda row: row.p95_usd, spare=2),
-        Column("cached", lambda row: _percent(row.cached_tokens_share), right=True, spare=5),
-        Column("artifacts", lambda row: _percent(row.artifact_hit_rate), right=True, spare=6),
+        _money("work", lambda row: row.work, spare=2),
+        _money("rework", lambda row: row.rework, spare=2),
+        _money("waiting", lambda row: row.waiting, spare=2),
+        _money("retries", lambda row: row.retry, spare=5),
+        _money("median", lambda row: row.median_usd, spare=4),
+        _money("p95", lambda row: row.p95_usd, spare=3),
+        Column("cached", lambda row: _percent(row.cached_tokens_share), right=True, spare=6),
+        Column("artifacts", lambda row: _percent(row.artifact_hit_rate), right=True, spare=7),
     ]  # fmt: skip
 
 
@@ -189,18 +189,18 @@ def _percent(share: Decimal | None) -> str:
 def _named_columns(by: str, rows: list[NamedSpending]) -> list[Column[NamedSpending]]:
     tenants = len({row.tenant for row in rows}) > 1
     tokens: list[Column[NamedSpending]] = [
-        Column("tokens in", lambda row: str(row.input_tokens), right=True),
+        Column("tokens in", lambda row: str(row.input_tokens), right=True, spare=1),
         Column("cached", lambda row: _percent(row.cached_tokens_share), right=True, spare=4),
-        Column("tokens out", lambda row: str(row.output_tokens), right=True),
+        Column("tokens out", lambda row: str(row.output_tokens), right=True, spare=2),
     ]
     return [
         *([Column[Any]("tenant", lambda row: escaped(row.tenant), flex=6)] if tenants else []),
-        Column(by, lambda row: escaped(row.name) or "(outside calls)", flex=14),
+        Column(by, lambda row: escaped(row.name) or "(outside calls)", flex=8),
         Column("calls" if by == "model" else "amounts", lambda row: str(row.amounts), right=True),
         _money("spent", lambda row: row.usd),
         _money("work", lambda row: row.work),
         _money("rework", lambda row: row.rework),
-        *([] if by == "model" else [_money("waiting", lambda row: row.waiting)]),
-        *([] if by == "model" else [_money("retries", lambda row: row.retry)]),
+        *([] if by == "model" else [_money("waiting", lambda row: row.waiting, spare=1)]),
+        *([] if by == "model" else [_money("retries", lambda row: row.retry, spare=2)]),
         *(tokens if by == "model" else []),
     ]

@@ -95,7 +95,11 @@ def show_list(
 
 
 def table(rows: Sequence[T], columns: Sequence[Column[T]]) -> None:
-    """Print columns: in full where a program may read them, fitted to the line on a terminal."""
+    """Print columns: in full where a program may read them, fitted to the line on a terminal.
+
+    What does not fit however many columns are left out goes on in the next line: half a number is
+    another number.
+    """
     live = is_terminal()
     columns, sizes = list(columns), _sizes(rows, columns, live=live)
     while live and not _fit(sizes, columns):
@@ -143,7 +147,7 @@ def _print_styled(rows: Sequence[T], columns: Sequence[Column[T]], sizes: Sequen
     from rich.text import Text
 
     screen, titles = console(), [column.title for column in columns]
-    screen.print(Text(_joined(titles, columns, sizes), "dim"), crop=True, no_wrap=True)
+    screen.print(Text(_joined(titles, columns, sizes), "dim"), soft_wrap=True)
     for row in rows:
         shown = Text()
         for size, column in zip(sizes, columns, strict=True):
@@ -151,7 +155,7 @@ def _print_styled(rows: Sequence[T], columns: Sequence[Column[T]], sizes: Sequen
             text = cut(_cell(column, row, live=True), size)
             shown.append(padded(text, size, right=column.right), style).append("  ")
         shown.rstrip()
-        screen.print(shown, crop=True, no_wrap=True)
+        screen.print(shown, soft_wrap=True)
 
 
 def padded(text: str, size: int, *, right: bool = False) -> str:
