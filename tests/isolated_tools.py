@@ -97,6 +97,7 @@ def unstorable(key: str, world: Path) -> Any:
 def stuck(key: str, world: Path) -> str:
     """Begin, and never end; start a process that never ends either."""
     happen(world, f"begun {key}")
+    current_run().add_cost("tool", "0.01")
     subprocess.run(["tail", "-f", os.devnull], check=True, stdout=(world.parent / "pipe").open("w"))
     return key
 

@@ -128,7 +128,7 @@ def test_a_lost_result_that_somebody_has_to_look_at_is_in_doubt(guard: Guard, wo
 
 
 def test_a_process_is_killed_at_its_deadline_with_all_it_started(guard: Guard, world: Path) -> None:
-    """At the deadline the tool and its own children are gone, and the effect is in doubt."""
+    """At the deadline the tool and its own children are gone; the effect is in doubt, its cost is not."""
     os.mkfifo(world.parent / "pipe")
     reader = subprocess.Popen(["cat", str(world.parent / "pipe")], stdout=subprocess.PIPE)
     with guard.run("stuck"):
@@ -138,6 +138,7 @@ def test_a_process_is_killed_at_its_deadline_with_all_it_started(guard: Guard, w
         with pytest.raises(EffectInDoubt):
             tools.stuck("T-1", world)
     assert (one(guard).doubt_reason, effects(world)) == ("timeout", ["begun T-1"])
+    assert [run.spent_usd for run in guard.runs.list()] == [Decimal("0.01")]
 
 
 def test_a_process_is_killed_when_its_caller_is_interrupted(guard: Guard, world: Path) -> None:
