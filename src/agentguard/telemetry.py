@@ -222,9 +222,9 @@ class ToolSpan:
         elif run.heard.spans:
             self._own = True
             self.span = _started(f"execute_tool {tool.name}", _start_facts(run, tool, ref))
-        if not self.span.is_recording():
+        if theirs is None and not self._own:
             return
-        if self.span is not current:  # what the body calls hangs below this span
+        if self.span is not current:  # what the body calls hangs below it, or is left out with it
             self._token = otel_context.attach(trace.set_span_in_context(self.span))
         if not self._own:
             self._complete(ref)

@@ -13,7 +13,7 @@ from opentelemetry import context, trace
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.sdk.trace.sampling import Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import Decision, ParentBased, Sampler, SamplingResult
 from opentelemetry.trace import StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
@@ -376,6 +376,31 @@ def test_a_sampler_can_choose_by_what_it_is(monkeypatch: pytest.MonkeyPatch) -> 
     seen.close()
     assert [span.name for span in seen.exporter.get_finished_spans()] == ["execute_tool look"]
     assert {t["gen_ai.workflow.name"] for t in sampler.told} == {"w"}
+
+
+class WithoutTools(Picky):
+    """Keeps all but the calls of tools."""
+
+    def should_sample(self, *given: Any, **named: Any) -> SamplingResult:
+        """Decide by the operation, if there is one."""
+        attributes = dict((given[4] if len(given) > 4 else named.get("attributes")) or {})
+        kept = attributes.get("gen_ai.operation.name") != "execute_tool"
+        return SamplingResult(Decision.RECORD_AND_SAMPLE if kept else Decision.DROP, attributes)
+
+
+def test_what_a_dropped_call_does_is_dropped_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sampler that leaves a call out leaves out what its body does, as in any other trace."""
+    kept = WithoutTools()
+    seen = Watched(monkeypatch, sampler=ParentBased(kept, local_parent_sampled=kept))
+
+    @tool_contract(effect="read")
+    def asks(to: str) -> str:
+        with seen.provider.get_tracer("theirs").start_as_current_span("request"):
+            return to
+
+    seen.call(asks, "ada")
+    seen.close()
+    assert [span.name for span in seen.exporter.get_finished_spans()] == ["invoke_workflow w"]
 
 
 def test_runs_that_are_not_sampled_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
