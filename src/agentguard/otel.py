@@ -252,7 +252,7 @@ def _base(endpoint: str | None, name: str = "endpoint") -> str | None:
 
 
 def _is_address(text: str) -> bool:
-    return text.startswith(("http://", "https://"))
+    return text.lower().startswith(("http://", "https://"))
 
 
 def _endpoint(base: str | None, signal: Signal, protocol: str) -> str | None:
