@@ -1014,7 +1014,7 @@ def test_standings_tell_who_and_why(desk: Desk) -> None:
 )
 def test_a_pin_needs_a_person_and_a_reason(desk: Desk, by: str, reason: str) -> None:
     """Nobody moves a tool without saying who and why."""
-    why = "name the tool, the person and why"
+    why = r"name the tool, the person \(no agent is one\) and why"
     with pytest.raises(ConfigurationError, match=why):
         desk.guard.pin("refund", "draft", by=by, reason=reason)
     with pytest.raises(ConfigurationError, match=why):

@@ -191,5 +191,5 @@ def _end(now: int, hours: float | None, until: dt.datetime | None) -> int:
 def _check(what: str, slo: str, by: str, reason: str) -> None:
     if not slo.strip() or not is_person(by) or not reason.strip():
         raise ConfigurationError(
-            f"{what}: name the service level, the person and why: slo, by, reason"
+            f"{what}: name the service level, the person (no agent is one) and why: slo, by, reason"
         )

@@ -168,7 +168,7 @@ class Effects:
         """
         if by == "reconcile" or not is_person(by) or not reason.strip():
             raise DecisionRefused(
-                "a ruling needs the person who makes it and how they know: by, reason"
+                "a ruling needs the person who makes it (no agent is one) and how they know: by, reason"
             )
         effect = self.show(effect_id, tenant=tenant)
         watch = self._watches.get(effect.tool)

@@ -268,7 +268,9 @@ def _what(error: Exception) -> What:
 
 def _check(wish: Wish) -> None:
     if not is_person(wish.by) or not wish.reason.strip():
-        raise DecisionRefused("a rollback needs the person who wants it and why: by, reason")
+        raise DecisionRefused(
+            "a rollback needs the person who wants it (no agent is one) and why: by, reason"
+        )
 
 
 def _check_ended(run: RunInfo) -> None:

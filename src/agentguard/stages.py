@@ -61,4 +61,6 @@ def incident(guard: Any, tool: str, by: str, reason: str, tenant: str | None) ->
 
 def _check(what: str, tool: str, by: str, reason: str) -> None:
     if not tool.strip() or not is_person(by) or not reason.strip():
-        raise ConfigurationError(f"{what}: name the tool, the person and why: tool, by, reason")
+        raise ConfigurationError(
+            f"{what}: name the tool, the person (no agent is one) and why: tool, by, reason"
+        )

@@ -76,6 +76,7 @@ def test_nothing_is_removed_before_somebody_says_so(run: Call) -> None:
     said = run("artifacts", "prune", "--older-than", "30s", "--dry-run")
     assert said.stderr == "would remove 1 artifact; nothing was changed\n"
     assert run("artifacts", "prune", "--kind", "summary").exit_code == 2
+    assert run("artifacts", "prune", "--older-than", "30").exit_code == 2
     assert len(json.loads(run("artifacts", "list", "--json").stdout)) == 2
 
 

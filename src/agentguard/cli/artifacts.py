@@ -9,7 +9,7 @@ import click
 from ..model import dollars
 from .output import Column, show_list
 from .shapes import iso
-from .shell import CODES, Group, careful, confirmed, say, shell
+from .shell import CODES, Group, careful, confirmed, lasting, say, shell
 from .text import count, escaped, instant
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ _RATES: list[Column[Rate]] = [
 @artifacts.command("prune", epilog=CODES)
 @click.option("--kind", metavar="NAME", help="Of this kind.")
 @click.option("--only-version", metavar="TEXT", help="Of this version.")
-@click.option("--older-than", metavar="TIME", help="Made longer ago than this, such as 30d.")
+@click.option("--older-than", metavar="TIME", callback=lasting,
+              help="Made longer ago than this, such as 30d.")  # fmt: skip
 @click.option("--expired", is_flag=True, help="Whose time is over.")
 @careful
 def prune(dry_run: bool, yes: bool, **which: Any) -> None:  # noqa: FBT001 - click

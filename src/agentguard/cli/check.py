@@ -27,7 +27,7 @@ from ..readiness import (
 )
 from ..tool import Stage
 from .output import Line, dumped, sheet
-from .shell import CODES, Command, Exit, Failure, busy, say, shell
+from .shell import CODES, Command, Exit, Failure, busy, lasting, say, shell
 from .text import count, escaped
 from .tools import NAMED, things_named
 
@@ -58,7 +58,7 @@ _CONFIG = "agent_run.yaml"
 @click.option("--config", metavar="FILE", type=click.Path(),
               help=f"The configuration; {_CONFIG} if there is one.")  # fmt: skip
 @click.option("--workflow", metavar="NAME", help="Only its runs; the configuration's by default.")
-@click.option("--since", default="30d", show_default=True, metavar="TIME",
+@click.option("--since", default="30d", show_default=True, metavar="TIME", callback=lasting,
               help="How far back runs count.")  # fmt: skip
 @click.option("--newest", default=NEWEST, show_default=True, type=click.IntRange(min=1),
               metavar="N", help="So many runs are read at the most.")  # fmt: skip
@@ -78,7 +78,7 @@ def check(
     settings = _settings(config)
     things = things_named(tools, _is_meant)
     project = project_of(things, settings, workflow=workflow)
-    sample = _sample(project, _since(since), newest)
+    sample = _sample(project, seconds(since, "--since"), newest)
     project = project_of(things, settings, sample, workflow=workflow)
     report = grade(project)
     below = report.below(bar)
@@ -106,13 +106,6 @@ def _settings(config: str | None) -> Settings | None:
         return configuration.load(path) if path else None
     except ConfigurationError as error:
         raise Failure(error.message, Exit.CHECK_FAILED) from None
-
-
-def _since(text: str) -> float:
-    try:
-        return seconds(text, "--since")
-    except ConfigurationError as error:
-        raise click.UsageError(error.message) from None
 
 
 def _sample(project: Project, since: float, newest: int) -> Sample | None:

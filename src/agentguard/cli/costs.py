@@ -9,7 +9,7 @@ import click
 from ..record import NamedSpending, Spending, named, runs_that_spent, spent
 from .output import Column, show_list
 from .shapes import keys, usd
-from .shell import Command, shell
+from .shell import Command, lasting, shell
 from .text import count, escaped, money
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ not known. "-": not known, or nothing to divide by yet.
 
 @click.command("costs", cls=Command, epilog=_HELP)
 @click.option("--workflow", metavar="NAME", help="Only this one.")
-@click.option("--since", metavar="TIME", help=f"Runs that began within it; {_SINCE} by default.")
+@click.option("--since", metavar="TIME", callback=lasting,
+              help=f"Runs that began within it; {_SINCE} by default.")  # fmt: skip
 @click.option("--last", type=click.IntRange(1), metavar="N",
               help="The newest N runs of each workflow.")  # fmt: skip
 @click.option("--by", type=click.Choice(["workflow", "model", "tool"]), default="workflow",

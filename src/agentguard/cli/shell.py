@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar
 import click
 
 from .. import config as configuration
+from ..durations import seconds
 from ..errors import (
     ApprovalExpired,
     ApprovalRejected,
+    ConfigurationError,
     DecisionRefused,
     GuardError,
     PermissionDenied,
@@ -302,6 +304,16 @@ def _told(error: click.Abort | click.ClickException | GuardError) -> int:
         message = error.message
     say(f"agentguard: {message}")
     return code
+
+
+def lasting(_context: click.Context, option: click.Parameter, text: str | None) -> str | None:
+    """Refuse what is no duration before anything is looked up; the callback of such an option."""
+    try:
+        if text is not None:
+            seconds(text, option.opts[0])
+    except ConfigurationError as error:
+        raise click.UsageError(error.message) from None
+    return text
 
 
 def say(message: str) -> None:
