@@ -354,9 +354,10 @@ def _wanted(rule: Demotion, now: Judgement) -> Iterable[str | None]:
 def _restored(tx: Tx, slo: Slo, head: Head, now: Judgement) -> Draft | None:
     if head.stage is None or not is_due(tx, slo, head, now):
         return None
-    to = None if slo.demote is None else _UP.get(head.stage)
+    if slo.demote is None:
+        return move(tx, slo, head, None, f"slo {slo.name} demotes nothing any more", now)
+    to = _UP.get(head.stage)
     why = "restored" if to is None else f"restored from {head.stage}"
-    why = why if slo.demote is not None else "demotes nothing any more"
     return move(tx, slo, head, to, f"slo {slo.name} {why}", now)
 
 
