@@ -19,7 +19,7 @@ FLOORS = (
     "errors",
     """model canonical codec autonomy durations expressions outcomes redaction routing templates
     _backoff _content _price_values prompts _contexts _names _dressed _runtime _scope _told
-    _wrapper _yaml slos _burning _wilson""",
+    _tool_objects _wrapper _yaml slos _burning _wilson""",
     "protocols",
     """config _key_types _keys _keys_costs _keys_routing _keys_slos _keys_check _agent_run ledger
     stores""",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import inspect
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from langchain_core.tools import BaseTool, StructuredTool, Tool
 
 from agentguard import ConfigurationError
+from agentguard.hosting import ToolParts, takes_anything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from agentguard import Guard
-
-ToolT = TypeVar("ToolT", bound=BaseTool)
 
 
 def guard_tools(tools: Iterable[BaseTool], guard: Guard, **policy: Any) -> list[BaseTool]:
@@ -42,31 +40,37 @@ def _guarded(tool: Any, guard: Guard, policy: dict[str, Any]) -> BaseTool:
         )
 
     def protected(function: Callable[..., Any]) -> Callable[..., Any]:
-        schema = _schema(tool) if _takes_anything(function) else None
+        schema = _schema(tool) if takes_anything(function) else None
         return guard.protect(function, name=tool.name, input_schema=schema, **policy)
 
+    bodies = _bodies(tool)
     if isinstance(tool, (StructuredTool, Tool)):
-        inside = {"func": tool.func, "coroutine": tool.coroutine}
-        return tool.model_copy(update={n: f and protected(f) for n, f in inside.items()})
-    return _reclassed(tool, protected)
+        return tool.model_copy(update={n: f and protected(f) for n, f in bodies.items()})
+    return _reclassed(tool, {n: protected(getattr(type(tool), n)) for n in bodies})
 
 
-def _reclassed(tool: ToolT, protected: Callable[[Callable[..., Any]], Callable[..., Any]]) -> ToolT:
+def _bodies(tool: BaseTool) -> dict[str, Any]:
+    """Return what runs, by the field or the method that holds it."""
+    if isinstance(tool, (StructuredTool, Tool)):
+        return {"func": tool.func, "coroutine": tool.coroutine}
+    inside = {n: getattr(tool, n) for n in ("_run", "_arun")}
+    return {n: f for n, f in inside.items() if getattr(type(tool), n) is not getattr(BaseTool, n)}
+
+
+def _reclassed(tool: BaseTool, guarded: dict[str, Any]) -> BaseTool:
     """Return a copy of a tool that has its body in a method, of a subclass with a guarded one."""
-    kind = type(tool)
-    bodies = {n: getattr(kind, n) for n in ("_run", "_arun")}
-    own = {n: f for n, f in bodies.items() if f is not getattr(BaseTool, n)}
-    guarded = {n: protected(f) for n, f in own.items()}
-    copied = tool.model_copy()
+    copied, kind = tool.model_copy(), type(tool)
     # pydantic keeps ordinary assignment for fields.
     object.__setattr__(copied, "__class__", type(kind.__name__, (kind,), guarded))
     return copied
 
 
-def _takes_anything(function: Callable[..., Any]) -> bool:
-    """Return whether only the tool's schema knows the arguments, as with MCP's tools."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+def parts_of(tool: Any) -> ToolParts | None:
+    """Return what a tool object is made from."""
+    if not isinstance(tool, BaseTool):
+        return None
+    function = next(found for found in _bodies(tool).values() if found)
+    return ToolParts(tool.name, function, _schema(tool) if takes_anything(function) else None)
 
 
 def _schema(tool: BaseTool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from llama_index.core.tools import BaseTool, FunctionTool, adapt_to_async_tool
 
 from agentguard import ConfigurationError
+from agentguard.hosting import ToolParts, takes_anything
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,7 @@ def _guarded(tool: Any, guard: Guard, policy: dict[str, Any]) -> BaseTool:
     inner = tool if isinstance(tool, FunctionTool) else _asking(tool)
 
     def protected(function: Callable[..., Any]) -> Callable[..., Any]:
-        schema = tool.metadata.get_parameters_dict() if _takes_anything(function) else None
+        schema = _schema(tool) if takes_anything(function) else None
         return guard.protect(function, name=tool.metadata.get_name(), input_schema=schema, **policy)
 
     guarded = copy.copy(inner)
@@ -82,7 +83,15 @@ def _asking(tool: BaseTool) -> FunctionTool:
     return FunctionTool(async_fn=ask, metadata=tool.metadata)
 
 
-def _takes_anything(function: Callable[..., Any]) -> bool:
-    """Return whether only the tool's schema knows the arguments, as with MCP's tools."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters)
+def _schema(tool: BaseTool) -> dict[str, Any]:
+    return tool.metadata.get_parameters_dict()
+
+
+def parts_of(tool: Any) -> ToolParts | None:
+    """Return what a tool object is made from."""
+    if not isinstance(tool, BaseTool):
+        return None
+    inside = _functions(tool if isinstance(tool, FunctionTool) else _asking(tool))
+    function = next(found for found in inside.values() if found)
+    schema = _schema(tool) if takes_anything(function) else None
+    return ToolParts(tool.metadata.get_name(), function, schema)

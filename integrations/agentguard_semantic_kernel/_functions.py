@@ -7,12 +7,22 @@ from typing import Any
 
 from semantic_kernel.connectors.ai.prompt_execution_settings import PromptExecutionSettings
 from semantic_kernel.exceptions import FunctionExecutionException, KernelException
-from semantic_kernel.functions import FunctionResult, KernelArguments
+from semantic_kernel.functions import (
+    FunctionResult,
+    KernelArguments,
+    KernelFunctionFromMethod,
+)
 from semantic_kernel.kernel import Kernel
 from semantic_kernel.services.ai_service_client_base import AIServiceClientBase
 
 from agentguard import ConfigurationError, Guard, GuardError, current_run
-from agentguard.hosting import Entry, annotated_as, register_injected
+from agentguard.hosting import (
+    Entry,
+    ToolParts,
+    annotated_as,
+    register_injected,
+    register_tool_objects,
+)
 
 from ._call import declaration_of
 
@@ -52,6 +62,16 @@ def name_of(entry: Entry, kernel: Kernel | None, call: Any) -> str:
             _guarded(entry.guard, function, _anything)
             vars(function)["agentguard_entry"] = entry
     return str(call.name)
+
+
+def _parts_of(function: Any) -> ToolParts | None:
+    """Return what a function of a kernel is made from; nothing of a prompt."""
+    if not isinstance(function, KernelFunctionFromMethod):
+        return None
+    return ToolParts(function.fully_qualified_name, function.method, _schema(function))
+
+
+register_tool_objects(_parts_of)
 
 
 async def _anything(**_: Any) -> None:

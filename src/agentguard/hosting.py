@@ -8,6 +8,7 @@ from ._models import ModelCall
 from ._reports import ModelReports
 from ._routed import RoutedModels
 from ._signature import annotated_as, register_injected
+from ._tool_objects import ToolParts, register_tool_objects, takes_anything
 from .protocols import CallRef, Host
 from .questions import edits_note, hand_over, is_decision, question
 from .retrieval import guarded_retrieval
@@ -25,6 +26,7 @@ __all__ = [
     "RoutedModels",
     "Run",
     "RunIdOf",
+    "ToolParts",
     "Who",
     "active_run",
     "ain_own_context",
@@ -38,6 +40,8 @@ __all__ = [
     "model_verifier",
     "question",
     "register_injected",
+    "register_tool_objects",
     "setting",
+    "takes_anything",
     "undressing",
 ]

@@ -242,7 +242,7 @@ def test_what_a_call_costs_is_no_money_that_it_moves(cost: Any, *, moves: bool) 
 
 
 def test_two_tools_of_one_name_are_told() -> None:
-    """Two functions under one name share keys and records; one function in two wrappings does not."""
+    """Two functions under one name share keys and records."""
 
     @tool_contract(effect="read", name="refund")
     def other(order: str) -> str:
@@ -252,12 +252,10 @@ def test_two_tools_of_one_name_are_told() -> None:
     found = [f for f in report.findings if f.id == "safety.declared" and f.status == "fail"]
     assert [f.tool for f in found] == ["refund", "refund"]
     assert "another tool has the same name" in found[0].evidence
+
+
+@pytest.mark.slow
+def test_one_tool_twice_is_one() -> None:
+    """A function beside a framework's tool object around it shares its name by right."""
     once = tool()
-    assert grade(good(once, Wrapped(once))).below("minimum") == []
-
-
-class Wrapped:
-    """A framework's tool object around a function."""
-
-    def __init__(self, function: Any) -> None:
-        self.name, self.func = "refund", function
+    assert grade(good(once, of_langchain(once))).below("minimum") == []

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .._binding import bound
+from .._tool_objects import ToolParts, parts_of
 from ..approval import ApprovalPolicy
 from ..budget import Budget
 from ..compensation import Compensation
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
     from ..tool import EffectKind, Policy, Tool
 
 P = TypeVar("P")
-_INSIDE = ("func", "coroutine", "fn", "async_fn", "method", "_run")
-"""Where the tool objects of frameworks keep the function that they are made from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,14 +108,14 @@ class Subject:
 
 def subject_of(thing: Any, settings: Settings) -> Subject:
     """Return *thing*, a decorated function, a function or a framework's tool, as it is graded."""
-    function = _function_of(thing)
+    parts = _parts_of(thing)
+    name, function = parts.name, parts.function
     declaration = declaration_of(function)
-    name = _name_of(thing)
     file, line = _place_of(function)
     error: str | None = None
     sheet: Tool | None = None
     try:
-        declaration = declaration or _by_configuration(thing, function, name, settings)
+        declaration = declaration or _by_configuration(parts, settings)
         if declaration is not None and Stage.WORKFLOW not in declaration.policies:
             sheet = bound(declaration, settings)
     except ConfigurationError as refusal:
@@ -127,58 +126,21 @@ def subject_of(thing: Any, settings: Settings) -> Subject:
     return Subject(named, policies, sheet, error, inspect.unwrap(function), file, line)
 
 
-def _function_of(thing: Any) -> Any:
-    """Look into the tool objects of frameworks for the function that is guarded."""
-    if declaration_of(thing) is not None or inspect.isroutine(thing):
-        return thing
-    inside = [getattr(thing, name, None) for name in _INSIDE]
-    return next((found for found in inside if callable(found)), thing)
+def _parts_of(thing: Any) -> ToolParts:
+    """Return the function that is guarded, also of the tool objects of frameworks."""
+    if declaration_of(thing) is None and (known := parts_of(thing)):
+        return known
+    return ToolParts(str(getattr(thing, "__name__", thing)), thing)
 
 
-def _name_of(thing: Any) -> str:
-    """Return the name by which the configuration knows a function or a framework's tool."""
-    metadata = getattr(thing, "metadata", None)
-    names = (
-        getattr(thing, "fully_qualified_name", None), getattr(thing, "name", None),
-        getattr(metadata, "name", None), getattr(thing, "__name__", None),
-    )  # fmt: skip
-    return next((name for name in names if name and isinstance(name, str)), str(thing))
-
-
-def _by_configuration(
-    thing: Any, function: Any, name: str, settings: Settings
-) -> Declaration | None:
+def _by_configuration(parts: ToolParts, settings: Settings) -> Declaration | None:
     """Return what the file says under `tools:` of a tool that nobody has decorated."""
-    section = settings.tools.get(name)
-    if section is None or not callable(function):
+    section = settings.tools.get(parts.name)
+    if section is None or not callable(parts.function):
         return None
-    guarded = guarded_function(function)
-    schema = _schema_of(thing) if _takes_anything(function) else None
-    apply_policy(guarded, name, {}, section, input_schema=schema)
+    guarded = guarded_function(parts.function)
+    apply_policy(guarded, parts.name, {}, section, input_schema=parts.schema)
     return declaration_of(guarded)
-
-
-def _takes_anything(function: Any) -> bool:
-    """Return whether only its tool object knows its arguments, as with MCP's tools."""
-    parameters = inspect.signature(function).parameters.values()
-    return any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters)
-
-
-def _schema_of(thing: Any) -> dict[str, Any] | None:
-    """Return the JSON Schema that a framework's tool object has of its arguments."""
-    given: Any = getattr(thing, "tool_call_schema", None)  # LangChain
-    if given is not None:
-        return dict(given if isinstance(given, dict) else given.model_json_schema())
-    if told := getattr(getattr(thing, "metadata", None), "get_parameters_dict", None):  # LlamaIndex
-        return dict(told())
-    if not hasattr(thing, "fully_qualified_name"):
-        return None
-    known = {parameter.name: parameter for parameter in thing.parameters}  # Semantic Kernel
-    return {
-        "type": "object",
-        "properties": {name: dict(p.schema_data or {}) for name, p in known.items()},
-        "required": [name for name, p in known.items() if p.is_required],
-    }
 
 
 def _place_of(function: Any) -> tuple[str | None, int | None]:
