@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-from tests.faults.forms import is_quick
 from tests.faults.matrix import Count, Result
 from tests.faults.rows.asking import answers
 
@@ -12,8 +11,8 @@ from tests.faults.rows.asking import answers
 def sqlite(long: bool, seed: int) -> Result:
     """Flip bits in the store's file and log, cut the log off, lose it, put older copies back."""
     count = Count("F17", "sqlite", seed)
-    kinds, flips = Counter[str](), 600 if is_quick() else 1500
+    kinds = Counter[str]()
     for turn in range(10 if long else 1):
-        kinds.update(answers(count, "flips", "", flips=flips, turn=turn)["kinds"])
+        kinds.update(answers(count, "flips", "", flips=1500, turn=turn)["kinds"])
     notes = ", ".join(f"{number} {kind}" for kind, number in sorted(kinds.items()))
     return count.result(notes)
