@@ -90,10 +90,11 @@ def _place(finding: Finding, source: str) -> dict[str, Any]:
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same finding keeps it when lines move; equal names in two folders are two findings."""
+    """The same finding keeps it when lines move; equal names in two folders are two findings.
+
+    Folders of a machine are not its own.
+    """
     path = Path(finding.file or "")
-    where = (
-        path.name if path.is_absolute() else path.as_posix()
-    )  # folders of a machine are not its own
+    where = path.name if path.is_absolute() else path.as_posix()
     told = "\n".join([finding.id, finding.tool or "", where])
     return hashlib.sha256(told.encode()).hexdigest()
