@@ -211,7 +211,7 @@ CORE_MUTANTS: dict[str, Mutant] = {
     "a first call loads what it needs": bug(
         f"{OWNERSHIP}a_first_call_loads_nothing",
         "pydantic",
-        change("    adapter.json_schema()\n", "    pass"),
+        change('"record": make_dataclass("Record", [("text", str)]), ', ""),
     ),
     "a fork inherits SQLite's locks": bug(
         f"{OWNERSHIP}a_fork_keeps_its_record_when_everybody_else_has_closed",
